@@ -1,0 +1,90 @@
+/**
+ * What the control socket speaks: HTTP/1.1 over a Unix socket, JSON bodies of these shapes, errors as
+ * { error: { code, message } } with a 4xx or 5xx status. The agent implements AgentApi; server.ts serves it;
+ * client.ts and the CLI consume it.
+ */
+export interface ApiErrorBody {
+  error: { code: string; message: string };
+}
+
+export interface PeerView {
+  address: string;
+  type: 'node-to-node mesh' | 'node specific' | 'global';
+  /** calicoctl's STATE: "up", "start", "down"... */
+  state: string;
+  /** Since when it is in that state: ISO 8601. */
+  since: string;
+  /** BGP state machine's state: Idle, Connect, Active, OpenSent, OpenConfirm, Established. */
+  info: string;
+  lastError: string | null;
+}
+export interface NodeStatusView {
+  node: string;
+  pid: number;
+  version: string;
+  startedAt: string;
+  asNumber: number;
+  peersV4: PeerView[];
+}
+export interface PortView {
+  id: number;
+  name: string;
+  kind: string;
+  /** Namespace of the device, or null for the node's own. */
+  netns: string | null;
+  device: string;
+  mac: string | null;
+  addresses: string[];
+  mtu: number;
+  worker: number;
+  state: 'up' | 'failed';
+  detail: string | null;
+  counters: Record<string, number>;
+}
+export interface RouteView {
+  prefix: string;
+  nextHop: string | null;
+  /** pod | host | vxlan | ipip | direct | blackhole | unreachable | prohibit | no-route */
+  via: string;
+  port: string | null;
+  /** Who told: "workload NAME", "block", "bgp 10.0.0.3 (AS 64512)", "datastore node NAME", "static" ... */
+  origin: string;
+}
+export interface DropView {
+  port: string;
+  reason: string;
+  description: string;
+  packets: number;
+}
+export interface WorkerView {
+  index: number;
+  threadId: number;
+  state: 'running' | 'dead';
+  ports: string[];
+  bursts: number;
+  frames: number;
+  sleeps: number;
+}
+export interface TraceRequest {
+  port?: string;
+  host?: string;
+  count: number;
+}
+/** One traced packet: lines ready to print and the same as data. */
+export interface TraceView {
+  packet: number;
+  steps: { step: string; text: string; [key: string]: unknown }[];
+  verdict: string;
+}
+
+export interface AgentApi {
+  nodeStatus(): NodeStatusView;
+  ports(): PortView[];
+  routes(): RouteView[];
+  lookup(address: string): { address: string; route: RouteView; candidates: RouteView[] };
+  drops(): DropView[];
+  workers(): WorkerView[];
+  configShow(): unknown;
+  /** Calls back for every traced packet until count is reached or the signal aborts; resolves then. */
+  trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void>;
+}

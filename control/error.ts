@@ -1,0 +1,16 @@
+/** An error for people: a stable code, what was wrong with which input, and what to do about it. */
+export class TortieError extends Error {
+  readonly code: string;
+  /** Exit status of a command that fails with it (sysexits.h where one fits). */
+  readonly exitCode: number;
+  constructor(code: string, message: string, exitCode = 1, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'TortieError';
+    this.code = code;
+    this.exitCode = exitCode;
+  }
+}
+/** sysexits.h: configuration error. */
+export const EX_CONFIG = 78;
+/** sysexits.h: service unavailable. */
+export const EX_UNAVAILABLE = 69;

@@ -1,0 +1,64 @@
+/**
+ * The port messages: all that crosses between control and a worker besides the shared tables.
+ * Control posts a WorkerCommand and signals the worker's eventfd; the worker answers with WorkerEvents.
+ */
+import type { SharedTables } from './memory/layout.ts';
+
+export type PortKind = 'pod' | 'host' | 'vxlan' | 'ipip';
+
+/** What a worker must know of a port. Ids are dense indices below MAX_PORTS, never reused within a run before all workers acked the detach. */
+export interface PortSpec {
+  readonly id: number;
+  readonly kind: PortKind;
+  readonly name: string;
+  /** Descriptors: TAP queues; for vxlan [receive, send, send, ...] (a power of two of senders); for ipip [raw]. */
+  readonly fds: readonly number[];
+  /** Worker that reads this port (all workers may write to it). */
+  readonly owner: number;
+  /** MAC of the pod / the host's side of the host TAP, for frames that we originate. */
+  readonly mac: Uint8Array | null;
+  /** Pod: addresses it may send from, host-order int32 pairs [prefix, mask, prefix, mask, ...]; its own /32s first. */
+  readonly sources: readonly number[];
+  readonly mtu: number;
+}
+
+/** What a worker must know of the node. */
+export interface NodeSpec {
+  /** Node address: outer source of tunnels, source of ICMP errors. Host order. */
+  readonly address: number;
+  /** Addresses that are this node itself (node address, tunnel addresses): legal outer destinations. */
+  readonly local: readonly number[];
+  /** Our VTEP's MAC and VNI. */
+  readonly vtepMac: Uint8Array;
+  readonly vni: number;
+  /** ICMP errors a second (token bucket a worker). */
+  readonly icmpRate: number;
+}
+
+export interface TraceFilter {
+  readonly port?: number;
+  /** Inner source or destination, host order. */
+  readonly host?: number;
+  /** Packets to trace before it switches itself off. */
+  readonly count: number;
+}
+
+export type WorkerCommand =
+  | { readonly type: 'attach'; readonly seq: number; readonly port: PortSpec }
+  | { readonly type: 'detach'; readonly seq: number; readonly port: number }
+  | { readonly type: 'node'; readonly seq: number; readonly node: NodeSpec }
+  | { readonly type: 'trace'; readonly seq: number; readonly filter: TraceFilter | null }
+  | { readonly type: 'stop'; readonly seq: number };
+
+export type WorkerEvent =
+  | { readonly type: 'ready' }
+  | { readonly type: 'ack'; readonly seq: number }
+  /** Trace records as written by trace.ts: one Int32Array a traced packet. */
+  | { readonly type: 'trace'; readonly packets: Int32Array[] }
+  | { readonly type: 'log'; readonly level: 'warn' | 'error'; readonly message: string };
+
+export interface WorkerData {
+  readonly index: number;
+  readonly tables: SharedTables;
+  readonly wakeFd: number;
+}
