@@ -1,0 +1,137 @@
+/**
+ * The addon's face: system calls and bulk memory work, no protocol. Every failed call throws an Error with
+ * `code` (errno name), `errno`, `syscall` and a message that names the subject:
+ * "TUNSETIFF eth0 in /run/netns/pod1: EBUSY, ...".
+ */
+import { createRequire } from 'node:module';
+
+export interface TapOptions {
+  /** Namespace: a name under /run/netns, a path to a namespace file, or absent for the caller's own. */
+  readonly netns?: string;
+  readonly name: string;
+  readonly queues?: number;
+  readonly mtu?: number;
+  /** Six bytes. */
+  readonly mac?: Uint8Array;
+  /** Interface alias, by which a purge knows the device as ours. */
+  readonly alias?: string;
+  /** Keep the device when the last descriptor closes. */
+  readonly persist?: boolean;
+  readonly up?: boolean;
+}
+export interface Tap {
+  /** One descriptor a queue, non-blocking. */
+  readonly fds: number[];
+  readonly ifindex: number;
+  /** False when the device was there before and has been adopted. */
+  readonly created: boolean;
+  readonly mac: Uint8Array;
+  readonly mtu: number;
+}
+export interface UdpOptions {
+  readonly netns?: string;
+  /** IPv4 host order; 0: any. */
+  readonly address: number;
+  readonly port: number;
+  readonly reusePort?: boolean;
+  readonly bufferBytes?: number;
+  /** False: send checksum 0 (SO_NO_CHECK). */
+  readonly checksum?: boolean;
+  /** True: DF on everything sent, EMSGSIZE beyond the path MTU (IP_PMTUDISC_DO). */
+  readonly dontFragment?: boolean;
+}
+export interface RawOptions {
+  readonly netns?: string;
+  readonly protocol: number;
+  /** Local address to bind, IPv4 host order; 0: any. */
+  readonly address: number;
+  /** Frames to send carry their own IP header (IP_HDRINCL). */
+  readonly headerIncluded?: boolean;
+  readonly bufferBytes?: number;
+}
+
+/**
+ * Bursts: `arena` is the worker's bytes, `rows` one row of eight int32 a frame (memory/burst.ts). Receives
+ * put frame i behind `headroom` free bytes, next offsets rounded up to 64, beginning at arena offset
+ * `start`; they return the number of frames (0: nothing there) and throw on anything but EAGAIN.
+ * Sends write errno or 0 into each row's STATUS and return the number that went.
+ */
+export interface Native {
+  tapOpen(options: TapOptions): Tap;
+  /** Change a device that exists. */
+  linkSet(options: {
+    netns?: string;
+    name: string;
+    mtu?: number;
+    mac?: Uint8Array;
+    up?: boolean;
+    alias?: string;
+  }): void;
+  /** Remove persistence: the device goes with its last descriptor. */
+  tapRelease(fd: number): void;
+  udpOpen(options: UdpOptions): number;
+  rawOpen(options: RawOptions): number;
+  close(fd: number): void;
+
+  tapRead(
+    fd: number,
+    arena: Uint8Array,
+    rows: Int32Array,
+    max: number,
+    start: number,
+    headroom: number,
+  ): number;
+  tapWrite(fd: number, arena: Uint8Array, rows: Int32Array, count: number): number;
+  /** Fills ADDRESS, UDP_PORT and TOS of each row as well. */
+  udpReceive(
+    fd: number,
+    arena: Uint8Array,
+    rows: Int32Array,
+    max: number,
+    start: number,
+    headroom: number,
+  ): number;
+  /** Sends row i from socket pool[UDP_PORT & (pool.length - 1)] to ADDRESS:port with TOS. pool.length: power of two. */
+  udpSend(pool: Int32Array, arena: Uint8Array, rows: Int32Array, count: number, port: number): number;
+  /** Frames start at their IP header. Fills ADDRESS and TOS. */
+  rawReceive(
+    fd: number,
+    arena: Uint8Array,
+    rows: Int32Array,
+    max: number,
+    start: number,
+    headroom: number,
+  ): number;
+  rawSend(fd: number, arena: Uint8Array, rows: Int32Array, count: number): number;
+
+  epollCreate(): number;
+  /** Watch fd for input; `tag` is what epollWait reports. */
+  epollAdd(epoll: number, fd: number, tag: number): void;
+  epollDelete(epoll: number, fd: number): void;
+  /** Writes ready tags; timeout in ms, -1 waits for ever. Blocks the thread. */
+  epollWait(epoll: number, tags: Int32Array, timeoutMs: number): number;
+  eventfdCreate(): number;
+  eventfdSignal(fd: number): void;
+  eventfdDrain(fd: number): void;
+
+  /** Internet checksum (RFC 1071) of bytes, folded, not complemented; `seed` is added first. */
+  checksum(bytes: Uint8Array, offset: number, length: number, seed: number): number;
+}
+
+const require = createRequire(import.meta.url);
+let loaded: Native | undefined;
+
+/** Load the addon on first use, so that replay and tests without devices never need it. */
+export function native(): Native {
+  if (loaded) return loaded;
+  // From source (dataplane/native) and from dist (dist/dataplane/native) alike.
+  for (const up of ['../..', '../../..']) {
+    try {
+      loaded = require(`${up}/build/Release/tortie.node`) as Native;
+      return loaded;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
+    }
+  }
+  throw new Error('the addon is not built: run scripts/setup (or: npm rebuild)');
+}
