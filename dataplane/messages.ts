@@ -4,7 +4,8 @@
  */
 import type { SharedTables } from './memory/layout.ts';
 
-export type PortKind = 'pod' | 'host' | 'vxlan' | 'ipip';
+/** underlay: outer headers and all, for replay and uplinks without sockets. */
+export type PortKind = 'pod' | 'host' | 'vxlan' | 'ipip' | 'underlay';
 
 /** What a worker must know of a port. Ids are dense indices below MAX_PORTS, never reused within a run before all workers acked the detach. */
 export interface PortSpec {

@@ -1,0 +1,131 @@
+/**
+ * What happened to a packet, told by the code that did it. The pipeline calls `step` only while the packet
+ * in hand is traced, so that an untraced packet pays for one boolean.
+ *
+ * A record is an Int32Array: per step one code and four arguments, as named in STEPS. Control turns records
+ * into words (and adds who announced the route); the dataplane knows only numbers.
+ */
+import type { TraceFilter } from './messages.ts';
+import { get16, get32 } from './wire/bytes.ts';
+import { TYPE_ARP, TYPE_IPV4 } from './wire/ethernet.ts';
+
+/** int32 cells in a step. */
+export const STEP_CELLS = 5;
+/** Most steps of one packet; more are cut off. */
+const MAX_STEPS = 32;
+/** Traced packets kept until someone takes them; more are not traced. */
+const MAX_PENDING = 256;
+
+/** Names of the steps and of their arguments, by code. */
+export const STEPS = [
+  ['received', 'port', 'length'],
+  ['arp-request', 'sender', 'target'],
+  ['arp-reply', 'target'],
+  ['tunnel', 'kind', 'peer', 'vni'],
+  ['header', 'source', 'destination', 'ttlProtocol', 'length'],
+  ['source-checked', 'source', 'against'],
+  ['lookup', 'destination', 'adjacency', 'kind', 'nextHop'],
+  ['ttl', 'before', 'after'],
+  ['too-big', 'length', 'mtu'],
+  ['encapsulated', 'kind', 'source', 'destination', 'detail'],
+  ['icmp-error', 'typeCode', 'destination', 'mtu'],
+  ['icmp-suppressed', 'typeCode', 'limited'],
+  ['sent', 'port', 'length'],
+  ['consumed'],
+  ['dropped', 'reason'],
+] as const;
+
+export const RECEIVED = 0;
+export const ARP_REQUEST = 1;
+export const ARP_REPLY = 2;
+export const TUNNEL = 3;
+export const HEADER = 4;
+export const SOURCE_CHECKED = 5;
+export const LOOKUP = 6;
+export const TTL = 7;
+export const TOO_BIG = 8;
+export const ENCAPSULATED = 9;
+export const ICMP_ERROR = 10;
+export const ICMP_SUPPRESSED = 11;
+export const SENT = 12;
+export const CONSUMED = 13;
+export const DROPPED = 14;
+
+/** `against` of source-checked. */
+export const AGAINST_POD = 0;
+export const AGAINST_PEER = 1;
+
+export class Tracer {
+  readonly #filter: TraceFilter;
+  readonly #cells = new Int32Array(MAX_STEPS * STEP_CELLS);
+  #length = 0;
+  #left: number;
+  #finished: Int32Array[] = [];
+
+  constructor(filter: TraceFilter) {
+    this.#filter = filter;
+    this.#left = filter.count;
+  }
+
+  /** True when the packet in hand is to be traced; `l2` tells whether it begins with Ethernet. */
+  begin(bytes: Uint8Array, port: number, offset: number, length: number, l2: boolean): boolean {
+    if (this.#left <= 0 || this.#finished.length >= MAX_PENDING) return false;
+    const { port: wanted, host } = this.#filter;
+    if (wanted !== undefined && wanted !== port) return false;
+    if (host !== undefined && !mentions(bytes, offset, length, l2, host)) return false;
+    this.#left--;
+    this.#length = 0;
+    return true;
+  }
+
+  step(code: number, a: number, b: number, c: number, d: number): void {
+    const at = this.#length;
+    if (at === this.#cells.length) return;
+    const cells = this.#cells;
+    cells[at] = code;
+    cells[at + 1] = a;
+    cells[at + 2] = b;
+    cells[at + 3] = c;
+    cells[at + 4] = d;
+    this.#length = at + STEP_CELLS;
+  }
+
+  end(): void {
+    this.#finished.push(this.#cells.slice(0, this.#length));
+  }
+
+  /** True once `count` packets have been traced and taken. */
+  get done(): boolean {
+    return this.#left <= 0 && this.#finished.length === 0;
+  }
+
+  take(): Int32Array[] {
+    const taken = this.#finished;
+    this.#finished = [];
+    return taken;
+  }
+}
+
+/** Whether a frame's (inner) IPv4 header or ARP packet names the host. Looks at no more than is there. */
+function mentions(bytes: Uint8Array, offset: number, length: number, l2: boolean, host: number): boolean {
+  let at = offset;
+  const end = offset + length;
+  if (l2) {
+    if (length < 14) return false;
+    const type = get16(bytes, offset + 12);
+    if (type === TYPE_ARP) {
+      return at + 42 <= end && (get32(bytes, at + 28) === host || get32(bytes, at + 38) === host);
+    }
+    if (type !== TYPE_IPV4) return false;
+    at += 14;
+  }
+  // Walk inwards: an outer header (IPIP), VXLAN and its Ethernet, until one names the host.
+  while (at + 20 <= end && bytes[at] >> 4 === 4) {
+    if (get32(bytes, at + 12) === host || get32(bytes, at + 16) === host) return true;
+    const header = (bytes[at] & 15) << 2;
+    if (bytes[at + 9] === 4) at += header;
+    else if (bytes[at + 9] === 17 && get16(bytes, at + header + 2) === 4789) at += header + 8 + 8 + 14;
+    else return false;
+  }
+  return false;
+}

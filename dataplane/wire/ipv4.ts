@@ -1,0 +1,134 @@
+/** IPv4 (RFC 791). Offsets count from the IP header. */
+import { fold, get16, get32, put16, put32 } from './bytes.ts';
+
+export const IPV4_LENGTH = 20;
+export const PROTOCOL_ICMP = 1;
+export const PROTOCOL_IPIP = 4;
+export const PROTOCOL_TCP = 6;
+export const PROTOCOL_UDP = 17;
+export const DONT_FRAGMENT = 0x4000;
+export const MORE_FRAGMENTS = 0x2000;
+export const FRAGMENT_OFFSET = 0x1fff;
+
+/** What checkIpv4 found, in the order in which it looks. */
+export const IPV4_OK = 0;
+export const IPV4_SHORT = 1;
+export const IPV4_VERSION = 2;
+export const IPV4_HEADER_LENGTH = 3;
+export const IPV4_TOTAL_LENGTH = 4;
+export const IPV4_CHECKSUM = 5;
+export const IPV4_OFFSET_ONE = 6;
+
+/**
+ * The checks of RFC 1812 5.2.2, and the fragment offset of 1 that RFC 1858 warns of. `length` bytes are
+ * there; more than the total length is padding and legal. After IPV4_OK, headerLength and totalLength bytes
+ * exist.
+ */
+export function checkIpv4(bytes: Uint8Array, offset: number, length: number): number {
+  if (length < IPV4_LENGTH) return IPV4_SHORT;
+  const first = bytes[offset];
+  if (first >> 4 !== 4) return IPV4_VERSION;
+  const header = (first & 15) << 2;
+  if (header < IPV4_LENGTH || header > length) return IPV4_HEADER_LENGTH;
+  const total = get16(bytes, offset + 2);
+  if (total < header || total > length) return IPV4_TOTAL_LENGTH;
+  if (headerSum(bytes, offset, header) !== 0xffff) return IPV4_CHECKSUM;
+  if ((get16(bytes, offset + 6) & FRAGMENT_OFFSET) === 1) return IPV4_OFFSET_ONE;
+  return IPV4_OK;
+}
+
+/** Folded sum over a header of `length` bytes; 0xffff when its checksum is right. */
+function headerSum(bytes: Uint8Array, offset: number, length: number): number {
+  let sum = 0;
+  for (let i = offset; i < offset + length; i += 4) {
+    sum += ((bytes[i] + bytes[i + 2]) << 8) + bytes[i + 1] + bytes[i + 3];
+  }
+  return fold(sum);
+}
+
+export const headerLength = (bytes: Uint8Array, offset: number): number => (bytes[offset] & 15) << 2;
+export const tos = (bytes: Uint8Array, offset: number): number => bytes[offset + 1];
+export const totalLength = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + 2);
+export const fragment = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + 6);
+export const ttl = (bytes: Uint8Array, offset: number): number => bytes[offset + 8];
+export const protocol = (bytes: Uint8Array, offset: number): number => bytes[offset + 9];
+export const source = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 12);
+export const destination = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 16);
+
+/**
+ * Take one from the TTL and mend the checksum. Of equation 3 of RFC 1624, `~m + m'` is the constant 0xfeff
+ * when the high byte of a word sinks by one.
+ */
+export function decrementTtl(bytes: Uint8Array, offset: number): void {
+  bytes[offset + 8] -= 1;
+  const sum = (~get16(bytes, offset + 10) & 0xffff) + 0xfeff;
+  put16(bytes, offset + 10, ~((sum & 0xffff) + (sum >> 16)));
+}
+
+/** Write a header of 20 bytes without options, checksum included. */
+export function putIpv4(
+  bytes: Uint8Array,
+  offset: number,
+  tosByte: number,
+  total: number,
+  identification: number,
+  flags: number,
+  timeToLive: number,
+  protocolNumber: number,
+  sourceAddress: number,
+  destinationAddress: number,
+): void {
+  bytes[offset] = 0x45;
+  bytes[offset + 1] = tosByte;
+  put16(bytes, offset + 2, total);
+  put16(bytes, offset + 4, identification);
+  put16(bytes, offset + 6, flags);
+  bytes[offset + 8] = timeToLive;
+  bytes[offset + 9] = protocolNumber;
+  put32(bytes, offset + 12, sourceAddress);
+  put32(bytes, offset + 16, destinationAddress);
+  const sum =
+    (0x4500 | tosByte) +
+    total +
+    (identification & 0xffff) +
+    flags +
+    ((timeToLive << 8) | protocolNumber) +
+    (sourceAddress >>> 16) +
+    (sourceAddress & 0xffff) +
+    (destinationAddress >>> 16) +
+    (destinationAddress & 0xffff);
+  put16(bytes, offset + 10, ~fold(sum));
+}
+
+/** Folded sum of the pseudo header for an upper-layer checksum (RFC 768, RFC 9293 3.1). */
+export function pseudoSum(
+  sourceAddress: number,
+  destinationAddress: number,
+  protocolNumber: number,
+  length: number,
+): number {
+  return fold(
+    (sourceAddress >>> 16) +
+      (sourceAddress & 0xffff) +
+      (destinationAddress >>> 16) +
+      (destinationAddress & 0xffff) +
+      protocolNumber +
+      length,
+  );
+}
+
+/** 0/8, 127/8, 224/4, 240/4 and broadcast can never be a source (RFC 1812 5.3.7). */
+export function isMartianSource(address: number): boolean {
+  const first = address >>> 24;
+  return first === 0 || first === 127 || first >= 224;
+}
+
+export const isMulticast = (address: number): boolean => address >>> 28 === 14;
+export const isBroadcast = (address: number): boolean => address === -1;
+/** 169.254/16 must not be forwarded (RFC 3927 7). */
+export const isLinkLocal = (address: number): boolean => address >>> 16 === 0xa9fe;
+/** 0/8 and 127/8 are no destination outside a host (RFC 1812 5.3.7); 240/4 is reserved. */
+export function isMartianDestination(address: number): boolean {
+  const first = address >>> 24;
+  return first === 0 || first === 127 || first >= 240;
+}

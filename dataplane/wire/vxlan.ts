@@ -1,0 +1,18 @@
+/** VXLAN (RFC 7348 section 5). Offsets count from the VXLAN header. */
+import { put32 } from './bytes.ts';
+
+export const VXLAN_LENGTH = 8;
+export const VXLAN_PORT = 4789;
+/** Lowest of the ephemeral source ports that RFC 7348 section 5 recommends: 49152-65535. */
+export const VXLAN_SOURCE_BASE = 0xc000;
+export const VXLAN_SOURCE_MASK = 0x3fff;
+
+/** The I flag: the VNI is valid. All other flags are reserved and ignored on receipt. */
+export const hasVni = (bytes: Uint8Array, offset: number): boolean => (bytes[offset] & 0x08) !== 0;
+export const vni = (bytes: Uint8Array, offset: number): number =>
+  (bytes[offset + 4] << 16) | (bytes[offset + 5] << 8) | bytes[offset + 6];
+
+export function putVxlan(bytes: Uint8Array, offset: number, networkIdentifier: number): void {
+  put32(bytes, offset, 0x08000000);
+  put32(bytes, offset + 4, networkIdentifier << 8);
+}
