@@ -1,0 +1,256 @@
+/**
+ * A node in memory, for tests and benchmarks of the pipeline: two pods, a host port, tunnels to two peers,
+ * and frames made from few words.
+ *
+ *   pod a 10.65.0.2 (port 1), pod b 10.65.0.3 (port 2), own block 10.65.0.0/26
+ *   10.65.1.0/26 by VXLAN via 192.0.2.2, 10.65.2.0/26 by IPIP via 192.0.2.3, everything else to the host
+ */
+import { createCounters, type PortCounters, readPortCounters } from './counters.ts';
+import * as adj from './fib/adjacency.ts';
+import { createAdjacencies } from './fib/adjacency.ts';
+import { AdjacencyWriter } from './fib/adjacency-writer.ts';
+import { createFib4, Fib4Writer } from './fib/fib4.ts';
+import { createPeers, PeerWriter } from './fib/peers.ts';
+import { ADDRESS, LENGTH, OFFSET, ROW } from './memory/burst.ts';
+import { createEpochs, GracePeriods } from './memory/grace.ts';
+import { BURST, HEADROOM, MAX_FRAME, type SharedTables } from './memory/layout.ts';
+import type { PortKind, PortSpec } from './messages.ts';
+import { Pipeline } from './pipeline.ts';
+import { put16, sum16 } from './wire/bytes.ts';
+import { putEthernet, TYPE_IPV4 } from './wire/ethernet.ts';
+import { pseudoSum, putIpv4 } from './wire/ipv4.ts';
+import { putUdp, putUdpChecksum } from './wire/udp.ts';
+
+export const POD_A = 1;
+export const POD_B = 2;
+export const HOST_PORT = 3;
+export const VXLAN_PORT_ID = 4;
+export const IPIP_PORT_ID = 5;
+
+export const ip4 = (text: string): number =>
+  text.split('.').reduce((sum, part) => (sum << 8) | Number(part), 0);
+export const mac = (text: string): Uint8Array =>
+  Uint8Array.from(text.split(':'), (part) => Number.parseInt(part, 16));
+
+export const GATEWAY = mac('ee:ee:ee:ee:ee:ee');
+export const MAC_A = mac('02:00:00:00:00:0a');
+export const MAC_B = mac('02:00:00:00:00:0b');
+export const MAC_HOST = mac('02:00:00:00:00:01');
+export const VTEP_OWN = mac('66:00:00:00:00:01');
+export const VTEP_PEER = mac('66:00:00:00:00:02');
+export const NODE = ip4('192.0.2.1');
+export const PEER_VXLAN = ip4('192.0.2.2');
+export const PEER_IPIP = ip4('192.0.2.3');
+export const VNI = 4096;
+
+export interface PacketOptions {
+  source?: string;
+  destination?: string;
+  ttl?: number;
+  flags?: number;
+  tos?: number;
+  protocol?: number;
+  payload?: Uint8Array;
+}
+
+/** An IPv4 packet; by default pod a to pod b, UDP 1000 > 2000 with four bytes. */
+export function packet(options: PacketOptions = {}): Uint8Array {
+  const source = ip4(options.source ?? '10.65.0.2');
+  const destination = ip4(options.destination ?? '10.65.0.3');
+  const protocol = options.protocol ?? 17;
+  let payload = options.payload;
+  if (!payload) {
+    payload = new Uint8Array(12);
+    putUdp(payload, 0, 1000, 2000, 12);
+    payload.set([1, 2, 3, 4], 8);
+    putUdpChecksum(payload, 0, 12, pseudoSum(source, destination, 17, 12));
+  }
+  const bytes = new Uint8Array(20 + payload.length);
+  putIpv4(
+    bytes,
+    0,
+    options.tos ?? 0,
+    bytes.length,
+    7,
+    options.flags ?? 0,
+    options.ttl ?? 64,
+    protocol,
+    source,
+    destination,
+  );
+  bytes.set(payload, 20);
+  return bytes;
+}
+
+/** Ethernet in front of a packet; by default from pod a to the gateway. */
+export function frame(
+  inner: Uint8Array,
+  destination = GATEWAY,
+  source = MAC_A,
+  type = TYPE_IPV4,
+): Uint8Array {
+  const bytes = new Uint8Array(14 + inner.length);
+  bytes.set(destination, 0);
+  bytes.set(source, 6);
+  put16(bytes, 12, type);
+  bytes.set(inner, 14);
+  return bytes;
+}
+
+/** VXLAN header and inner Ethernet in front of a packet, as a UDP socket hands it over. */
+export function vxlanPayload(
+  inner: Uint8Array,
+  options: { flags?: number; vni?: number; destination?: Uint8Array; type?: number } = {},
+): Uint8Array {
+  const bytes = new Uint8Array(8 + 14 + inner.length);
+  bytes[0] = options.flags ?? 0x08;
+  const vni = options.vni ?? VNI;
+  bytes.set([vni >> 16, vni >> 8, vni], 4);
+  bytes.set(frame(inner, options.destination ?? VTEP_OWN, VTEP_PEER, options.type ?? TYPE_IPV4), 8);
+  return bytes;
+}
+
+/** An ICMP message with its checksum. */
+export function icmpMessage(type: number, code: number, rest = new Uint8Array(4)): Uint8Array {
+  const bytes = new Uint8Array(4 + rest.length);
+  bytes[0] = type;
+  bytes[1] = code;
+  bytes.set(rest, 4);
+  put16(bytes, 2, ~sum16(bytes, 0, bytes.length, 0));
+  return bytes;
+}
+
+export interface Sent {
+  readonly port: number;
+  readonly bytes: Uint8Array;
+  /** Outer destination, host order. */
+  readonly to: number;
+}
+
+export class Scenario {
+  readonly tables: SharedTables;
+  readonly pipeline: Pipeline;
+  readonly fib: Fib4Writer;
+  readonly adjacencies: AdjacencyWriter;
+  readonly peers: PeerWriter;
+  readonly arena = new Uint8Array(HEADROOM + MAX_FRAME);
+  readonly rows = new Int32Array(BURST * ROW);
+  now = 0;
+
+  constructor() {
+    this.tables = {
+      fib4: createFib4(),
+      adjacencies: createAdjacencies(),
+      peers: createPeers(),
+      counters: createCounters(),
+      epochs: createEpochs(),
+    };
+    const grace = new GracePeriods(this.tables.epochs);
+    this.fib = new Fib4Writer(this.tables.fib4, grace);
+    this.adjacencies = new AdjacencyWriter(this.tables.adjacencies, grace);
+    this.peers = new PeerWriter(this.tables.peers);
+    this.pipeline = new Pipeline({
+      tables: this.tables,
+      worker: 0,
+      arena: this.arena,
+      clock: () => this.now,
+    });
+    this.pipeline.setNode({ address: NODE, local: [NODE], vtepMac: VTEP_OWN, vni: VNI, icmpRate: 100 });
+    this.attach(POD_A, 'pod', MAC_A, ['10.65.0.2']);
+    this.attach(POD_B, 'pod', MAC_B, ['10.65.0.3']);
+    this.attach(HOST_PORT, 'host', MAC_HOST, []);
+    this.attach(VXLAN_PORT_ID, 'vxlan', null, []);
+    this.attach(IPIP_PORT_ID, 'ipip', null, []);
+    this.peers.add(PEER_VXLAN);
+    this.peers.add(PEER_IPIP);
+    this.route('0.0.0.0', 0, { kind: adj.HOST, port: HOST_PORT, dmac: MAC_HOST });
+    this.route('10.65.0.0', 26, { kind: adj.BLACKHOLE });
+    this.route('10.65.0.2', 32, { kind: adj.POD, port: POD_A, dmac: MAC_A, mtu: 1500 });
+    this.route('10.65.0.3', 32, { kind: adj.POD, port: POD_B, dmac: MAC_B, mtu: 1500 });
+    this.route('10.65.1.0', 26, {
+      kind: adj.VXLAN,
+      port: VXLAN_PORT_ID,
+      nextHop: PEER_VXLAN,
+      mtu: 1450,
+      source: NODE,
+      dmac: VTEP_PEER,
+      smac: VTEP_OWN,
+      vni: VNI,
+    });
+    this.route('10.65.2.0', 26, {
+      kind: adj.IPIP,
+      port: IPIP_PORT_ID,
+      nextHop: PEER_IPIP,
+      mtu: 1480,
+      source: NODE,
+    });
+  }
+
+  attach(id: number, kind: PortKind, address: Uint8Array | null, sources: string[]): void {
+    const spec: PortSpec = {
+      id,
+      kind,
+      name: `port${id}`,
+      fds: [],
+      owner: 0,
+      mac: address,
+      sources: sources.flatMap((source) => [ip4(source), -1]),
+      mtu: 1500,
+    };
+    this.pipeline.attach(spec);
+  }
+
+  route(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
+    const index = this.adjacencies.acquire({
+      port: 0,
+      nextHop: 0,
+      mtu: 0,
+      source: 0,
+      dmac: null,
+      smac: null,
+      vni: 0,
+      ...to,
+    });
+    this.fib.set(ip4(prefix), length, index);
+  }
+
+  /** Receive one frame on a port, and return all that left. */
+  receive(port: number, bytes: Uint8Array, from = 0): Sent[] {
+    this.arena.fill(0xa5, 0, HEADROOM);
+    this.arena.set(bytes, HEADROOM);
+    // Whatever is read beyond the frame must not look like a frame.
+    this.arena.fill(0xa5, HEADROOM + bytes.length, HEADROOM + bytes.length + 64);
+    this.rows[OFFSET] = HEADROOM;
+    this.rows[LENGTH] = bytes.length;
+    this.rows[ADDRESS] = from;
+    this.pipeline.receiveBurst(port, this.rows, 1);
+    const sent: Sent[] = [];
+    const { egress } = this.pipeline;
+    for (let i = 0; i < egress.dirtyCount; i++) {
+      const to = egress.dirty[i]!;
+      const rows = egress.rows(to);
+      for (let row = 0; row < egress.count(to) * ROW; row += ROW) {
+        const offset = rows[row + OFFSET]!;
+        const length = rows[row + LENGTH]!;
+        sent.push({ port: to, bytes: this.arena.slice(offset, offset + length), to: rows[row + ADDRESS]! });
+      }
+      this.pipeline.transmitted(to, rows, egress.count(to));
+    }
+    egress.clear();
+    return sent;
+  }
+
+  counters(port: number): PortCounters {
+    return readPortCounters(new Float64Array(this.tables.counters), port);
+  }
+
+  /** Names of the drop reasons counted on a port. */
+  drops(port: number): Record<string, number> {
+    return Object.fromEntries(this.counters(port).drops.map((drop) => [drop.reason, drop.packets]));
+  }
+}
+
+/** Write the Ethernet header of a pod's frame at `offset`: for benchmarks that refill an arena. */
+export function putPodEthernet(bytes: Uint8Array, offset: number): void {
+  putEthernet(bytes, offset, 0xeeee, 0xeeeeeeee | 0, 0x0200, 0x0000000a, TYPE_IPV4);
+}
