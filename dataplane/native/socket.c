@@ -1,0 +1,109 @@
+/* UDP and raw IPv4 sockets for tunnels, opened in any namespace. */
+#include "tortie.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What both kinds of socket are told. Absent booleans keep the kernel's default. */
+struct wish {
+  char netns[NETNS_SIZE];
+  uint32_t address;
+  int type, protocol, port;
+  int64_t buffer;
+  bool reuse_port, checksum, set_checksum, dont_fragment, header_included;
+};
+
+static int set_option(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/* Beyond net.core.rmem_max with CAP_NET_ADMIN; as much as is allowed without. */
+static int set_buffers(int fd, int bytes) {
+  if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0 && set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes) < 0)
+    return -1;
+  if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes) < 0 && set_option(fd, SOL_SOCKET, SO_SNDBUF, bytes) < 0)
+    return -1;
+  return 0;
+}
+
+static int configure(int fd, const struct wish *wish, const char *subject, struct failure *failure) {
+  if (set_option(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0) return fail(failure, "setsockopt IP_RECVTOS", "%s", subject);
+  if (wish->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+    return fail(failure, "setsockopt SO_REUSEPORT", "%s", subject);
+  if (wish->buffer && set_buffers(fd, (int)wish->buffer) < 0)
+    return fail(failure, "setsockopt SO_RCVBUF", "%s", subject);
+  if (wish->set_checksum && set_option(fd, SOL_SOCKET, SO_NO_CHECK, !wish->checksum) < 0)
+    return fail(failure, "setsockopt SO_NO_CHECK", "%s", subject);
+  if (wish->dont_fragment && set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) < 0)
+    return fail(failure, "setsockopt IP_MTU_DISCOVER", "%s", subject);
+  if (wish->header_included && set_option(fd, IPPROTO_IP, IP_HDRINCL, 1) < 0)
+    return fail(failure, "setsockopt IP_HDRINCL", "%s", subject);
+  struct sockaddr_in local = {.sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)wish->port),
+                              .sin_addr.s_addr = htonl(wish->address)};
+  if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0) return fail(failure, "bind", "%s", subject);
+  return 0;
+}
+
+static napi_value open_socket(napi_env env, const struct wish *wish) {
+  char address[INET_ADDRSTRLEN], suffix[NETNS_SIZE + 32], subject[384];
+  struct in_addr network = {htonl(wish->address)};
+  const char *where = netns_suffix(wish->netns, suffix, sizeof suffix);
+  inet_ntop(AF_INET, &network, address, sizeof address);
+  if (wish->type == SOCK_DGRAM)
+    snprintf(subject, sizeof subject, "udp %s:%d%s", address, wish->port, where);
+  else
+    snprintf(subject, sizeof subject, "ip protocol %d %s%s", wish->protocol, address, where);
+
+  struct failure failure;
+  struct netns moved;
+  if (netns_enter(wish->netns, &moved, &failure) < 0) return throw_failure(env, &failure);
+  int fd = socket(AF_INET, wish->type | SOCK_NONBLOCK | SOCK_CLOEXEC, wish->protocol);
+  if (fd < 0) {
+    fail(&failure, "socket", "%s", subject);
+  } else if (configure(fd, wish, subject, &failure) < 0) {
+    close(fd);
+    fd = -1;
+  }
+  netns_leave(&moved);
+  if (fd < 0) return throw_failure(env, &failure);
+  return env_adopt(env, fd) ? from_int(env, fd) : NULL;
+}
+
+static bool common_options(napi_env env, napi_value options, const char *call, struct wish *wish) {
+  bool given;
+  return get_object(env, options, call) &&
+         option_string(env, options, "netns", wish->netns, sizeof wish->netns, &given) &&
+         option_address(env, options, "address", &wish->address) &&
+         option_int(env, options, "bufferBytes", 1, INT32_MAX / 2, &wish->buffer, &given);
+}
+
+napi_value udp_open(napi_env env, napi_callback_info info) {
+  napi_value options;
+  int64_t port = 0;
+  struct wish wish = {.type = SOCK_DGRAM, .protocol = IPPROTO_UDP};
+  if (!get_args(env, info, "udpOpen", 1, &options) || !common_options(env, options, "udpOpen", &wish) ||
+      !option_int(env, options, "port", 0, 65535, &port, NULL) ||
+      !option_bool(env, options, "reusePort", &wish.reuse_port, NULL) ||
+      !option_bool(env, options, "checksum", &wish.checksum, &wish.set_checksum) ||
+      !option_bool(env, options, "dontFragment", &wish.dont_fragment, NULL))
+    return NULL;
+  wish.port = (int)port;
+  return open_socket(env, &wish);
+}
+
+napi_value raw_open(napi_env env, napi_callback_info info) {
+  napi_value options;
+  int64_t protocol = 0;
+  struct wish wish = {.type = SOCK_RAW};
+  if (!get_args(env, info, "rawOpen", 1, &options) || !common_options(env, options, "rawOpen", &wish) ||
+      !option_int(env, options, "protocol", 1, 255, &protocol, NULL) ||
+      !option_bool(env, options, "headerIncluded", &wish.header_included, NULL))
+    return NULL;
+  wish.protocol = (int)protocol;
+  return open_socket(env, &wish);
+}
