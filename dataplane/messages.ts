@@ -53,7 +53,8 @@ export type WorkerCommand =
 
 export type WorkerEvent =
   | { readonly type: 'ready' }
-  | { readonly type: 'ack'; readonly seq: number }
+  /** `error`: why the command could not be carried out. */
+  | { readonly type: 'ack'; readonly seq: number; readonly error?: string }
   /** Trace records as written by trace.ts: one Int32Array a traced packet. */
   | { readonly type: 'trace'; readonly packets: Int32Array[] }
   | { readonly type: 'log'; readonly level: 'warn' | 'error'; readonly message: string };

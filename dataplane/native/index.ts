@@ -39,6 +39,8 @@ export interface UdpOptions {
   readonly checksum?: boolean;
   /** True: DF on everything sent, EMSGSIZE beyond the path MTU (IP_PMTUDISC_DO). */
   readonly dontFragment?: boolean;
+  /** True: whatever arrives is discarded at once, instead of filling a buffer that nobody reads. */
+  readonly sendOnly?: boolean;
 }
 export interface RawOptions {
   readonly netns?: string;

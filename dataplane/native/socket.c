@@ -2,6 +2,7 @@
 #include "tortie.h"
 
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,7 @@ struct wish {
   uint32_t address;
   int type, protocol, port;
   int64_t buffer;
-  bool reuse_port, checksum, set_checksum, dont_fragment, header_included;
+  bool reuse_port, checksum, set_checksum, dont_fragment, header_included, send_only;
 };
 
 static int set_option(int fd, int level, int name, int value) {
@@ -30,6 +31,13 @@ static int set_buffers(int fd, int bytes) {
   return 0;
 }
 
+/* A filter that keeps no byte of any packet. */
+static int discard_input(int fd) {
+  struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  struct sock_fprog program = {1, &nothing};
+  return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
 static int configure(int fd, const struct wish *wish, const char *subject, struct failure *failure) {
   if (set_option(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0) return fail(failure, "setsockopt IP_RECVTOS", "%s", subject);
   if (wish->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
@@ -42,6 +50,7 @@ static int configure(int fd, const struct wish *wish, const char *subject, struc
     return fail(failure, "setsockopt IP_MTU_DISCOVER", "%s", subject);
   if (wish->header_included && set_option(fd, IPPROTO_IP, IP_HDRINCL, 1) < 0)
     return fail(failure, "setsockopt IP_HDRINCL", "%s", subject);
+  if (wish->send_only && discard_input(fd) < 0) return fail(failure, "setsockopt SO_ATTACH_FILTER", "%s", subject);
   struct sockaddr_in local = {.sin_family = AF_INET,
                               .sin_port = htons((uint16_t)wish->port),
                               .sin_addr.s_addr = htonl(wish->address)};
@@ -90,7 +99,8 @@ napi_value udp_open(napi_env env, napi_callback_info info) {
       !option_int(env, options, "port", 0, 65535, &port, NULL) ||
       !option_bool(env, options, "reusePort", &wish.reuse_port, NULL) ||
       !option_bool(env, options, "checksum", &wish.checksum, &wish.set_checksum) ||
-      !option_bool(env, options, "dontFragment", &wish.dont_fragment, NULL))
+      !option_bool(env, options, "dontFragment", &wish.dont_fragment, NULL) ||
+      !option_bool(env, options, "sendOnly", &wish.send_only, NULL))
     return NULL;
   wish.port = (int)port;
   return open_socket(env, &wish);

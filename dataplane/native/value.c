@@ -8,7 +8,7 @@ bool get_args(napi_env env, napi_callback_info info, const char *call, size_t co
   size_t given = count;
   if (napi_get_cb_info(env, info, &given, args, NULL, NULL) != napi_ok) return false;
   if (given >= count) return true;
-  throw_type(env, "%s takes %zu arguments, not %zu", call, count, given);
+  throw_type(env, "%s takes %zu arguments, %zu given", call, count, given);
   return false;
 }
 

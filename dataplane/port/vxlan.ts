@@ -1,0 +1,94 @@
+/**
+ * VXLAN over the kernel's UDP sockets: the kernel does outer ARP, routing, checksums and reassembly.
+ *
+ * A UDP socket has one source port, and the source port of a VXLAN packet tells flows apart (RFC 7348 5), so
+ * there is one socket to receive and a pool to send, of which the flow's hash picks one.
+ */
+import { LENGTH, OFFSET, ROW } from '../memory/burst.ts';
+import type { Native } from '../native/index.ts';
+import type { Port } from './port.ts';
+
+/** Outer IPv4 and UDP headers, which the pipeline writes and the kernel writes again. */
+const OUTER = 20 + 8;
+const DESTINATION_PORT = 4789;
+/** RFC 7348 5: source ports come from the dynamic range. */
+const FIRST_SOURCE_PORT = 49152;
+const LAST_SOURCE_PORT = 65535;
+
+export class VxlanPort implements Port {
+  readonly inputs: readonly number[];
+  readonly #native: Native;
+  readonly #senders: Int32Array;
+
+  /** `fds`: the receiver, then a power of two of senders. */
+  constructor(native: Native, fds: readonly number[]) {
+    const senders = fds.length - 1;
+    if (senders < 1 || (senders & (senders - 1)) !== 0)
+      throw new Error(`a VXLAN port needs a power of two of senders, not ${senders}`);
+    this.#native = native;
+    this.inputs = [fds[0]];
+    this.#senders = Int32Array.from(fds.slice(1));
+  }
+
+  receive(arena: Uint8Array, rows: Int32Array, max: number, start: number, headroom: number): number {
+    return this.#native.udpReceive(this.inputs[0], arena, rows, max, start, headroom);
+  }
+
+  transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
+    shift(rows, count, OUTER);
+    const sent = this.#native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT);
+    // The rows are accounted for as the packets that they were.
+    shift(rows, count, -OUTER);
+    return sent;
+  }
+}
+
+function shift(rows: Int32Array, count: number, bytes: number): void {
+  for (let row = 0; row < count * ROW; row += ROW) {
+    rows[row + OFFSET] += bytes;
+    rows[row + LENGTH] -= bytes;
+  }
+}
+
+export interface VxlanSockets {
+  /** The node's address, host order: outer source. */
+  readonly address: number;
+  readonly netns?: string;
+  /** Power of two. */
+  readonly senders: number;
+  readonly bufferBytes: number;
+  /** False: outer UDP checksum 0. */
+  readonly checksum?: boolean;
+}
+
+/** Open a VXLAN port's descriptors: [receiver, sender, ...]. Throws the addon's error, with nothing left open. */
+export function openVxlanSockets(native: Native, options: VxlanSockets): number[] {
+  const { senders, ...rest } = options;
+  const common = { ...rest, dontFragment: true };
+  const fds: number[] = [];
+  try {
+    fds.push(native.udpOpen({ ...common, port: DESTINATION_PORT }));
+    for (let i = 0; i < senders; i++) fds.push(openSender(native, common, i, senders));
+    return fds;
+  } catch (error) {
+    for (const fd of fds) native.close(fd);
+    throw error;
+  }
+}
+
+/** Sender i has a port that is i modulo the number of senders, so that a flow's port is near its hash. */
+function openSender(
+  native: Native,
+  common: Omit<Parameters<Native['udpOpen']>[0], 'port'>,
+  index: number,
+  senders: number,
+): number {
+  for (let port = FIRST_SOURCE_PORT + index; ; port += senders) {
+    try {
+      return native.udpOpen({ ...common, port, sendOnly: true });
+    } catch (error) {
+      const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      if (!taken || port + senders > LAST_SOURCE_PORT) throw error;
+    }
+  }
+}

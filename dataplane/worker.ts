@@ -1,0 +1,264 @@
+/**
+ * A worker thread: receive a burst, run the pipeline, transmit what it queued, sleep when there is nothing.
+ *
+ * The thread sleeps in epoll and never returns to its event loop while it runs. Control posts a command and
+ * signals the eventfd; the command is fetched by `receiveMessageOnPort`. Per burst nothing is allocated.
+ */
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { ROW, STATUS } from './memory/burst.ts';
+import { Readers } from './memory/grace.ts';
+import { BURST, HEADROOM, MAX_FRAME, MAX_PORTS } from './memory/layout.ts';
+import type { PortSpec, WorkerCommand, WorkerData, WorkerEvent } from './messages.ts';
+import { native as loadNative, type Native } from './native/index.ts';
+import { Pipeline } from './pipeline.ts';
+import { openPort, type Port } from './port/port.ts';
+
+/** What epoll reports for the eventfd; ports report their ids. */
+const WAKE = -1;
+const WAIT_FOR_EVER = -1;
+/** Most ports looked at between two sleeps. */
+const READY = 64;
+/** Bytes of arena a frame: headroom, the largest frame, and rounding to an odd number of cache lines. */
+const SLOT = HEADROOM + MAX_FRAME + 128;
+/** A port says at most one thing in this time; milliseconds. */
+const LOG_INTERVAL_MS = 10_000;
+/** Receives that may fail in a row before a port is given up. */
+const MAX_FAILURES = 16;
+/** The device or descriptor is gone, and no later receive can succeed. */
+const GONE = new Set(['EBADF', 'EBADFD', 'EFAULT', 'ENODEV', 'ENXIO']);
+const LINUX_EIO = 5;
+const LINUX_EAGAIN = 11;
+const LINUX_ENODEV = 19;
+const LINUX_EMSGSIZE = 90;
+const LINUX_ENOBUFS = 105;
+
+interface Attached {
+  readonly spec: PortSpec;
+  readonly port: Port;
+  /** Whether this worker receives from it. */
+  watched: boolean;
+  /** Receives that failed in a row. */
+  failures: number;
+  quietUntil: number;
+}
+
+class Worker {
+  readonly #index: number;
+  readonly #wakeFd: number;
+  readonly #control: MessagePort;
+  readonly #native: Native;
+  readonly #pipeline: Pipeline;
+  readonly #readers: Readers;
+  readonly #epoll: number;
+  readonly #arena = new Uint8Array(BURST * SLOT);
+  readonly #rows = new Int32Array(BURST * ROW);
+  readonly #ports: (Attached | undefined)[] = new Array(MAX_PORTS).fill(undefined);
+  #tracing = false;
+  #running = true;
+
+  constructor(control: MessagePort, data: WorkerData) {
+    this.#index = data.index;
+    this.#wakeFd = data.wakeFd;
+    this.#control = control;
+    this.#native = loadNative();
+    this.#pipeline = new Pipeline({ tables: data.tables, worker: data.index, arena: this.#arena });
+    this.#readers = new Readers(data.tables.epochs);
+    this.#epoll = this.#native.epollCreate();
+    this.#native.epollAdd(this.#epoll, this.#wakeFd, WAKE);
+  }
+
+  run(): void {
+    const ready = new Int32Array(READY);
+    this.#post({ type: 'ready' });
+    while (this.#running) {
+      this.#readers.leave(this.#index);
+      const count = this.#native.epollWait(this.#epoll, ready, WAIT_FOR_EVER);
+      this.#readers.enter(this.#index);
+      for (let i = 0; i < count; i++) {
+        const tag = ready[i];
+        if (tag === WAKE) this.#obey();
+        else this.#serve(tag);
+      }
+      if (this.#tracing) this.#postTraces();
+    }
+    this.#readers.leave(this.#index);
+    this.#native.close(this.#epoll);
+  }
+
+  /** One burst of a port, all the way. */
+  #serve(id: number): void {
+    const attached = this.#ports[id];
+    // Detached by a command earlier in this round.
+    if (!attached?.watched) return;
+    let count: number;
+    try {
+      count = attached.port.receive(this.#arena, this.#rows, BURST, 0, HEADROOM);
+    } catch (error) {
+      this.#receiveFailed(attached, error as NodeJS.ErrnoException);
+      return;
+    }
+    attached.failures = 0;
+    if (count === 0) return;
+    try {
+      this.#pipeline.receiveBurst(id, this.#rows, count);
+      this.#flush();
+    } catch (error) {
+      // No packet may end the worker. Whoever mends this needs the stack.
+      this.#pipeline.egress.clear();
+      this.#log(attached, 'error', `burst of ${count} frames lost: ${(error as Error).stack}`);
+    }
+  }
+
+  /** Transmit every egress queue, and settle the account of its frames. */
+  #flush(): void {
+    const { egress } = this.#pipeline;
+    for (let i = 0; i < egress.dirtyCount; i++) {
+      const id = egress.dirty[i];
+      const rows = egress.rows(id);
+      const count = egress.count(id);
+      const attached = this.#ports[id];
+      if (!attached) {
+        setStatus(rows, count, LINUX_ENODEV);
+      } else {
+        this.#transmit(attached, rows, count);
+      }
+      this.#pipeline.transmitted(id, rows, count);
+    }
+    egress.clear();
+  }
+
+  #transmit(attached: Attached, rows: Int32Array, count: number): void {
+    try {
+      if (attached.port.transmit(this.#arena, rows, count) === count) return;
+      const errno = firstFailure(rows, count);
+      if (errno !== 0) this.#log(attached, 'warn', `sending fails with errno ${errno}`);
+    } catch (error) {
+      setStatus(rows, count, LINUX_EIO);
+      this.#log(attached, 'error', `sending fails: ${(error as Error).message}`);
+    }
+  }
+
+  /** Log, and stop watching a port that can only fail: epoll would report it again at once, for ever. */
+  #receiveFailed(attached: Attached, error: NodeJS.ErrnoException): void {
+    attached.failures++;
+    if (!GONE.has(error.code ?? '') && attached.failures < MAX_FAILURES) {
+      this.#log(attached, 'warn', `receiving fails: ${error.message}`);
+      return;
+    }
+    this.#unwatch(attached);
+    attached.quietUntil = 0;
+    this.#log(attached, 'error', `no longer receiving: ${error.message}`);
+  }
+
+  /** Fetch and carry out all commands. */
+  #obey(): void {
+    this.#native.eventfdDrain(this.#wakeFd);
+    for (;;) {
+      const received = receiveMessageOnPort(this.#control) as { message: WorkerCommand } | undefined;
+      if (!received) return;
+      const command = received.message;
+      try {
+        this.#carryOut(command);
+        this.#post({ type: 'ack', seq: command.seq });
+      } catch (error) {
+        this.#post({ type: 'ack', seq: command.seq, error: (error as Error).message });
+      }
+    }
+  }
+
+  #carryOut(command: WorkerCommand): void {
+    switch (command.type) {
+      case 'attach':
+        this.#detach(command.port.id);
+        this.#attach(command.port);
+        break;
+      case 'detach':
+        this.#detach(command.port);
+        break;
+      case 'node':
+        this.#pipeline.setNode(command.node);
+        break;
+      case 'trace':
+        // What was traced until now is not lost to a new filter.
+        if (this.#tracing) this.#postTraces();
+        this.#pipeline.setTrace(command.filter);
+        this.#tracing = command.filter !== null;
+        break;
+      case 'stop':
+        this.#running = false;
+        break;
+    }
+  }
+
+  #attach(spec: PortSpec): void {
+    const port = openPort(this.#native, spec, this.#index);
+    const attached: Attached = { spec, port, watched: false, failures: 0, quietUntil: 0 };
+    if (spec.owner === this.#index) this.#watch(attached);
+    this.#ports[spec.id] = attached;
+    this.#pipeline.attach(spec);
+  }
+
+  #detach(id: number): void {
+    const attached = this.#ports[id];
+    if (!attached) return;
+    this.#pipeline.detach(id);
+    this.#unwatch(attached);
+    this.#ports[id] = undefined;
+  }
+
+  #watch(attached: Attached): void {
+    attached.watched = true;
+    try {
+      for (const fd of attached.port.inputs) this.#native.epollAdd(this.#epoll, fd, attached.spec.id);
+    } catch (error) {
+      this.#unwatch(attached);
+      throw error;
+    }
+  }
+
+  #unwatch(attached: Attached): void {
+    if (!attached.watched) return;
+    attached.watched = false;
+    for (const fd of attached.port.inputs) {
+      try {
+        this.#native.epollDelete(this.#epoll, fd);
+      } catch {
+        // Closed or never added: epoll has forgotten it by itself.
+      }
+    }
+  }
+
+  #postTraces(): void {
+    const packets = this.#pipeline.takeTraces();
+    if (packets.length > 0) this.#post({ type: 'trace', packets });
+  }
+
+  #log(attached: Attached, level: 'warn' | 'error', what: string): void {
+    const now = performance.now();
+    if (now < attached.quietUntil) return;
+    attached.quietUntil = now + LOG_INTERVAL_MS;
+    const message = `worker ${this.#index}, port ${attached.spec.name}: ${what}`;
+    this.#post({ type: 'log', level, message });
+  }
+
+  #post(event: WorkerEvent): void {
+    this.#control.postMessage(event);
+  }
+}
+
+function setStatus(rows: Int32Array, count: number, errno: number): void {
+  for (let row = 0; row < count * ROW; row += ROW) rows[row + STATUS] = errno;
+}
+
+/** The first errno that is not the everyday fate of packets, or 0. */
+function firstFailure(rows: Int32Array, count: number): number {
+  for (let row = 0; row < count * ROW; row += ROW) {
+    const errno = rows[row + STATUS];
+    if (errno !== 0 && errno !== LINUX_EAGAIN && errno !== LINUX_ENOBUFS && errno !== LINUX_EMSGSIZE)
+      return errno;
+  }
+  return 0;
+}
+
+if (!parentPort) throw new Error('worker.ts runs as a worker thread: see spawn.ts');
+new Worker(parentPort, workerData as WorkerData).run();
