@@ -9,7 +9,8 @@ import { createCounters, type PortCounters, readPortCounters } from './counters.
 import * as adj from './fib/adjacency.ts';
 import { createAdjacencies } from './fib/adjacency.ts';
 import { AdjacencyWriter } from './fib/adjacency-writer.ts';
-import { createFib4, Fib4Writer } from './fib/fib4.ts';
+import { createFib4 } from './fib/fib4.ts';
+import { Fib4Writer } from './fib/fib4-writer.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { ADDRESS, LENGTH, OFFSET, ROW } from './memory/burst.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';

@@ -1,0 +1,85 @@
+/**
+ * The set of known peers: IPv4 addresses that may send us tunnel packets. An open-addressing hash set in
+ * shared memory: entries never move, so a reader needs no lock and sees each change at once.
+ *
+ * 0.0.0.0 is no peer, so 0 marks a free slot. Deletion leaves a tombstone (-1, 255.255.255.255, no peer
+ * either); tombstones that no search crosses are freed again.
+ */
+import { MAX_PEERS } from '../memory/layout.ts';
+
+/** Twice the limit: searches stay short. */
+const SLOTS = MAX_PEERS * 2;
+const FREE = 0;
+const TOMBSTONE = -1;
+
+export function createPeers(): SharedArrayBuffer {
+  return new SharedArrayBuffer(SLOTS * 4);
+}
+
+export function hasPeer(table: Int32Array, address: number): boolean {
+  let slot = home(address);
+  for (let probes = 0; probes < SLOTS; probes++) {
+    const found = table[slot];
+    if (found === address) return address !== FREE && address !== TOMBSTONE;
+    if (found === FREE) return false;
+    slot = (slot + 1) & (SLOTS - 1);
+  }
+  return false;
+}
+
+const home = (address: number): number => (Math.imul(address, 0x9e3779b1) >>> 8) & (SLOTS - 1);
+
+export class PeerWriter {
+  readonly #table: Int32Array;
+  readonly #members = new Set<number>();
+  #tombstones = 0;
+
+  constructor(shared: SharedArrayBuffer) {
+    this.#table = new Int32Array(shared);
+  }
+
+  /** False if the table is full; true if the address is in it now. */
+  add(address: number): boolean {
+    if (address === FREE || address === TOMBSTONE) return false;
+    if (this.#members.has(address)) return true;
+    if (this.#members.size >= MAX_PEERS) return false;
+    let slot = home(address);
+    while (this.#table[slot] !== FREE && this.#table[slot] !== TOMBSTONE) slot = (slot + 1) & (SLOTS - 1);
+    if (this.#table[slot] === TOMBSTONE) this.#tombstones--;
+    Atomics.store(this.#table, slot, address);
+    this.#members.add(address);
+    return true;
+  }
+
+  delete(address: number): void {
+    if (!this.#members.delete(address)) return;
+    let slot = home(address);
+    while (this.#table[slot] !== address) slot = (slot + 1) & (SLOTS - 1);
+    Atomics.store(this.#table, slot, TOMBSTONE);
+    this.#tombstones++;
+    if (this.#tombstones > MAX_PEERS / 2) this.#sweep();
+  }
+
+  has(address: number): boolean {
+    return this.#members.has(address);
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  values(): IterableIterator<number> {
+    return this.#members.values();
+  }
+
+  /** Free tombstones that no search needs: those directly before a free slot, from the end backwards. */
+  #sweep(): void {
+    for (let pass = SLOTS * 2 - 1; pass >= 0; pass--) {
+      const slot = pass & (SLOTS - 1);
+      if (this.#table[slot] === TOMBSTONE && this.#table[(slot + 1) & (SLOTS - 1)] === FREE) {
+        Atomics.store(this.#table, slot, FREE);
+        this.#tombstones--;
+      }
+    }
+  }
+}

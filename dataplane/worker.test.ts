@@ -1,0 +1,218 @@
+/**
+ * A worker between real devices: pods in namespaces of their own, a tunnel to a second node. Needs root and
+ * the build (scripts/build); without root it says so and skips.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createCounters, readPortCounters } from './counters.ts';
+import * as adj from './fib/adjacency.ts';
+import { AdjacencyWriter } from './fib/adjacency-writer.ts';
+import { createFib4, Fib4Writer } from './fib/fib4.ts';
+import { createPeers, PeerWriter } from './fib/peers.ts';
+import { createEpochs, GracePeriods } from './memory/grace.ts';
+import type { SharedTables } from './memory/layout.ts';
+import { native, type Tap } from './native/index.ts';
+import { openIpipSocket } from './port/ipip.ts';
+import { openVxlanSockets } from './port/vxlan.ts';
+import { ip4, mac } from './scenario.ts';
+import { spawnWorker, type WorkerHandle } from './spawn.ts';
+
+const run = promisify(execFile);
+const tag = `ttw${process.pid}`;
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.log('worker.test.ts: skipped, making TAPs and namespaces needs root');
+
+const POD_A = 1;
+const POD_B = 2;
+const VXLAN = 4;
+const IPIP = 5;
+const MAC_A = mac('02:00:00:00:00:0a');
+const MAC_B = mac('02:00:00:00:00:0b');
+const namespaces: string[] = [];
+
+function namespace(name: string): string {
+  const full = `${tag}${name}`;
+  execFileSync('ip', ['netns', 'add', full]);
+  namespaces.push(full);
+  return full;
+}
+const ip = (netns: string, ...args: string[]) => execFileSync('ip', ['-n', netns, ...args]);
+const ping = async (netns: string, to: string, ...args: string[]) =>
+  (await run('ip', ['netns', 'exec', netns, 'ping', '-n', ...args, to])).stdout;
+
+/** A pod: its namespace, TAP, address and default route as Calico gives them. */
+function pod(netns: string, address: string, hardware: Uint8Array): Tap {
+  const tap = native().tapOpen({ netns, name: 'eth0', mac: hardware, mtu: 1450, up: true });
+  ip(netns, 'addr', 'add', `${address}/32`, 'dev', 'eth0');
+  ip(netns, 'route', 'add', '169.254.1.1', 'dev', 'eth0', 'scope', 'link');
+  ip(netns, 'route', 'add', 'default', 'via', '169.254.1.1');
+  return tap;
+}
+
+/** A node's tables and its one worker. */
+class TestNode {
+  readonly tables: SharedTables = {
+    fib4: createFib4(),
+    adjacencies: adj.createAdjacencies(),
+    peers: createPeers(),
+    counters: createCounters(),
+    epochs: createEpochs(),
+  };
+  readonly logs: string[] = [];
+  readonly traces: Int32Array[] = [];
+  readonly #grace = new GracePeriods(this.tables.epochs);
+  readonly #fib = new Fib4Writer(this.tables.fib4, this.#grace);
+  readonly #adjacencies = new AdjacencyWriter(this.tables.adjacencies, this.#grace);
+  readonly peers = new PeerWriter(this.tables.peers);
+  worker!: WorkerHandle;
+
+  async start(address: number, vtepMac: Uint8Array): Promise<void> {
+    this.worker = await spawnWorker({
+      index: 0,
+      tables: this.tables,
+      onLog: (_, message) => this.logs.push(message),
+      onTrace: (packets) => this.traces.push(...packets),
+    });
+    await this.worker.send({
+      type: 'node',
+      node: { address, local: [address], vtepMac, vni: 4096, icmpRate: 100 },
+    });
+  }
+
+  attach(id: number, kind: 'pod' | 'vxlan' | 'ipip', fds: number[], hardware?: Uint8Array, source?: string) {
+    return this.worker.send({
+      type: 'attach',
+      port: {
+        id,
+        kind,
+        name: `${kind}${id}`,
+        fds,
+        owner: 0,
+        mac: hardware ?? null,
+        sources: source ? [ip4(source), -1] : [],
+        mtu: 1450,
+      },
+    });
+  }
+
+  route(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
+    const none = { port: 0, nextHop: 0, mtu: 0, source: 0, dmac: null, smac: null, vni: 0 };
+    this.#fib.set(ip4(prefix), length, this.#adjacencies.acquire({ ...none, ...to }));
+  }
+
+  counters(port: number) {
+    return readPortCounters(new Float64Array(this.tables.counters), port);
+  }
+}
+
+
+/** User and system time of this process's thread of that name, in clock ticks. */
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+afterAll(() => {
+  for (const name of namespaces) {
+    try {
+      execFileSync('ip', ['netns', 'del', name]);
+    } catch (error) {
+      console.log(`left behind: ${name}: ${String(error)}`);
+    }
+  }
+});
+
+describe.skipIf(!isRoot)('two pods on one node', () => {
+  const node = new TestNode();
+  let a: string;
+  let b: string;
+  let tapA: Tap;
+  let tapB: Tap;
+
+  beforeAll(async () => {
+    a = namespace('a');
+    b = namespace('b');
+    tapA = pod(a, '10.65.0.2', MAC_A);
+    tapB = pod(b, '10.65.0.3', MAC_B);
+    await node.start(ip4('192.0.2.1'), mac('66:00:00:00:00:01'));
+    await node.attach(POD_A, 'pod', tapA.fds, MAC_A, '10.65.0.2');
+    await node.attach(POD_B, 'pod', tapB.fds, MAC_B, '10.65.0.3');
+    node.route('10.65.0.2', 32, { kind: adj.POD, port: POD_A, dmac: MAC_A, mtu: 1450 });
+    node.route('10.65.0.3', 32, { kind: adj.POD, port: POD_B, dmac: MAC_B, mtu: 1450 });
+  });
+  afterAll(() => node.worker?.stop());
+
+  it('carries a ping with one TTL taken, and answers ARP with the gateway’s MAC', async () => {
+    const out = await ping(a, '10.65.0.3', '-c3', '-i0.01', '-W5');
+    expect(out).toContain('3 received');
+    expect(out).toContain('ttl=63');
+    const neighbours = ip(a, 'neigh', 'show', '169.254.1.1').toString();
+    expect(neighbours).toContain('ee:ee:ee:ee:ee:ee');
+    expect(node.logs).toEqual([]);
+  });
+
+  it('keeps the account', async () => {
+    await ping(a, '10.65.0.3', '-c20', '-i0.002', '-W5');
+    await ping(a, '10.65.9.9', '-c1', '-W5').catch(() => undefined);
+    // A command is carried out between bursts: behind it, all that was received is accounted for.
+    await node.worker.send({ type: 'trace', filter: null });
+    for (const port of [POD_A, POD_B]) {
+      const { totals, drops } = node.counters(port);
+      const dropped = drops.reduce((sum, drop) => sum + drop.packets, 0);
+      expect(totals.rxFrames).toBe(totals.delivered + totals.consumed + dropped);
+      expect(totals.txFrames).toBeGreaterThan(20);
+    }
+    expect(node.counters(POD_A).drops.map((drop) => drop.reason)).toContain('no_route');
+  });
+
+  it('hands traces over', async () => {
+    await node.worker.send({ type: 'trace', filter: { host: ip4('10.65.0.3'), count: 2 } });
+    await ping(a, '10.65.0.3', '-c2', '-i0.01', '-W5');
+    await node.worker.send({ type: 'trace', filter: null });
+    expect(node.traces.length).toBe(2);
+  });
+
+  it('does not forward to a port that was detached', async () => {
+    await node.worker.send({ type: 'detach', port: POD_B });
+    const before = node.counters(POD_A).totals.delivered;
+    await ping(a, '10.65.0.3', '-c1', '-W1').catch(() => undefined);
+    expect(node.counters(POD_A).totals.delivered).toBe(before);
+    await node.attach(POD_B, 'pod', tapB.fds, MAC_B, '10.65.0.3');
+    expect(await ping(a, '10.65.0.3', '-c1', '-W5')).toContain('1 received');
+  });
+
+  it('refuses a port that it cannot watch, and says which', async () => {
+    await expect(node.attach(9, 'pod', [9999], MAC_A, '10.65.0.9')).rejects.toThrow(
+      'worker 0: epoll_ctl descriptor 9999: EBADF, the descriptor is not open',
+    );
+    await expect(node.attach(9, 'vxlan', [1, 2, 3, 4])).rejects.toThrow('power of two of senders, not 3');
+  });
+
+  it('logs a device that vanished, gives up its port and serves the others', async () => {
+    const c = namespace('c');
+    const tapC = pod(c, '10.65.0.4', mac('02:00:00:00:00:0c'));
+    await node.attach(3, 'pod', tapC.fds, mac('02:00:00:00:00:0c'), '10.65.0.4');
+    const logged = node.logs.length;
+    ip(c, 'link', 'del', 'eth0');
+    while (node.logs.length === logged) await node.worker.send({ type: 'trace', filter: null });
+    expect(node.logs.slice(logged)).toEqual([
+      expect.stringContaining('worker 0, port pod3: no longer receiving: read descriptor'),
+    ]);
+    expect(await ping(a, '10.65.0.3', '-c1', '-W5')).toContain('1 received');
+    await node.worker.send({ type: 'detach', port: 3 });
+    native().close(tapC.fds[0]);
+  });
+});
+
+describe.skipIf(!isRoot)('a worker’s end', () => {
+  it('ends from its sleep, on stop as on terminate', async () => {
+    for (const end of ['stop', 'terminate'] as const) {
+      const node = new TestNode();
+      await node.start(1, MAC_A);
+      await node.worker[end]();
+      await expect(node.worker.send({ type: 'trace', filter: null })).rejects.toThrow('has ended');
+    }
+  });
+});
