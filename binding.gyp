@@ -4,14 +4,19 @@
       "target_name": "tortie",
       "sources": [
         "dataplane/native/addon.c",
-        "dataplane/native/args.c",
         "dataplane/native/burst.c",
-        "dataplane/native/poll.c",
+        "dataplane/native/checksum.c",
+        "dataplane/native/epoll.c",
+        "dataplane/native/error.c",
+        "dataplane/native/link.c",
+        "dataplane/native/netns.c",
         "dataplane/native/socket.c",
-        "dataplane/native/tap.c"
+        "dataplane/native/tap.c",
+        "dataplane/native/value.c"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
-      "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+      "cflags!": ["-O3"],
+      "cflags": ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
     }
   ]
 }

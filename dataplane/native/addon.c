@@ -1,148 +1,108 @@
-/* Registration, errors, and the descriptors that an environment owns. */
-#include "addon.h"
+/*
+ * The module: its table of bindings, and the descriptors of each environment. Workers load the addon too, so
+ * nothing is global: an environment (main thread, worker) has its own list of descriptors, and closes what
+ * is left of them when it ends.
+ */
+#include "tortie.h"
+
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-/* Descriptors that this environment opened and has not closed. */
-struct instance {
+struct env_state {
   int *fds;
-  size_t count;
-  size_t room;
+  size_t count, capacity;
 };
 
-static void instance_free(napi_env env, void *data, void *hint) {
-  (void)env;
-  (void)hint;
-  struct instance *self = data;
-  for (size_t i = 0; i < self->count; i++)
-    close(self->fds[i]);
-  free(self->fds);
-  free(self);
+static void env_cleanup(void *data) {
+  struct env_state *state = data;
+  for (size_t i = 0; i < state->count; i++) close(state->fds[i]);
+  free(state->fds);
+  free(state);
 }
 
-static struct instance *instance_of(napi_env env) {
+static struct env_state *env_state(napi_env env) {
   void *data = NULL;
   napi_get_instance_data(env, &data);
   return data;
 }
 
-bool own_fd(napi_env env, int fd) {
-  struct instance *self = instance_of(env);
-  if (self->count == self->room) {
-    size_t room = self->room ? self->room * 2 : 16;
-    int *fds = realloc(self->fds, room * sizeof *fds);
-    if (!fds) return false;
-    self->fds = fds;
-    self->room = room;
+bool env_adopt(napi_env env, int fd) {
+  struct env_state *state = env_state(env);
+  if (state->count == state->capacity) {
+    size_t capacity = state->capacity ? 2 * state->capacity : 16;
+    int *fds = realloc(state->fds, capacity * sizeof *fds);
+    if (!fds) {
+      close(fd);
+      throw_range(env, "out of memory for descriptor %d", fd);
+      return false;
+    }
+    state->fds = fds;
+    state->capacity = capacity;
   }
-  self->fds[self->count++] = fd;
+  state->fds[state->count++] = fd;
   return true;
 }
 
-bool disown_fd(napi_env env, int fd) {
-  struct instance *self = instance_of(env);
-  for (size_t i = 0; i < self->count; i++) {
-    if (self->fds[i] != fd) continue;
-    self->fds[i] = self->fds[--self->count];
-    return true;
-  }
-  return false;
-}
-
-napi_value throw_range(napi_env env, const char *message) {
-  napi_throw_range_error(env, "ERR_OUT_OF_RANGE", message);
-  return NULL;
-}
-
-/* What to do about an errno where the call itself knows nothing better. */
-static const char *default_advice(int error) {
-  switch (error) {
-  case EPERM:
-  case EACCES:
-    return "not permitted: run as root, or in a user and network namespace of your own";
-  case ENOENT:
-    return "no such file or namespace: check the name";
-  case ENODEV:
-  case ENXIO:
-    return "no such device: check the name";
-  case EMFILE:
-  case ENFILE:
-    return "too many open files: raise the limit (ulimit -n)";
-  case EADDRINUSE:
-    return "address in use: another program, or a kernel tunnel device, has it";
-  case EADDRNOTAVAIL:
-    return "no interface has that address: check the node address";
-  case ENOMEM:
-  case ENOBUFS:
-    return "out of memory";
-  default:
-    return strerror(error);
-  }
-}
-
-napi_value throw_errno(napi_env env, int error, const char *call, const char *subject, const char *advice) {
-  const char *name = strerrorname_np(error);
-  char text[512];
-  snprintf(text, sizeof text, "%s %s: %s, %s", call, subject, name ? name : "unknown error",
-           advice ? advice : default_advice(error));
-  napi_value code, message, exception, number, syscall;
-  napi_create_string_utf8(env, name ? name : "UNKNOWN", NAPI_AUTO_LENGTH, &code);
-  napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message);
-  napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &syscall);
-  napi_create_int32(env, error, &number);
-  napi_create_error(env, code, message, &exception);
-  set_prop(env, exception, "errno", number);
-  set_prop(env, exception, "syscall", syscall);
-  napi_throw(env, exception);
-  return NULL;
-}
-
-static napi_value fd_close(napi_env env, napi_callback_info info) {
+/* Only what this environment opened: closing another's descriptor would leave that one with a stale number,
+ * and its clean-up would close whatever has the number by then. */
+napi_value env_close(napi_env env, napi_callback_info info) {
   napi_value args[1];
-  int32_t fd;
-  if (!args_get(env, info, 1, args) || !arg_int(env, args[0], "fd", &fd)) return NULL;
-  char subject[32];
-  snprintf(subject, sizeof subject, "descriptor %d", fd);
-  if (!disown_fd(env, fd))
-    return throw_errno(env, EBADF, "close", subject, "not opened here, or closed before");
-  if (close(fd)) return throw_errno(env, errno, "close", subject, NULL);
-  return NULL;
-}
-
-NAPI_MODULE_INIT() {
-  struct instance *self = calloc(1, sizeof *self);
-  if (!self || napi_set_instance_data(env, self, instance_free, NULL) != napi_ok) {
-    free(self);
-    napi_throw_error(env, "ENOMEM", "out of memory");
+  int fd;
+  if (!get_args(env, info, "close", 1, args) || !get_fd(env, args[0], &fd)) return NULL;
+  struct env_state *state = env_state(env);
+  for (size_t i = 0; i < state->count; i++) {
+    if (state->fds[i] != fd) continue;
+    state->fds[i] = state->fds[--state->count];
+    close(fd); /* Linux frees the number whatever close reports. */
     return NULL;
   }
-  const napi_property_descriptor exported[] = {
-#define METHOD(name, function) {name, NULL, function, NULL, NULL, NULL, napi_enumerable, NULL}
-      METHOD("tapOpen", tap_open),
-      METHOD("tapRelease", tap_release),
-      METHOD("linkSet", link_set),
-      METHOD("udpOpen", udp_open),
-      METHOD("rawOpen", raw_open),
-      METHOD("close", fd_close),
-      METHOD("tapRead", tap_read),
-      METHOD("tapWrite", tap_write),
-      METHOD("udpReceive", udp_receive),
-      METHOD("udpSend", udp_send),
-      METHOD("rawReceive", raw_receive),
-      METHOD("rawSend", raw_send),
-      METHOD("checksum", checksum),
-      METHOD("epollCreate", epoll_make),
-      METHOD("epollAdd", epoll_add),
-      METHOD("epollDelete", epoll_delete),
-      METHOD("epollWait", epoll_await),
-      METHOD("eventfdCreate", eventfd_make),
-      METHOD("eventfdSignal", eventfd_signal),
-      METHOD("eventfdDrain", eventfd_drain),
-#undef METHOD
-  };
-  napi_define_properties(env, exports, sizeof exported / sizeof *exported, exported);
+  struct failure failure;
+  errno = EBADF;
+  fail(&failure, "close", "descriptor %d", fd);
+  return throw_failure(env, &failure);
+}
+
+static const struct {
+  const char *name;
+  napi_callback function;
+} bindings[] = {
+    {"tapOpen", tap_open},
+    {"linkSet", link_set},
+    {"tapRelease", tap_release},
+    {"udpOpen", udp_open},
+    {"rawOpen", raw_open},
+    {"close", env_close},
+    {"tapRead", tap_read},
+    {"tapWrite", tap_write},
+    {"udpReceive", udp_receive},
+    {"udpSend", udp_send},
+    {"rawReceive", raw_receive},
+    {"rawSend", raw_send},
+    {"epollCreate", epoll_create_binding},
+    {"epollAdd", epoll_add},
+    {"epollDelete", epoll_delete},
+    {"epollWait", epoll_wait_binding},
+    {"eventfdCreate", eventfd_create},
+    {"eventfdSignal", eventfd_signal},
+    {"eventfdDrain", eventfd_drain},
+    {"checksum", checksum},
+};
+
+NAPI_MODULE_INIT() {
+  struct env_state *state = calloc(1, sizeof *state);
+  if (!state) return throw_range(env, "out of memory for the addon");
+  if (napi_set_instance_data(env, state, NULL, NULL) != napi_ok ||
+      napi_add_env_cleanup_hook(env, env_cleanup, state) != napi_ok) {
+    free(state);
+    return throw_type(env, "the addon could not be set up in this environment");
+  }
+  for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++) {
+    napi_value function;
+    if (napi_create_function(env, bindings[i].name, NAPI_AUTO_LENGTH, bindings[i].function, NULL, &function) !=
+            napi_ok ||
+        napi_set_named_property(env, exports, bindings[i].name, function) != napi_ok)
+      return NULL;
+  }
   return exports;
 }

@@ -1,302 +1,278 @@
 /*
- * Bursts: many frames in one crossing of the language border. Nothing here knows a protocol; rows say where
- * a frame lies and whom it is for.
+ * Bursts: many frames in one crossing from JavaScript. A burst is an arena of bytes and a row of eight int32
+ * a frame (dataplane/memory/burst.ts). Every offset and length is checked against the arena before use.
  */
-#include "addon.h"
+#include "tortie.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-/*
- * Slots of a socket burst lie this far apart: the largest frame and its headroom, and not a multiple of the
- * page size, or all frames of a burst would fall into the same sets of the cache.
- */
-enum { SLOT = 65536 + 640 };
+/* Cells of a row; the same numbers as in memory/burst.ts. */
+enum { OFFSET, LENGTH, PORT, ADDRESS, UDP_PORT, TOS, STATUS, SEGMENT, ROW };
+/* Largest frame of any port, MAX_FRAME in memory/layout.ts; and messages a recvmmsg or sendmmsg. */
+enum { MAX_FRAME = 65536 + 64, BATCH = 64, LINE = 64 };
 
-static size_t align64(size_t value) {
-  return (value + 63) & ~(size_t)63;
-}
-
-struct receive {
-  int32_t fd;
+struct burst {
   struct bytes arena;
-  struct ints rows;
-  uint32_t max;
-  uint32_t start;
-  uint32_t headroom;
+  struct cells rows;
+  size_t count; /* frames wanted, or to send */
+  size_t start, headroom;
 };
 
-static bool receive_args(napi_env env, napi_callback_info info, struct receive *r) {
+static size_t align(size_t offset) { return (offset + LINE - 1) & ~(size_t)(LINE - 1); }
+
+static napi_value throw_fd(napi_env env, const char *call, int fd) {
+  struct failure failure;
+  fail(&failure, call, "descriptor %d", fd);
+  return throw_failure(env, &failure);
+}
+
+/* (fd, arena, rows, max, start, headroom) */
+static bool receive_args(napi_env env, napi_callback_info info, const char *call, int *fd, struct burst *burst) {
   napi_value args[6];
-  if (!args_get(env, info, 6, args) || !arg_int(env, args[0], "fd", &r->fd) ||
-      !arg_bytes(env, args[1], "arena", &r->arena) || !arg_ints(env, args[2], "rows", &r->rows) ||
-      !arg_uint(env, args[3], "max", &r->max) || !arg_uint(env, args[4], "start", &r->start) ||
-      !arg_uint(env, args[5], "headroom", &r->headroom)) {
+  int64_t max, start, headroom;
+  if (!get_args(env, info, call, 6, args) || !get_fd(env, args[0], fd) ||
+      !get_bytes(env, args[1], "arena", &burst->arena) || !get_cells(env, args[2], "rows", &burst->rows) ||
+      !get_int(env, args[3], "max", 1, (int64_t)(burst->rows.length / ROW), &max) ||
+      !get_int(env, args[4], "start", 0, (int64_t)burst->arena.length, &start) ||
+      !get_int(env, args[5], "headroom", 0, (int64_t)burst->arena.length, &headroom))
     return false;
-  }
-  if (r->max > MAX_BURST || (size_t)r->max * ROW > r->rows.length) {
-    throw_range(env, "max is more than a burst or than the rows hold");
+  burst->count = (size_t)max;
+  burst->start = align((size_t)start);
+  burst->headroom = (size_t)headroom;
+  if (burst->start + burst->headroom + MAX_FRAME <= burst->arena.length) return true;
+  throw_range(env, "%s: no room for a frame of %d bytes behind offset %zu of %zu", call, MAX_FRAME,
+              burst->start + burst->headroom, burst->arena.length);
+  return false;
+}
+
+/* arena, rows, count */
+static bool send_args(napi_env env, const napi_value *args, const char *call, struct burst *burst) {
+  int64_t count;
+  if (!get_bytes(env, args[0], "arena", &burst->arena) || !get_cells(env, args[1], "rows", &burst->rows) ||
+      !get_int(env, args[2], "count", 0, (int64_t)(burst->rows.length / ROW), &count))
+    return false;
+  burst->count = (size_t)count;
+  for (size_t i = 0; i < burst->count; i++) {
+    const int32_t *row = burst->rows.data + i * ROW;
+    int64_t offset = row[OFFSET], length = row[LENGTH];
+    if (offset >= 0 && length >= 0 && offset + length <= (int64_t)burst->arena.length) continue;
+    throw_range(env, "%s: row %zu (%lld bytes at %lld) is not within the arena of %zu", call, i, (long long)length,
+                (long long)offset, burst->arena.length);
     return false;
   }
   return true;
 }
 
-static napi_value throw_fd(napi_env env, int error, const char *call, int fd) {
-  char subject[32];
-  snprintf(subject, sizeof subject, "descriptor %d", fd);
-  return throw_errno(env, error, call, subject, NULL);
+static void fill_row(int32_t *row, size_t offset, size_t length) {
+  memset(row, 0, ROW * sizeof *row);
+  row[OFFSET] = (int32_t)offset;
+  row[LENGTH] = (int32_t)length;
 }
 
-static bool is_empty(int error) {
-  return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
-}
+/* ---- TAP: one frame a system call, read one behind the other ------------------------------------- */
 
 napi_value tap_read(napi_env env, napi_callback_info info) {
-  struct receive r;
-  if (!receive_args(env, info, &r)) return NULL;
-  uint32_t count = 0;
-  size_t at = r.start;
-  /* Frames lie one behind another, so that small ones share the cache; each read must have room for the
-   * largest. */
-  for (; count < r.max && at + r.headroom + MAX_FRAME <= r.arena.length; count++) {
-    ssize_t got = read(r.fd, r.arena.data + at + r.headroom, MAX_FRAME);
-    if (got < 0) {
-      if (is_empty(errno) || count > 0) break;
-      return throw_fd(env, errno, "read", r.fd);
+  int fd;
+  struct burst burst;
+  if (!receive_args(env, info, "tapRead", &fd, &burst)) return NULL;
+  size_t count = 0, start = burst.start;
+  while (count < burst.count && start + burst.headroom + MAX_FRAME <= burst.arena.length) {
+    size_t offset = start + burst.headroom;
+    ssize_t length = read(fd, burst.arena.data + offset, MAX_FRAME);
+    if (length < 0) {
+      if (errno == EINTR) continue;
+      /* An error after some frames shows again at the next read. */
+      if (errno == EAGAIN || count > 0) break;
+      return throw_fd(env, "read", fd);
     }
-    int32_t *row = r.rows.data + count * ROW;
-    row[OFFSET] = (int32_t)(at + r.headroom);
-    row[LENGTH] = (int32_t)got;
-    at = align64(at + r.headroom + (size_t)got);
+    fill_row(burst.rows.data + count * ROW, offset, (size_t)length);
+    count++;
+    start = align(offset + (size_t)length);
   }
-  return make_int(env, count);
-}
-
-static int32_t tos_of(struct msghdr *message) {
-  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) return *(uint8_t *)CMSG_DATA(c);
-  }
-  return 0;
-}
-
-/* Receive from a socket, UDP or raw: rows get length, source and TOS. */
-static napi_value socket_receive(napi_env env, napi_callback_info info) {
-  struct receive r;
-  if (!receive_args(env, info, &r)) return NULL;
-  struct mmsghdr messages[MAX_BURST];
-  struct iovec pieces[MAX_BURST];
-  struct sockaddr_in sources[MAX_BURST];
-  union {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    struct cmsghdr align;
-  } control[MAX_BURST];
-  size_t stride = align64(r.headroom) + SLOT;
-  uint32_t slots = 0;
-  for (; slots < r.max && r.start + (slots + 1) * stride <= r.arena.length; slots++) {
-    pieces[slots].iov_base = r.arena.data + r.start + slots * stride + r.headroom;
-    pieces[slots].iov_len = MAX_FRAME;
-    messages[slots].msg_hdr = (struct msghdr){.msg_name = &sources[slots],
-                                              .msg_namelen = sizeof sources[slots],
-                                              .msg_iov = &pieces[slots],
-                                              .msg_iovlen = 1,
-                                              .msg_control = control[slots].bytes,
-                                              .msg_controllen = sizeof control[slots].bytes};
-  }
-  if (slots == 0) return throw_range(env, "the arena has no room for one frame");
-  int got = recvmmsg(r.fd, messages, slots, MSG_DONTWAIT, NULL);
-  if (got < 0) {
-    if (is_empty(errno)) return make_int(env, 0);
-    return throw_fd(env, errno, "recvmmsg", r.fd);
-  }
-  for (int i = 0; i < got; i++) {
-    int32_t *row = r.rows.data + i * ROW;
-    row[OFFSET] = (int32_t)(r.start + (size_t)i * stride + r.headroom);
-    row[LENGTH] = (int32_t)messages[i].msg_len;
-    row[ADDRESS] = (int32_t)ntohl(sources[i].sin_addr.s_addr);
-    row[UDP_PORT] = ntohs(sources[i].sin_port);
-    row[TOS] = tos_of(&messages[i].msg_hdr);
-  }
-  return make_int(env, got);
-}
-
-napi_value udp_receive(napi_env env, napi_callback_info info) {
-  return socket_receive(env, info);
-}
-
-napi_value raw_receive(napi_env env, napi_callback_info info) {
-  return socket_receive(env, info);
-}
-
-/* Whether `count` rows are there and every frame lies inside the arena. */
-static bool rows_are_sound(napi_env env, const struct bytes *arena, const struct ints *rows, uint32_t count) {
-  if ((size_t)count * ROW > rows->length) {
-    throw_range(env, "count is more than the rows hold");
-    return false;
-  }
-  for (uint32_t i = 0; i < count; i++) {
-    const int32_t *row = rows->data + i * ROW;
-    if (row[OFFSET] < 0 || row[LENGTH] < 0 || (size_t)row[OFFSET] + (size_t)row[LENGTH] > arena->length) {
-      throw_range(env, "a row points outside the arena");
-      return false;
-    }
-  }
-  return true;
+  return from_int(env, (int64_t)count);
 }
 
 napi_value tap_write(napi_env env, napi_callback_info info) {
   napi_value args[4];
-  int32_t fd;
-  struct bytes arena;
-  struct ints rows;
-  uint32_t count;
-  if (!args_get(env, info, 4, args) || !arg_int(env, args[0], "fd", &fd) ||
-      !arg_bytes(env, args[1], "arena", &arena) || !arg_ints(env, args[2], "rows", &rows) ||
-      !arg_uint(env, args[3], "count", &count) || !rows_are_sound(env, &arena, &rows, count)) {
+  int fd;
+  struct burst burst;
+  if (!get_args(env, info, "tapWrite", 4, args) || !get_fd(env, args[0], &fd) ||
+      !send_args(env, args + 1, "tapWrite", &burst))
     return NULL;
+  int64_t sent = 0;
+  for (size_t i = 0; i < burst.count; i++) {
+    int32_t *row = burst.rows.data + i * ROW;
+    ssize_t written;
+    do written = write(fd, burst.arena.data + row[OFFSET], (size_t)row[LENGTH]);
+    while (written < 0 && errno == EINTR);
+    row[STATUS] = written < 0 ? errno : 0;
+    sent += written >= 0;
   }
-  uint32_t sent = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    int32_t *row = rows.data + i * ROW;
-    ssize_t put = write(fd, arena.data + row[OFFSET], (size_t)row[LENGTH]);
-    row[STATUS] = put < 0 ? errno : 0;
-    if (put >= 0) sent++;
-  }
-  return make_int(env, sent);
+  return from_int(env, sent);
 }
 
-/* Up to a burst of messages for one socket, and the rows that they came from. */
-struct batch {
-  struct mmsghdr messages[MAX_BURST];
-  struct iovec pieces[MAX_BURST];
-  struct sockaddr_in to[MAX_BURST];
-  union {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    struct cmsghdr align;
-  } control[MAX_BURST];
-  int32_t *rows[MAX_BURST];
-  uint32_t count;
+/* ---- Sockets ------------------------------------------------------------------------------------- */
+
+/* Room for one control message of an int: IP_TOS. */
+union control {
+  char bytes[CMSG_SPACE(sizeof(int))];
+  struct cmsghdr align;
 };
 
-static void batch_add(struct batch *b, const struct bytes *arena, int32_t *row, uint16_t port,
-                      bool with_tos) {
-  uint32_t i = b->count++;
-  b->rows[i] = row;
-  b->pieces[i] = (struct iovec){arena->data + row[OFFSET], (size_t)row[LENGTH]};
-  b->to[i] = (struct sockaddr_in){
-      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
-  struct msghdr *message = &b->messages[i].msg_hdr;
-  *message = (struct msghdr){
-      .msg_name = &b->to[i], .msg_namelen = sizeof b->to[i], .msg_iov = &b->pieces[i], .msg_iovlen = 1};
-  if (!with_tos || row[TOS] == 0) return;
-  message->msg_control = b->control[i].bytes;
-  message->msg_controllen = sizeof b->control[i].bytes;
-  struct cmsghdr *c = CMSG_FIRSTHDR(message);
-  c->cmsg_level = IPPROTO_IP;
-  c->cmsg_type = IP_TOS;
-  c->cmsg_len = CMSG_LEN(sizeof(int));
-  int tos = row[TOS] & 0xff;
-  memcpy(CMSG_DATA(c), &tos, sizeof tos);
+static int32_t tos_of(struct msghdr *message) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c))
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) return *CMSG_DATA(c);
+  return 0;
 }
 
-/* Send a batch; one message's failure does not stop the next. Returns how many went. */
-static uint32_t batch_send(struct batch *b, int fd) {
-  uint32_t sent = 0, at = 0;
-  while (at < b->count) {
-    int went = sendmmsg(fd, b->messages + at, b->count - at, MSG_DONTWAIT);
-    if (went < 0 && errno == EINTR) continue;
-    if (went <= 0) {
-      b->rows[at++][STATUS] = went < 0 ? errno : EIO;
+/*
+ * The kernel fills all messages of one recvmmsg before we learn their lengths, so each has a slot for the
+ * largest. Slots are an odd number of cache lines apart: were it a power of two, the first lines of all slots
+ * would compete for the same few sets of the cache.
+ */
+static napi_value receive(napi_env env, napi_callback_info info, const char *call) {
+  int fd;
+  struct burst burst;
+  if (!receive_args(env, info, call, &fd, &burst)) return NULL;
+  size_t stride = align(burst.headroom + MAX_FRAME) | LINE;
+  struct mmsghdr messages[BATCH];
+  struct iovec pieces[BATCH];
+  struct sockaddr_in sources[BATCH];
+  union control controls[BATCH];
+  size_t slots = 0;
+  for (size_t start = burst.start; slots < BATCH && slots < burst.count; slots++, start += stride) {
+    if (start + burst.headroom + MAX_FRAME > burst.arena.length) break;
+    pieces[slots] = (struct iovec){burst.arena.data + start + burst.headroom, MAX_FRAME};
+    messages[slots].msg_hdr = (struct msghdr){.msg_name = &sources[slots],
+                                              .msg_namelen = sizeof sources[slots],
+                                              .msg_iov = &pieces[slots],
+                                              .msg_iovlen = 1,
+                                              .msg_control = &controls[slots],
+                                              .msg_controllen = sizeof controls[slots]};
+  }
+  int count;
+  do count = recvmmsg(fd, messages, (unsigned)slots, MSG_DONTWAIT, NULL);
+  while (count < 0 && errno == EINTR);
+  if (count < 0) return errno == EAGAIN ? from_int(env, 0) : throw_fd(env, "recvmmsg", fd);
+  for (int i = 0; i < count; i++) {
+    int32_t *row = burst.rows.data + (size_t)i * ROW;
+    fill_row(row, (size_t)((uint8_t *)pieces[i].iov_base - burst.arena.data), messages[i].msg_len);
+    row[ADDRESS] = (int32_t)ntohl(sources[i].sin_addr.s_addr);
+    row[UDP_PORT] = ntohs(sources[i].sin_port);
+    row[TOS] = tos_of(&messages[i].msg_hdr);
+  }
+  return from_int(env, count);
+}
+
+napi_value udp_receive(napi_env env, napi_callback_info info) { return receive(env, info, "udpReceive"); }
+napi_value raw_receive(napi_env env, napi_callback_info info) { return receive(env, info, "rawReceive"); }
+
+struct batch {
+  size_t count;
+  int32_t *rows[BATCH];
+  struct mmsghdr messages[BATCH];
+  struct iovec pieces[BATCH];
+  struct sockaddr_in targets[BATCH];
+  union control controls[BATCH];
+};
+
+/* Add a row. `port` 0 (raw sockets): the TOS stands in the frame's own header. */
+static void batch_add(struct batch *batch, const struct burst *burst, int32_t *row, uint16_t port) {
+  size_t i = batch->count++;
+  batch->rows[i] = row;
+  batch->pieces[i] = (struct iovec){burst->arena.data + row[OFFSET], (size_t)row[LENGTH]};
+  batch->targets[i] = (struct sockaddr_in){.sin_family = AF_INET,
+                                           .sin_port = htons(port),
+                                           .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
+  struct msghdr *message = &batch->messages[i].msg_hdr;
+  *message = (struct msghdr){.msg_name = &batch->targets[i],
+                             .msg_namelen = sizeof batch->targets[i],
+                             .msg_iov = &batch->pieces[i],
+                             .msg_iovlen = 1};
+  if (port == 0) return;
+  message->msg_control = &batch->controls[i];
+  message->msg_controllen = sizeof batch->controls[i];
+  struct cmsghdr *control = CMSG_FIRSTHDR(message);
+  control->cmsg_level = IPPROTO_IP;
+  control->cmsg_type = IP_TOS;
+  control->cmsg_len = CMSG_LEN(sizeof(int));
+  int tos = row[TOS] & 0xff;
+  memcpy(CMSG_DATA(control), &tos, sizeof tos);
+}
+
+/* Send all rows of the batch by one socket. sendmmsg stops at the first that fails and tells why only when
+ * that one comes first: note it, go on behind it. A full socket stays full: spare the calls. */
+static int64_t batch_send(struct batch *batch, int fd) {
+  int64_t sent = 0;
+  size_t at = 0;
+  while (at < batch->count) {
+    int done = sendmmsg(fd, batch->messages + at, (unsigned)(batch->count - at), MSG_DONTWAIT);
+    if (done < 0) {
+      if (errno == EINTR) continue;
+      int error = errno;
+      do batch->rows[at++][STATUS] = error;
+      while (error == EAGAIN && at < batch->count);
       continue;
     }
-    for (int i = 0; i < went; i++)
-      b->rows[at++][STATUS] = 0;
-    sent += (uint32_t)went;
+    for (int i = 0; i < done; i++) batch->rows[at++][STATUS] = 0;
+    sent += done;
   }
-  b->count = 0;
+  batch->count = 0;
   return sent;
 }
 
+/* Rows keep their order within a socket, so within a flow. */
 napi_value udp_send(napi_env env, napi_callback_info info) {
   napi_value args[5];
-  struct ints pool, rows;
-  struct bytes arena;
-  uint32_t count, port;
-  if (!args_get(env, info, 5, args) || !arg_ints(env, args[0], "pool", &pool) ||
-      !arg_bytes(env, args[1], "arena", &arena) || !arg_ints(env, args[2], "rows", &rows) ||
-      !arg_uint(env, args[3], "count", &count) || !arg_uint(env, args[4], "port", &port) ||
-      !rows_are_sound(env, &arena, &rows, count)) {
+  struct cells pool;
+  int64_t port;
+  struct burst burst;
+  if (!get_args(env, info, "udpSend", 5, args) || !get_cells(env, args[0], "pool", &pool) ||
+      !send_args(env, args + 1, "udpSend", &burst) || !get_int(env, args[4], "port", 1, 65535, &port))
     return NULL;
-  }
-  if (pool.length == 0 || (pool.length & (pool.length - 1)) != 0) {
-    return throw_range(env, "the pool's length must be a power of two");
-  }
-  struct batch batch = {.count = 0};
-  uint32_t sent = 0;
-  /* One pass a socket keeps a flow's frames in order and sends each socket's in one call. */
-  for (size_t socket = 0; socket < pool.length; socket++) {
-    for (uint32_t i = 0; i < count; i++) {
-      int32_t *row = rows.data + i * ROW;
-      if (((size_t)row[UDP_PORT] & (pool.length - 1)) != socket) continue;
-      batch_add(&batch, &arena, row, (uint16_t)port, true);
-      if (batch.count == MAX_BURST) sent += batch_send(&batch, pool.data[socket]);
+  if (pool.length == 0 || (pool.length & (pool.length - 1)) != 0)
+    return throw_range(env, "pool must have a power of two of sockets, not %zu", pool.length);
+  int64_t sent = 0;
+  struct batch batch;
+  batch.count = 0;
+  for (size_t first = 0; first < burst.count; first += BATCH) {
+    size_t size = burst.count - first < BATCH ? burst.count - first : BATCH;
+    uint64_t waiting = size == 64 ? UINT64_MAX : ((uint64_t)1 << size) - 1;
+    while (waiting) {
+      size_t leader = (size_t)__builtin_ctzll(waiting);
+      size_t socket = (size_t)burst.rows.data[(first + leader) * ROW + UDP_PORT] & (pool.length - 1);
+      for (size_t i = leader; i < size; i++) {
+        int32_t *row = burst.rows.data + (first + i) * ROW;
+        if (!(waiting >> i & 1) || ((size_t)row[UDP_PORT] & (pool.length - 1)) != socket) continue;
+        waiting &= ~((uint64_t)1 << i);
+        batch_add(&batch, &burst, row, (uint16_t)port);
+      }
+      sent += batch_send(&batch, pool.data[socket]);
     }
-    if (batch.count) sent += batch_send(&batch, pool.data[socket]);
   }
-  return make_int(env, sent);
+  return from_int(env, sent);
 }
 
 napi_value raw_send(napi_env env, napi_callback_info info) {
   napi_value args[4];
-  int32_t fd;
-  struct bytes arena;
-  struct ints rows;
-  uint32_t count;
-  if (!args_get(env, info, 4, args) || !arg_int(env, args[0], "fd", &fd) ||
-      !arg_bytes(env, args[1], "arena", &arena) || !arg_ints(env, args[2], "rows", &rows) ||
-      !arg_uint(env, args[3], "count", &count) || !rows_are_sound(env, &arena, &rows, count)) {
+  int fd;
+  struct burst burst;
+  if (!get_args(env, info, "rawSend", 4, args) || !get_fd(env, args[0], &fd) ||
+      !send_args(env, args + 1, "rawSend", &burst))
     return NULL;
+  int64_t sent = 0;
+  struct batch batch;
+  batch.count = 0;
+  for (size_t i = 0; i < burst.count; i++) {
+    batch_add(&batch, &burst, burst.rows.data + i * ROW, 0);
+    if (batch.count == BATCH) sent += batch_send(&batch, fd);
   }
-  struct batch batch = {.count = 0};
-  uint32_t sent = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    batch_add(&batch, &arena, rows.data + i * ROW, 0, false);
-    if (batch.count == MAX_BURST) sent += batch_send(&batch, fd);
-  }
-  if (batch.count) sent += batch_send(&batch, fd);
-  return make_int(env, sent);
-}
-
-napi_value checksum(napi_env env, napi_callback_info info) {
-  napi_value args[4];
-  struct bytes bytes;
-  uint32_t offset, length, seed;
-  if (!args_get(env, info, 4, args) || !arg_bytes(env, args[0], "bytes", &bytes) ||
-      !arg_uint(env, args[1], "offset", &offset) || !arg_uint(env, args[2], "length", &length) ||
-      !arg_uint(env, args[3], "seed", &seed)) {
-    return NULL;
-  }
-  if ((size_t)offset + length > bytes.length) return throw_range(env, "the range lies outside the bytes");
-  /* RFC 1071 section 2: the sum does not care about byte order, so add native words and swap once. */
-  const uint8_t *at = bytes.data + offset;
-  uint64_t sum = 0;
-  for (; length >= 4; at += 4, length -= 4) {
-    uint32_t word;
-    memcpy(&word, at, 4);
-    sum += word;
-  }
-  uint8_t rest[4] = {0};
-  memcpy(rest, at, length);
-  uint32_t word;
-  memcpy(&word, rest, 4);
-  sum += word;
-  while (sum >> 16)
-    sum = (sum & 0xffff) + (sum >> 16);
-  uint32_t folded = ntohs((uint16_t)sum) + seed;
-  while (folded >> 16)
-    folded = (folded & 0xffff) + (folded >> 16);
-  return make_int(env, folded);
+  sent += batch_send(&batch, fd);
+  return from_int(env, sent);
 }

@@ -1,94 +1,119 @@
-/* UDP and raw sockets, in the caller's network namespace or another. */
-#include "addon.h"
+/* UDP and raw IPv4 sockets for tunnels, opened in any namespace. */
+#include "tortie.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct socket_options {
-  int32_t address;
-  int32_t port;
-  int32_t protocol;
-  int32_t buffer_bytes;
-  bool reuse_port;
-  bool checksum;
-  bool dont_fragment;
-  bool header_included;
+/* What both kinds of socket are told. Absent booleans keep the kernel's default. */
+struct wish {
+  char netns[NETNS_SIZE];
+  uint32_t address;
+  int type, protocol, port;
+  int64_t buffer;
+  bool reuse_port, checksum, set_checksum, dont_fragment, header_included, send_only;
 };
 
-static bool set_int(int fd, int level, int option, int value) {
-  return setsockopt(fd, level, option, &value, sizeof value) == 0;
+static int set_option(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof value);
 }
 
-/* Buffers beyond the system's limit need CAP_NET_ADMIN; without it, take what is allowed. */
-static void set_buffers(int fd, int bytes) {
-  if (bytes <= 0) return;
-  if (!set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes)) set_int(fd, SOL_SOCKET, SO_RCVBUF, bytes);
-  if (!set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes)) set_int(fd, SOL_SOCKET, SO_SNDBUF, bytes);
+/* Beyond net.core.rmem_max with CAP_NET_ADMIN; as much as is allowed without. */
+static int set_buffers(int fd, int bytes) {
+  if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0 && set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes) < 0)
+    return -1;
+  if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes) < 0 && set_option(fd, SOL_SOCKET, SO_SNDBUF, bytes) < 0)
+    return -1;
+  return 0;
 }
 
-/* The call that failed, errno set; NULL on success. */
-static const char *configure(int fd, const struct socket_options *o) {
-  set_buffers(fd, o->buffer_bytes);
-  if (!set_int(fd, IPPROTO_IP, IP_RECVTOS, 1)) return "IP_RECVTOS";
-  if (o->reuse_port && !set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return "SO_REUSEPORT";
-  if (!o->checksum && !set_int(fd, SOL_SOCKET, SO_NO_CHECK, 1)) return "SO_NO_CHECK";
-  if (o->dont_fragment && !set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)) return "IP_MTU_DISCOVER";
-  if (o->header_included && !set_int(fd, IPPROTO_IP, IP_HDRINCL, 1)) return "IP_HDRINCL";
+/* A filter that keeps no byte of any packet. */
+static int discard_input(int fd) {
+  struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  struct sock_fprog program = {1, &nothing};
+  return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+static int configure(int fd, const struct wish *wish, const char *subject, struct failure *failure) {
+  if (set_option(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0) return fail(failure, "setsockopt IP_RECVTOS", "%s", subject);
+  if (wish->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+    return fail(failure, "setsockopt SO_REUSEPORT", "%s", subject);
+  if (wish->buffer && set_buffers(fd, (int)wish->buffer) < 0)
+    return fail(failure, "setsockopt SO_RCVBUF", "%s", subject);
+  if (wish->set_checksum && set_option(fd, SOL_SOCKET, SO_NO_CHECK, !wish->checksum) < 0)
+    return fail(failure, "setsockopt SO_NO_CHECK", "%s", subject);
+  if (wish->dont_fragment && set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) < 0)
+    return fail(failure, "setsockopt IP_MTU_DISCOVER", "%s", subject);
+  if (wish->header_included && set_option(fd, IPPROTO_IP, IP_HDRINCL, 1) < 0)
+    return fail(failure, "setsockopt IP_HDRINCL", "%s", subject);
+  if (wish->send_only && discard_input(fd) < 0) return fail(failure, "setsockopt SO_ATTACH_FILTER", "%s", subject);
   struct sockaddr_in local = {.sin_family = AF_INET,
-                              .sin_port = htons((uint16_t)o->port),
-                              .sin_addr.s_addr = htonl((uint32_t)o->address)};
-  if (bind(fd, (struct sockaddr *)&local, sizeof local)) return "bind";
-  return NULL;
+                              .sin_port = htons((uint16_t)wish->port),
+                              .sin_addr.s_addr = htonl(wish->address)};
+  if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0) return fail(failure, "bind", "%s", subject);
+  return 0;
 }
 
-static napi_value open_socket(napi_env env, napi_value options, int type, struct socket_options *o) {
-  struct netns ns;
-  if (!prop_int(env, options, "address", &o->address) || !prop_int(env, options, "port", &o->port) ||
-      !prop_int(env, options, "bufferBytes", &o->buffer_bytes) || !netns_enter(env, options, &ns)) {
-    return NULL;
-  }
-  char subject[NETNS_PATH + 64], where[NETNS_PATH + 8], address[INET_ADDRSTRLEN];
-  uint32_t wire = htonl((uint32_t)o->address);
-  inet_ntop(AF_INET, &wire, address, sizeof address);
-  netns_suffix(&ns, where, sizeof where);
-  if (type == SOCK_DGRAM)
-    snprintf(subject, sizeof subject, "udp %s:%d%s", address, o->port, where);
+static napi_value open_socket(napi_env env, const struct wish *wish) {
+  char address[INET_ADDRSTRLEN], suffix[NETNS_SIZE + 32], subject[384];
+  struct in_addr network = {htonl(wish->address)};
+  const char *where = netns_suffix(wish->netns, suffix, sizeof suffix);
+  inet_ntop(AF_INET, &network, address, sizeof address);
+  if (wish->type == SOCK_DGRAM)
+    snprintf(subject, sizeof subject, "udp %s:%d%s", address, wish->port, where);
   else
-    snprintf(subject, sizeof subject, "raw %s protocol %d%s", address, o->protocol, where);
+    snprintf(subject, sizeof subject, "ip protocol %d %s%s", wish->protocol, address, where);
 
-  int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, o->protocol);
-  const char *call = fd < 0 ? "socket" : configure(fd, o);
-  int error = errno;
-  netns_leave(&ns);
-  if (call) {
-    if (fd >= 0) close(fd);
-    return throw_errno(env, error, call, subject, NULL);
+  struct failure failure;
+  struct netns moved;
+  if (netns_enter(wish->netns, &moved, &failure) < 0) return throw_failure(env, &failure);
+  int fd = socket(AF_INET, wish->type | SOCK_NONBLOCK | SOCK_CLOEXEC, wish->protocol);
+  if (fd < 0) {
+    fail(&failure, "socket", "%s", subject);
+  } else if (configure(fd, wish, subject, &failure) < 0) {
+    close(fd);
+    fd = -1;
   }
-  own_fd(env, fd);
-  return make_int(env, fd);
+  netns_leave(&moved);
+  if (fd < 0) return throw_failure(env, &failure);
+  return env_adopt(env, fd) ? from_int(env, fd) : NULL;
+}
+
+static bool common_options(napi_env env, napi_value options, const char *call, struct wish *wish) {
+  bool given;
+  return get_object(env, options, call) &&
+         option_string(env, options, "netns", wish->netns, sizeof wish->netns, &given) &&
+         option_address(env, options, "address", &wish->address) &&
+         option_int(env, options, "bufferBytes", 1, INT32_MAX / 2, &wish->buffer, &given);
 }
 
 napi_value udp_open(napi_env env, napi_callback_info info) {
   napi_value options;
-  struct socket_options o = {.checksum = true};
-  if (!args_get(env, info, 1, &options) || !prop_bool(env, options, "reusePort", &o.reuse_port) ||
-      !prop_bool(env, options, "checksum", &o.checksum) ||
-      !prop_bool(env, options, "dontFragment", &o.dont_fragment)) {
+  int64_t port = 0;
+  struct wish wish = {.type = SOCK_DGRAM, .protocol = IPPROTO_UDP};
+  if (!get_args(env, info, "udpOpen", 1, &options) || !common_options(env, options, "udpOpen", &wish) ||
+      !option_int(env, options, "port", 0, 65535, &port, NULL) ||
+      !option_bool(env, options, "reusePort", &wish.reuse_port, NULL) ||
+      !option_bool(env, options, "checksum", &wish.checksum, &wish.set_checksum) ||
+      !option_bool(env, options, "dontFragment", &wish.dont_fragment, NULL) ||
+      !option_bool(env, options, "sendOnly", &wish.send_only, NULL))
     return NULL;
-  }
-  return open_socket(env, options, SOCK_DGRAM, &o);
+  wish.port = (int)port;
+  return open_socket(env, &wish);
 }
 
 napi_value raw_open(napi_env env, napi_callback_info info) {
   napi_value options;
-  struct socket_options o = {.checksum = true};
-  if (!args_get(env, info, 1, &options) || !prop_int(env, options, "protocol", &o.protocol) ||
-      !prop_bool(env, options, "headerIncluded", &o.header_included)) {
+  int64_t protocol = 0;
+  struct wish wish = {.type = SOCK_RAW};
+  if (!get_args(env, info, "rawOpen", 1, &options) || !common_options(env, options, "rawOpen", &wish) ||
+      !option_int(env, options, "protocol", 1, 255, &protocol, NULL) ||
+      !option_bool(env, options, "headerIncluded", &wish.header_included, NULL))
     return NULL;
-  }
-  return open_socket(env, options, SOCK_RAW, &o);
+  wish.protocol = (int)protocol;
+  return open_socket(env, &wish);
 }
