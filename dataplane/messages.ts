@@ -49,12 +49,25 @@ export type WorkerCommand =
   | { readonly type: 'detach'; readonly seq: number; readonly port: number }
   | { readonly type: 'node'; readonly seq: number; readonly node: NodeSpec }
   | { readonly type: 'trace'; readonly seq: number; readonly filter: TraceFilter | null }
+  /** Answered by an ack with stats. */
+  | { readonly type: 'stats'; readonly seq: number }
   | { readonly type: 'stop'; readonly seq: number };
+
+/** What a worker has done since it started. */
+export interface WorkerStats {
+  /** Times that it woke from epoll, or found work there at once. */
+  readonly wakeups: number;
+  readonly bursts: number;
+  /** Frames in those bursts. */
+  readonly frames: number;
+  /** Ports that it receives from. */
+  readonly ports: number;
+}
 
 export type WorkerEvent =
   | { readonly type: 'ready' }
   /** `error`: why the command could not be carried out. */
-  | { readonly type: 'ack'; readonly seq: number; readonly error?: string }
+  | { readonly type: 'ack'; readonly seq: number; readonly error?: string; readonly stats?: WorkerStats }
   /** Trace records as written by trace.ts: one Int32Array a traced packet. */
   | { readonly type: 'trace'; readonly packets: Int32Array[] }
   | { readonly type: 'log'; readonly level: 'warn' | 'error'; readonly message: string };

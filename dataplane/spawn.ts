@@ -1,7 +1,7 @@
 /** Control's handle on a worker thread: start it, command it, hear from it, stop it. */
 import { Worker } from 'node:worker_threads';
 import type { SharedTables } from './memory/layout.ts';
-import type { WorkerCommand, WorkerData, WorkerEvent } from './messages.ts';
+import type { WorkerCommand, WorkerData, WorkerEvent, WorkerStats } from './messages.ts';
 import { native } from './native/index.ts';
 
 /** A command before it has its number. */
@@ -25,6 +25,7 @@ export interface WorkerHandle {
   readonly index: number;
   /** Resolves once the worker has carried the command out; rejects when it could not, or ends before. */
   send(command: Command): Promise<void>;
+  stats(): Promise<WorkerStats>;
   /** Let the worker finish its burst and end; resolves when the thread is gone. */
   stop(): Promise<void>;
   /** End the thread, whatever it is doing. */
@@ -32,7 +33,7 @@ export interface WorkerHandle {
 }
 
 interface Waiting {
-  resolve(): void;
+  resolve(stats: WorkerStats | undefined): void;
   reject(error: Error): void;
 }
 
@@ -79,7 +80,7 @@ class Handle implements WorkerHandle {
       failure = error as Error;
     });
     this.ready = new Promise((resolve, reject) => {
-      this.#waiting.set(0, { resolve, reject });
+      this.#waiting.set(0, { resolve: () => resolve(), reject });
     });
     this.#exited = new Promise((resolve) => {
       this.#thread.on('exit', () => {
@@ -99,10 +100,10 @@ class Handle implements WorkerHandle {
     this.#thread.on('message', (event: WorkerEvent) => {
       switch (event.type) {
         case 'ready':
-          this.#settle(0, undefined);
+          this.#settle(0, undefined, undefined);
           break;
         case 'ack':
-          this.#settle(event.seq, event.error);
+          this.#settle(event.seq, event.error, event.stats);
           break;
         case 'trace':
           options.onTrace?.(event.packets);
@@ -114,7 +115,15 @@ class Handle implements WorkerHandle {
     });
   }
 
-  send(command: Command): Promise<void> {
+  async send(command: Command): Promise<void> {
+    await this.#request(command);
+  }
+
+  async stats(): Promise<WorkerStats> {
+    return (await this.#request({ type: 'stats' }))!;
+  }
+
+  #request(command: Command): Promise<WorkerStats | undefined> {
     if (this.#ended) return Promise.reject(new Error(`worker ${this.index} has ended`));
     const seq = ++this.#seq;
     return new Promise((resolve, reject) => {
@@ -148,10 +157,10 @@ class Handle implements WorkerHandle {
     native().eventfdSignal(this.#wakeFd);
   }
 
-  #settle(seq: number, error: string | undefined): void {
+  #settle(seq: number, error: string | undefined, stats: WorkerStats | undefined): void {
     const waiting = this.#waiting.get(seq);
     this.#waiting.delete(seq);
-    if (error === undefined) waiting?.resolve();
+    if (error === undefined) waiting?.resolve(stats);
     else waiting?.reject(new Error(`worker ${this.index}: ${error}`));
   }
 }

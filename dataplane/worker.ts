@@ -8,7 +8,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { ROW, STATUS } from './memory/burst.ts';
 import { Readers } from './memory/grace.ts';
 import { BURST, HEADROOM, MAX_FRAME, MAX_PORTS } from './memory/layout.ts';
-import type { PortSpec, WorkerCommand, WorkerData, WorkerEvent } from './messages.ts';
+import type { PortSpec, WorkerCommand, WorkerData, WorkerEvent, WorkerStats } from './messages.ts';
 import { native as loadNative, type Native } from './native/index.ts';
 import { Pipeline } from './pipeline.ts';
 import { openPort, type Port } from './port/port.ts';
@@ -53,6 +53,9 @@ class Worker {
   readonly #arena = new Uint8Array(BURST * SLOT);
   readonly #rows = new Int32Array(BURST * ROW);
   readonly #ports: (Attached | undefined)[] = new Array(MAX_PORTS).fill(undefined);
+  #wakeups = 0;
+  #bursts = 0;
+  #frames = 0;
   #tracing = false;
   #running = true;
 
@@ -74,6 +77,7 @@ class Worker {
       this.#readers.leave(this.#index);
       const count = this.#native.epollWait(this.#epoll, ready, WAIT_FOR_EVER);
       this.#readers.enter(this.#index);
+      this.#wakeups++;
       for (let i = 0; i < count; i++) {
         const tag = ready[i];
         if (tag === WAKE) this.#obey();
@@ -99,6 +103,8 @@ class Worker {
     }
     attached.failures = 0;
     if (count === 0) return;
+    this.#bursts++;
+    this.#frames += count;
     try {
       this.#pipeline.receiveBurst(id, this.#rows, count);
       this.#flush();
@@ -159,7 +165,8 @@ class Worker {
       const command = received.message;
       try {
         this.#carryOut(command);
-        this.#post({ type: 'ack', seq: command.seq });
+        if (command.type === 'stats') this.#post({ type: 'ack', seq: command.seq, stats: this.#stats() });
+        else this.#post({ type: 'ack', seq: command.seq });
       } catch (error) {
         this.#post({ type: 'ack', seq: command.seq, error: (error as Error).message });
       }
@@ -183,6 +190,8 @@ class Worker {
         if (this.#tracing) this.#postTraces();
         this.#pipeline.setTrace(command.filter);
         this.#tracing = command.filter !== null;
+        break;
+      case 'stats':
         break;
       case 'stop':
         this.#running = false;
@@ -226,6 +235,11 @@ class Worker {
         // Closed or never added: epoll has forgotten it by itself.
       }
     }
+  }
+
+  #stats(): WorkerStats {
+    const ports = this.#ports.filter((attached) => attached?.watched).length;
+    return { wakeups: this.#wakeups, bursts: this.#bursts, frames: this.#frames, ports };
   }
 
   #postTraces(): void {
