@@ -177,12 +177,15 @@ describe.skipIf(!isRoot)('two pods on one node', () => {
   });
 
   it('sleeps when there is nothing to do', async () => {
-    // Kernels of pods talk at times (IPv6); between two questions close together some pair is undisturbed.
+    // A question wakes it once, or twice if it is fetched before its signal. A worker that spins would count
+    // many more. The pods' kernels talk at times (IPv6): only questions without frames between them count.
+    const questions = 50;
     for (;;) {
       const before = await node.worker.stats();
+      for (let i = 1; i < questions; i++) await node.worker.stats();
       const after = await node.worker.stats();
       if (after.bursts !== before.bursts) continue;
-      expect(after.wakeups - before.wakeups).toBe(1);
+      expect(after.wakeups - before.wakeups).toBeLessThanOrEqual(2 * questions);
       break;
     }
   });
