@@ -1,0 +1,74 @@
+/** Addresses, prefixes and MACs between text and what the tables hold: int32 in host order, six bytes. */
+import ipaddr from 'ipaddr.js';
+
+export interface Prefix4 {
+  /** Network address without host bits, int32 host order. */
+  readonly prefix: number;
+  readonly length: number;
+}
+
+/** int32 of a dotted quad, or null. Only four decimal parts: "10.1" and "012.0.0.1" are no addresses. */
+export function tryAddress4(text: string): number | null {
+  if (!ipaddr.IPv4.isValidFourPartDecimal(text)) return null;
+  const [a, b, c, d] = ipaddr.IPv4.parse(text).octets as [number, number, number, number];
+  return (a << 24) | (b << 16) | (c << 8) | d;
+}
+
+export function parseAddress4(text: string): number {
+  const address = tryAddress4(text);
+  if (address === null) throw new Error(`"${text}" is no IPv4 address`);
+  return address;
+}
+
+export function formatAddress4(address: number): string {
+  return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`;
+}
+
+/** Network mask of a prefix length, int32. */
+export const mask4 = (length: number): number => (length === 0 ? 0 : -1 << (32 - length));
+
+/** An address with a length, host bits kept; null if it is none. A bare address counts as /32. */
+export function tryInterface4(text: string): { address: number; length: number } | null {
+  const [host, size, ...rest] = text.split('/');
+  const address = tryAddress4(host ?? '');
+  if (address === null || rest.length > 0) return null;
+  if (size === undefined) return { address, length: 32 };
+  if (!/^\d{1,2}$/.test(size) || Number(size) > 32) return null;
+  return { address, length: Number(size) };
+}
+
+/** A prefix; null if the text is none or has host bits. */
+export function tryPrefix4(text: string): Prefix4 | null {
+  const found = tryInterface4(text);
+  if (!found || (found.address & mask4(found.length)) !== found.address) return null;
+  return { prefix: found.address, length: found.length };
+}
+
+export function parsePrefix4(text: string): Prefix4 {
+  const prefix = tryPrefix4(text);
+  if (!prefix) throw new Error(`"${text}" is no IPv4 prefix, or has host bits`);
+  return prefix;
+}
+
+export const formatPrefix4 = (prefix: number, length: number): string =>
+  `${formatAddress4(prefix)}/${length}`;
+
+export const contains4 = (outer: Prefix4, address: number): boolean =>
+  (address & mask4(outer.length)) === outer.prefix;
+
+export const overlap4 = (a: Prefix4, b: Prefix4): boolean => contains4(a, b.prefix) || contains4(b, a.prefix);
+
+/** Six bytes, or null. */
+export function tryMac(text: string): Uint8Array | null {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return null;
+  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+export function parseMac(text: string): Uint8Array {
+  const mac = tryMac(text);
+  if (!mac) throw new Error(`"${text}" is no MAC address`);
+  return mac;
+}
+
+export const formatMac = (mac: Uint8Array): string =>
+  Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
