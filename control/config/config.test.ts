@@ -1,0 +1,81 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TortieError } from '../error.ts';
+import { agentJsonSchema, loadConfig } from './config.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tortie-config-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+function load(text: string) {
+  const file = join(folder, 'agent.yaml');
+  writeFileSync(file, text);
+  return loadConfig(file);
+}
+
+function complaintOf(text: string): string {
+  try {
+    load(text);
+  } catch (error) {
+    expect(error).toBeInstanceOf(TortieError);
+    expect((error as TortieError).exitCode).toBe(78);
+    return (error as Error).message.replaceAll(`${folder}/`, '');
+  }
+  throw new Error('was accepted');
+}
+
+describe('loadConfig', () => {
+  it('completes a minimal file', () => {
+    const config = load('nodeName: node1\ndatastore: {kind: static, path: resources}\n');
+    expect(config).toMatchObject({
+      nodeName: 'node1',
+      datastore: { kind: 'static', path: join(folder, 'resources') },
+      hostDevice: 'tortie0',
+      workers: 1,
+      sockets: { api: '/run/tortie/node1/api.sock', udpChecksum: true, vxlanSenders: 16 },
+      bgp: { enabled: true, holdTime: 90 },
+      log: { level: 'info' },
+    });
+  });
+
+  it.each([
+    [
+      'unknown key',
+      'nodeName: n\ndatastore: {kind: static, path: r}\nworker: 2\n',
+      'agent.yaml:3:1: worker: unknown key; did you mean workers?',
+    ],
+    [
+      'bad value',
+      'nodeName: n\ndatastore:\n  kind: etcd\n  path: r\n',
+      'agent.yaml:3:3: datastore.kind: "etcd" is not allowed; allowed: static',
+    ],
+    ['missing key', 'nodeName: n\n', 'agent.yaml:1:1: datastore: is missing; must be an object'],
+    [
+      'syntax',
+      'nodeName: [\n',
+      'agent.yaml:2:1: Flow sequence in block collection must be sufficiently indented and end with a ]',
+    ],
+    ['empty', '# nothing\n', 'agent.yaml:1:1: is empty; see docs/CONFIG.md for an example'],
+  ])('names file, line, path and what is allowed: %s', (_name, text, expected) => {
+    expect(complaintOf(text)).toContain(expected);
+  });
+
+  it('tells everything that is wrong at once', () => {
+    expect(
+      complaintOf('nodeName: N\ndatastore: {kind: static, path: r}\nworkers: 99\n').split('\n'),
+    ).toHaveLength(2);
+  });
+
+  it('says what to do when the file is not there', () => {
+    expect(() => loadConfig(join(folder, 'none.yaml'))).toThrow(/ENOENT; give the agent’s YAML file/);
+  });
+});
+
+it('publishes its schema as docs/agent.schema.json', () => {
+  const published = readFileSync(new URL('../../docs/agent.schema.json', import.meta.url), 'utf8');
+  expect(JSON.parse(published)).toEqual(JSON.parse(JSON.stringify(agentJsonSchema())));
+});

@@ -1,0 +1,133 @@
+/** The agent's own settings: a YAML file, checked against a schema that is published as docs/agent.schema.json. */
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { z } from 'zod';
+import { EX_CONFIG, TortieError } from '../error.ts';
+import { type Complaint, ConfigError, parseSources, validate } from '../resources/yaml.ts';
+
+const deviceName = z
+  .string()
+  .regex(/^[^\s/:]{1,15}$/, { error: 'must be an interface name: 1 to 15 characters, no space, "/" or ":"' });
+
+export const agentSchema = z.strictObject({
+  nodeName: z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/, {
+      error: 'must be a host name: lower-case letters, digits, "-" and ".", at most 63',
+    })
+    .describe('Name of this node: its Node resource and its WorkloadEndpoints carry it.'),
+  datastore: z
+    .strictObject({
+      kind: z.literal('static').describe('Resources from files.'),
+      path: z.string().min(1).describe('Folder or multi-document file, relative to this file.'),
+    })
+    .describe('Where the resources are.'),
+  interface: deviceName
+    .optional()
+    .describe('Underlay device. Default: the one that has the address of this node.'),
+  hostDevice: deviceName.default('tortie0').describe('Name of the TAP that joins tortie with the host.'),
+  workers: z.int().min(1).max(16).default(1).describe('Packet threads.'),
+  icmpRate: z.int().min(1).max(100000).default(100).describe('ICMP errors a second and worker.'),
+  vni: z.int().min(1).max(16777215).default(4096).describe('VXLAN network identifier.'),
+  sockets: z
+    .strictObject({
+      api: z
+        .string()
+        .min(1)
+        .max(100)
+        .optional()
+        .describe('Control socket. Default: /run/tortie/NODENAME/api.sock.'),
+      bufferBytes: z
+        .int()
+        .min(65536)
+        .max(268435456)
+        .default(7340032)
+        .describe('Socket buffers of the tunnels, bytes.'),
+      udpChecksum: z.boolean().default(true).describe('False: VXLAN is sent with UDP checksum 0.'),
+      vxlanSenders: z
+        .union([
+          z.literal(1),
+          z.literal(2),
+          z.literal(4),
+          z.literal(8),
+          z.literal(16),
+          z.literal(32),
+          z.literal(64),
+        ])
+        .default(16)
+        .describe('Sockets that VXLAN is sent from: as many source ports.'),
+    })
+    .prefault({})
+    .describe('Sockets of the agent.'),
+  bgp: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(true)
+        .describe('False: no BGP at all, routes come from the datastore only.'),
+      holdTime: z.int().min(3).max(65535).default(90).describe('Hold time that is offered, seconds.'),
+      retrySeconds: z
+        .number()
+        .min(0.1)
+        .max(3600)
+        .default(2)
+        .describe('First pause before a failed session is tried again; doubles up to 30 times itself.'),
+    })
+    .prefault({})
+    .describe('The BGP speaker.'),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error'])
+        .default('info')
+        .describe('Least level that is logged.'),
+    })
+    .prefault({})
+    .describe('Log on standard error, one JSON object a line.'),
+});
+
+export type AgentConfig = z.infer<typeof agentSchema> & {
+  /** The file that it came from. */
+  readonly file: string;
+};
+
+/** Read, check and complete the settings; paths become absolute. Throws a ConfigError or TortieError, exit code 78. */
+export function loadConfig(file: string): AgentConfig {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new TortieError(
+      'CONFIG_UNREADABLE',
+      `cannot read ${file}: ${code}; give the agent’s YAML file with --config`,
+      EX_CONFIG,
+    );
+  }
+  const sources = parseSources(file, text);
+  const [source] = sources;
+  if (!source || sources.length > 1) {
+    const message = source
+      ? 'has several documents; settings are one'
+      : 'is empty; see docs/CONFIG.md for an example';
+    throw new ConfigError([{ file, line: 1, column: 1, path: '', message }]);
+  }
+  const complaints: Complaint[] = [];
+  const settings = validate(source, agentSchema, complaints);
+  if (!settings) throw new ConfigError(complaints);
+  const base = dirname(resolve(file));
+  return {
+    ...settings,
+    file: resolve(file),
+    datastore: { ...settings.datastore, path: resolve(base, settings.datastore.path) },
+    sockets: { ...settings.sockets, api: resolve(base, apiSocket(settings.nodeName, settings.sockets.api)) },
+  };
+}
+
+export const apiSocket = (nodeName: string, configured?: string): string =>
+  configured ?? `/run/tortie/${nodeName}/api.sock`;
+
+/** The published schema. */
+export function agentJsonSchema(): unknown {
+  return { title: 'Settings of the tortie agent', ...z.toJSONSchema(agentSchema, { io: 'input' }) };
+}

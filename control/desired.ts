@@ -1,0 +1,479 @@
+/**
+ * What should be: a pure function of the resources and of the routes that BGP found best. The agent compares
+ * its answer with what is, and applies the difference.
+ *
+ * Of two claims to one prefix the nearer wins: this node's own addresses, its pods, its blocks, the blocks and
+ * tunnel addresses that the datastore names, then BGP.
+ */
+import { createHash } from 'node:crypto';
+import * as adj from '../dataplane/fib/adjacency.ts';
+import type { NodeSpec, PortKind } from '../dataplane/messages.ts';
+import {
+  contains4,
+  formatAddress4,
+  formatPrefix4,
+  mask4,
+  type Prefix4,
+  parseAddress4,
+  parseMac,
+  parsePrefix4,
+  tryInterface4,
+} from './address.ts';
+import { EX_CONFIG, TortieError } from './error.ts';
+import type { EncapMode, IPPool, Node, Resource, WorkloadEndpoint } from './resources/schema.ts';
+
+/** Bytes that a tunnel puts in front of an inner IPv4 packet. */
+const IPIP_OVERHEAD = 20;
+const VXLAN_OVERHEAD = 50;
+const GATEWAY_MAC = parseMac('ee:ee:ee:ee:ee:ee');
+export const VXLAN_PORT_NAME = 'vxlan';
+export const IPIP_PORT_NAME = 'ipip';
+
+export interface DesiredSettings {
+  readonly nodeName: string;
+  /** Name of the TAP into the node's own namespace. */
+  readonly hostDevice: string;
+  /** Largest IP packet that the network between nodes carries, bytes. */
+  readonly underlayMtu: number;
+  readonly vni: number;
+  /** ICMP errors a second and worker. */
+  readonly icmpRate: number;
+}
+
+/** A route that BGP found best. Addresses are int32, host order. */
+export interface BgpRoute {
+  readonly prefix: number;
+  readonly length: number;
+  readonly nextHop: number;
+  /** Who announced it, for people: "10.0.0.3 (AS 64512)". */
+  readonly peerLabel: string;
+}
+
+export interface DesiredPort {
+  readonly name: string;
+  readonly kind: PortKind;
+  /** Namespace of the device (name or path), or null for the node's own. */
+  readonly netns: string | null;
+  /** Device name; empty for tunnels, which are sockets. */
+  readonly device: string;
+  readonly mac: Uint8Array | null;
+  /** Addresses on the device, int32. */
+  readonly addresses: readonly number[];
+  /** What a pod may send from: [prefix, mask, ...]. */
+  readonly sources: readonly number[];
+  readonly mtu: number;
+}
+
+/** An adjacency with its port by name: ids are given when ports are opened. */
+export interface DesiredAdjacency extends Omit<adj.Adjacency, 'port'> {
+  readonly port: string | null;
+}
+
+export interface DesiredRoute {
+  readonly prefix: number;
+  readonly length: number;
+  readonly adjacency: DesiredAdjacency;
+  readonly origin: string;
+}
+
+/** A route of the node's kernel: to the host device, or by way of another node. */
+export interface KernelRoute {
+  readonly prefix: number;
+  readonly length: number;
+  /** Next hop, or null: the host device. */
+  readonly via: number | null;
+  /** Preferred source address, or null. */
+  readonly source: number | null;
+}
+
+export interface Desired {
+  readonly node: NodeSpec;
+  readonly ports: readonly DesiredPort[];
+  /** The FIB, by `routeKey`. */
+  readonly routes: ReadonlyMap<number, DesiredRoute>;
+  /** Addresses that may send us tunnel packets. */
+  readonly peers: ReadonlySet<number>;
+  readonly kernelRoutes: ReadonlyMap<number, KernelRoute>;
+  /** What this node announces by BGP. */
+  readonly originate: readonly Prefix4[];
+  /** What could not be had as the resources want it, for people. */
+  readonly problems: readonly string[];
+}
+
+/** One number for a prefix. */
+export const routeKey = (prefix: number, length: number): number => (prefix >>> 0) * 64 + length;
+
+/** The MAC of a node's VTEP where its Node does not name one: "f" and five bytes of SHA-1, as Felix derives it. */
+export function vtepMac(nodeName: string): Uint8Array {
+  return Uint8Array.from([0x66, ...digest(nodeName).subarray(0, 5)]);
+}
+
+/** A stable, locally administered MAC for a device of this node. */
+export function deviceMac(nodeName: string, device: string): Uint8Array {
+  const mac = Uint8Array.from(digest(`${nodeName}/${device}`).subarray(0, 6));
+  mac[0] = (mac[0]! & 0xfc) | 0x02;
+  return mac;
+}
+
+const digest = (text: string): Buffer => createHash('sha1').update(text).digest();
+
+/** Throws a TortieError if the resources have no address for this node; all lesser faults are `problems`. */
+export function desiredState(
+  settings: DesiredSettings,
+  resources: readonly Resource[],
+  bgpRoutes: Iterable<BgpRoute>,
+): Desired {
+  return new Builder(settings, resources).build(bgpRoutes);
+}
+
+interface Pool extends Prefix4 {
+  readonly spec: IPPool['spec'];
+}
+interface Remote {
+  readonly name: string;
+  readonly address: number;
+  readonly spec: Node['spec'];
+}
+type Encapsulation = 'ipip' | 'vxlan' | 'none';
+
+class Builder {
+  readonly #settings: DesiredSettings;
+  readonly #self: Node;
+  readonly #address: number;
+  readonly #subnet: Prefix4;
+  /** Tunnel addresses of this node, int32, or null. */
+  readonly #ipipAddress: number | null;
+  readonly #vxlanAddress: number | null;
+  readonly #vtepMac: Uint8Array;
+  readonly #blocks: Prefix4[];
+  /** Longest first: the first that contains an address is its pool. */
+  readonly #pools: Pool[];
+  readonly #remotes: Remote[];
+  readonly #remoteByAddress: Map<number, Remote>;
+  readonly #workloads: WorkloadEndpoint[];
+  readonly #podMtu: number;
+
+  readonly #routes = new Map<number, DesiredRoute>();
+  readonly #kernelRoutes = new Map<number, KernelRoute>();
+  readonly #ports: DesiredPort[] = [];
+  readonly #peers = new Set<number>();
+  readonly #problems: string[] = [];
+  readonly #originate: Prefix4[] = [];
+  /** Adjacencies by what they say, so that routes of one next hop share one. */
+  readonly #adjacencies = new Map<string, DesiredAdjacency>();
+  readonly #tunnels = new Set<Encapsulation>();
+
+  constructor(settings: DesiredSettings, resources: readonly Resource[]) {
+    this.#settings = settings;
+    const nodes = resources.filter((resource) => resource.kind === 'Node');
+    const self = nodes.find((node) => node.metadata.name === settings.nodeName);
+    const own = self?.spec.bgp && tryInterface4(self.spec.bgp.ipv4Address);
+    if (!self || !own) {
+      throw new TortieError(
+        'NODE_UNKNOWN',
+        `no Node "${settings.nodeName}" with spec.bgp.ipv4Address in the resources; add it, or set nodeName`,
+        EX_CONFIG,
+      );
+    }
+    this.#self = self;
+    this.#address = own.address;
+    this.#subnet = { prefix: own.address & mask4(own.length), length: own.length };
+    this.#ipipAddress = optionalAddress(self.spec.bgp?.ipv4IPIPTunnelAddr);
+    this.#vxlanAddress = optionalAddress(self.spec.ipv4VXLANTunnelAddr);
+    this.#vtepMac = macOf(self);
+    this.#blocks = self.spec.blocks.map(parsePrefix4);
+    this.#pools = resources
+      .filter((resource) => resource.kind === 'IPPool')
+      .map((pool) => ({ ...parsePrefix4(pool.spec.cidr), spec: pool.spec }))
+      .sort((a, b) => b.length - a.length);
+    this.#remotes = nodes.flatMap((node) => {
+      const at = node.spec.bgp && tryInterface4(node.spec.bgp.ipv4Address);
+      return node === self || !at ? [] : [{ name: node.metadata.name, address: at.address, spec: node.spec }];
+    });
+    this.#remoteByAddress = new Map(this.#remotes.map((remote) => [remote.address, remote]));
+    this.#workloads = resources.filter(
+      (resource) => resource.kind === 'WorkloadEndpoint' && resource.spec.node === settings.nodeName,
+    ) as WorkloadEndpoint[];
+    this.#podMtu = this.#smallestMtu();
+  }
+
+  build(bgpRoutes: Iterable<BgpRoute>): Desired {
+    this.#addHost();
+    for (const workload of this.#workloads) this.#addPod(workload);
+    this.#addOwnBlocks();
+    for (const remote of this.#remotes) this.#addRemote(remote);
+    for (const route of bgpRoutes) this.#addBgp(route);
+    this.#route(0, 0, this.#hostAdjacency(0), 'default');
+    this.#addTunnelPorts();
+    return {
+      node: {
+        address: this.#address,
+        local: [...this.#ownAddresses()],
+        vtepMac: this.#vtepMac,
+        vni: this.#settings.vni,
+        icmpRate: this.#settings.icmpRate,
+      },
+      ports: this.#ports,
+      routes: this.#routes,
+      peers: this.#peers,
+      kernelRoutes: this.#kernelRoutes,
+      originate: this.#originate,
+      problems: this.#problems,
+    };
+  }
+
+  /** The largest packet that fits whatever way a pod's packets may leave by. */
+  #smallestMtu(): number {
+    const overheads = this.#pools
+      .filter((pool) => !pool.spec.disabled)
+      .map(({ spec }) => overheadOf(encapsulationOf(spec)));
+    return this.#settings.underlayMtu - Math.max(0, ...overheads);
+  }
+
+  #tunnelAddresses(): number[] {
+    return [...new Set([this.#ipipAddress, this.#vxlanAddress])].filter((address) => address !== null);
+  }
+  #ownAddresses(): Set<number> {
+    return new Set([this.#address, ...this.#tunnelAddresses()]);
+  }
+
+  // ---- This node -----------------------------------------------------------------------------------
+
+  #addHost(): void {
+    const { hostDevice, nodeName } = this.#settings;
+    this.#ports.push({
+      name: hostDevice,
+      kind: 'host',
+      netns: null,
+      device: hostDevice,
+      mac: deviceMac(nodeName, hostDevice),
+      addresses: this.#tunnelAddresses(),
+      sources: [],
+      mtu: this.#podMtu,
+    });
+    for (const address of this.#ownAddresses()) {
+      this.#route(address, 32, this.#hostAdjacency(0), 'this node');
+    }
+  }
+
+  #addPod(workload: WorkloadEndpoint): void {
+    const { spec, metadata } = workload;
+    const name = spec.interfaceName;
+    const origin = `workload ${metadata.namespace ? `${metadata.namespace}/` : ''}${metadata.name}`;
+    if (this.#ports.some((port) => port.name === name)) {
+      this.#problems.push(`${origin}: another port is named ${name}; give it an interfaceName of its own`);
+      return;
+    }
+    const networks = spec.ipNetworks.map(parsePrefix4);
+    const allowed = spec.allowSpoofedSourcePrefixes.map(parsePrefix4);
+    const mac = spec.mac ? parseMac(spec.mac) : deviceMac(this.#settings.nodeName, name);
+    this.#ports.push({
+      name,
+      kind: 'pod',
+      netns: spec.netns,
+      device: spec.endpoint,
+      mac,
+      addresses: networks.map((network) => network.prefix),
+      sources: [...networks, ...allowed].flatMap((network) => [network.prefix, mask4(network.length)]),
+      mtu: this.#podMtu,
+    });
+    for (const { prefix, length } of networks) {
+      const adjacency = {
+        ...none,
+        kind: adj.POD,
+        port: name,
+        mtu: this.#podMtu,
+        dmac: mac,
+        smac: GATEWAY_MAC,
+      };
+      this.#route(prefix, length, this.#share(adjacency), origin);
+      if (this.#blocks.some((block) => contains4(block, prefix))) continue;
+      // Borrowed from another node's block: nothing else says that it is here.
+      this.#kernelRoute(prefix, length, null);
+      this.#originate.push({ prefix, length });
+    }
+  }
+
+  /** A node's own blocks are blackholed where no pod lives; the kernel sends all of a block to us. */
+  #addOwnBlocks(): void {
+    for (const block of this.#blocks) {
+      this.#route(block.prefix, block.length, this.#share({ ...none, kind: adj.BLACKHOLE }), 'block');
+      this.#kernelRoute(block.prefix, block.length, null);
+      this.#originate.push(block);
+    }
+  }
+
+  // ---- Other nodes ---------------------------------------------------------------------------------
+
+  /** What the datastore knows of a node: it is a peer, owns its blocks of VXLAN pools, and has tunnel addresses. */
+  #addRemote(remote: Remote): void {
+    if (remote.address === this.#address) {
+      this.#problems.push(`node ${remote.name} has the address of this node; give each node its own`);
+      return;
+    }
+    this.#peers.add(remote.address);
+    for (const block of remote.spec.blocks.map(parsePrefix4)) {
+      const pool = this.#poolOf(block.prefix, block.length);
+      if (pool && encapsulationOf(pool.spec) === 'vxlan') {
+        this.#reach(
+          block,
+          remote.address,
+          this.#wayTo(pool, remote.address),
+          `datastore node ${remote.name}`,
+        );
+      }
+    }
+    const tunnels = [
+      ['ipip', remote.spec.bgp?.ipv4IPIPTunnelAddr],
+      ['vxlan', remote.spec.ipv4VXLANTunnelAddr],
+    ] as const;
+    for (const [encapsulation, text] of tunnels) {
+      if (text === undefined) continue;
+      const prefix = parseAddress4(text);
+      const pool = this.#poolOf(prefix, 32);
+      const way = pool ? this.#wayTo(pool, remote.address) : encapsulation;
+      this.#reach({ prefix, length: 32 }, remote.address, way, `tunnel address of node ${remote.name}`);
+    }
+  }
+
+  #addBgp({ prefix, length, nextHop, peerLabel }: BgpRoute): void {
+    const pool = this.#poolOf(prefix, length);
+    this.#reach({ prefix, length }, nextHop, pool ? this.#wayTo(pool, nextHop) : 'none', `bgp ${peerLabel}`);
+  }
+
+  #poolOf(prefix: number, length: number): Pool | undefined {
+    return this.#pools.find((pool) => pool.length <= length && contains4(pool, prefix));
+  }
+
+  /** How packets to a pool's address travel to a node. */
+  #wayTo(pool: Pool, nextHop: number): Encapsulation {
+    const encapsulation = encapsulationOf(pool.spec);
+    const mode: EncapMode = encapsulation === 'ipip' ? pool.spec.ipipMode : pool.spec.vxlanMode;
+    return mode === 'CrossSubnet' && contains4(this.#subnet, nextHop) ? 'none' : encapsulation;
+  }
+
+  #reach(to: Prefix4, nextHop: number, way: Encapsulation, origin: string): void {
+    // Announced by ourselves and reflected, or a default route: the host's own default stays the host's.
+    if (this.#ownAddresses().has(nextHop) || to.length === 0) return;
+    if (this.#routes.has(routeKey(to.prefix, to.length))) return;
+    if (way === 'none') {
+      this.#route(to.prefix, to.length, this.#hostAdjacency(nextHop), origin);
+      this.#kernelRoute(to.prefix, to.length, nextHop);
+      return;
+    }
+    const adjacency = way === 'ipip' ? this.#ipip(nextHop) : this.#vxlan(nextHop);
+    if (!adjacency) {
+      const what = formatPrefix4(to.prefix, to.length);
+      const whom = formatAddress4(nextHop);
+      this.#problems.push(
+        `${what} is in a VXLAN pool but no Node has its next hop ${whom}: its VTEP is unknown; add the Node`,
+      );
+      this.#route(to.prefix, to.length, this.#share({ ...none, kind: adj.UNREACHABLE }), origin);
+      return;
+    }
+    this.#tunnels.add(way);
+    this.#peers.add(nextHop);
+    this.#route(to.prefix, to.length, adjacency, origin);
+    this.#kernelRoute(to.prefix, to.length, null, way);
+  }
+
+  // ---- Adjacencies ---------------------------------------------------------------------------------
+
+  #ipip(nextHop: number): DesiredAdjacency {
+    const mtu = this.#settings.underlayMtu - IPIP_OVERHEAD;
+    return this.#share({
+      ...none,
+      kind: adj.IPIP,
+      port: IPIP_PORT_NAME,
+      nextHop,
+      mtu,
+      source: this.#address,
+    });
+  }
+
+  /** Null if nobody knows the VTEP at that address. */
+  #vxlan(nextHop: number): DesiredAdjacency | null {
+    const remote = this.#remoteByAddress.get(nextHop);
+    if (!remote) return null;
+    return this.#share({
+      kind: adj.VXLAN,
+      port: VXLAN_PORT_NAME,
+      nextHop,
+      mtu: this.#settings.underlayMtu - VXLAN_OVERHEAD,
+      source: this.#address,
+      dmac: macOf({ metadata: { name: remote.name }, spec: remote.spec }),
+      smac: this.#vtepMac,
+      vni: this.#settings.vni,
+    });
+  }
+
+  /** The host's kernel; with a next hop it is to forward there, unencapsulated. */
+  #hostAdjacency(nextHop: number): DesiredAdjacency {
+    const { nodeName, hostDevice } = this.#settings;
+    const dmac = deviceMac(nodeName, hostDevice);
+    return this.#share({ ...none, kind: adj.HOST, port: hostDevice, nextHop, dmac, smac: GATEWAY_MAC });
+  }
+
+  #share(adjacency: DesiredAdjacency): DesiredAdjacency {
+    const key = `${adjacency.kind} ${adjacency.port} ${adjacency.nextHop} ${adjacency.dmac}`;
+    const known = this.#adjacencies.get(key);
+    if (known) return known;
+    this.#adjacencies.set(key, adjacency);
+    return adjacency;
+  }
+
+  #route(prefix: number, length: number, adjacency: DesiredAdjacency, origin: string): void {
+    const key = routeKey(prefix, length);
+    if (!this.#routes.has(key)) this.#routes.set(key, { prefix, length, adjacency, origin });
+  }
+
+  #kernelRoute(prefix: number, length: number, via: number | null, way?: Encapsulation): void {
+    const preferred = way === 'vxlan' ? this.#vxlanAddress : this.#ipipAddress;
+    const source = via === null ? (preferred ?? this.#ipipAddress ?? this.#vxlanAddress) : null;
+    this.#kernelRoutes.set(routeKey(prefix, length), { prefix, length, via, source });
+  }
+
+  /** Tunnels that an enabled pool asks for, or a route uses. */
+  #addTunnelPorts(): void {
+    for (const { spec } of this.#pools) if (!spec.disabled) this.#tunnels.add(encapsulationOf(spec));
+    const { underlayMtu } = this.#settings;
+    const base = { netns: null, device: '', mac: null, addresses: [this.#address], sources: [] };
+    if (this.#tunnels.has('vxlan')) {
+      this.#ports.push({ ...base, name: VXLAN_PORT_NAME, kind: 'vxlan', mtu: underlayMtu - VXLAN_OVERHEAD });
+    }
+    if (this.#tunnels.has('ipip')) {
+      this.#ports.push({ ...base, name: IPIP_PORT_NAME, kind: 'ipip', mtu: underlayMtu - IPIP_OVERHEAD });
+    }
+    const tunnelled = this.#tunnels.has('vxlan') || this.#tunnels.has('ipip');
+    if (tunnelled && this.#tunnelAddresses().length === 0) {
+      const { name } = this.#self.metadata;
+      this.#problems.push(
+        `node ${name} has no tunnel address, so its host cannot reach pods of other nodes through a tunnel; ` +
+          'set ipv4IPIPTunnelAddr or ipv4VXLANTunnelAddr',
+      );
+    }
+  }
+}
+
+const none: DesiredAdjacency = {
+  kind: adj.NO_ROUTE,
+  port: null,
+  nextHop: 0,
+  mtu: 0,
+  source: 0,
+  dmac: null,
+  smac: null,
+  vni: 0,
+};
+
+const encapsulationOf = (spec: IPPool['spec']): Encapsulation =>
+  spec.ipipMode !== 'Never' ? 'ipip' : spec.vxlanMode !== 'Never' ? 'vxlan' : 'none';
+
+const overheadOf = (encapsulation: Encapsulation): number =>
+  encapsulation === 'ipip' ? IPIP_OVERHEAD : encapsulation === 'vxlan' ? VXLAN_OVERHEAD : 0;
+
+const optionalAddress = (text: string | undefined): number | null =>
+  text === undefined ? null : parseAddress4(text);
+
+const macOf = (node: Pick<Node, 'spec'> & { metadata: { name: string } }): Uint8Array =>
+  node.spec.vxlanTunnelMACAddr ? parseMac(node.spec.vxlanTunnelMACAddr) : vtepMac(node.metadata.name);

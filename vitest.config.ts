@@ -1,0 +1,25 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['{dataplane,control,bench,fixtures}/**/*.test.ts'],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        // Real namespaces, BIRD, iperf3: one lab at a time, so that two cores serve one transfer.
+        test: {
+          name: 'e2e',
+          include: ['scripts/**/*.e2e.ts'],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
