@@ -13,6 +13,7 @@ import { Fib4Writer } from './fib/fib4-writer.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
 import type { SharedTables } from './memory/layout.ts';
+import type { PortKind, PortSpec } from './messages.ts';
 import { native, type Tap } from './native/index.ts';
 import { openIpipSocket } from './port/ipip.ts';
 import { openVxlanSockets } from './port/vxlan.ts';
@@ -81,20 +82,20 @@ class TestNode {
     });
   }
 
-  attach(id: number, kind: 'pod' | 'vxlan' | 'ipip', fds: number[], hardware?: Uint8Array, source?: string) {
-    return this.worker.send({
-      type: 'attach',
-      port: {
-        id,
-        kind,
-        name: `${kind}${id}`,
-        fds,
-        owner: 0,
-        mac: hardware ?? null,
-        sources: source ? [ip4(source), -1] : [],
-        mtu: 1450,
-      },
-    });
+  spec(
+    id: number,
+    kind: PortKind,
+    fds: number[],
+    hardware?: Uint8Array,
+    source?: string,
+    owner = 0,
+  ): PortSpec {
+    const sources = source ? [ip4(source), -1] : [];
+    return { id, kind, name: `${kind}${id}`, fds, owner, mac: hardware ?? null, sources, mtu: 1450 };
+  }
+
+  attach(id: number, kind: PortKind, fds: number[], hardware?: Uint8Array, source?: string): Promise<void> {
+    return this.worker.send({ type: 'attach', port: this.spec(id, kind, fds, hardware, source) });
   }
 
   route(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
@@ -104,6 +105,22 @@ class TestNode {
 
   counters(port: number) {
     return readPortCounters(new Float64Array(this.tables.counters), port);
+  }
+}
+
+/**
+ * A question wakes a worker once, or twice if it is fetched before its signal; one that spins would wake many
+ * times more. The pods' kernels talk at times (IPv6): only questions without frames between them count.
+ */
+async function expectSleep(worker: WorkerHandle): Promise<void> {
+  const questions = 50;
+  for (;;) {
+    const before = await worker.stats();
+    for (let i = 1; i < questions; i++) await worker.stats();
+    const after = await worker.stats();
+    if (after.bursts !== before.bursts) continue;
+    expect(after.wakeups - before.wakeups).toBeLessThanOrEqual(2 * questions);
+    return;
   }
 }
 
@@ -176,19 +193,7 @@ describe.skipIf(!isRoot)('two pods on one node', () => {
     expect(await ping(a, '10.65.0.3', '-c1', '-W5')).toContain('1 received');
   });
 
-  it('sleeps when there is nothing to do', async () => {
-    // A question wakes it once, or twice if it is fetched before its signal. A worker that spins would count
-    // many more. The pods' kernels talk at times (IPv6): only questions without frames between them count.
-    const questions = 50;
-    for (;;) {
-      const before = await node.worker.stats();
-      for (let i = 1; i < questions; i++) await node.worker.stats();
-      const after = await node.worker.stats();
-      if (after.bursts !== before.bursts) continue;
-      expect(after.wakeups - before.wakeups).toBeLessThanOrEqual(2 * questions);
-      break;
-    }
-  });
+  it('sleeps when there is nothing to do', () => expectSleep(node.worker));
 
   it('refuses a port that it cannot watch, and says which', async () => {
     await expect(node.attach(9, 'pod', [9999], MAC_A, '10.65.0.9')).rejects.toThrow(
@@ -209,8 +214,31 @@ describe.skipIf(!isRoot)('two pods on one node', () => {
     ]);
     expect(await ping(a, '10.65.0.3', '-c1', '-W5')).toContain('1 received');
     expect((await node.worker.stats()).ports).toBe(2);
+    await expectSleep(node.worker);
     await node.worker.send({ type: 'detach', port: 3 });
     native().close(tapC.fds[0]);
+  });
+});
+
+describe.skipIf(!isRoot)('two workers', () => {
+  it('each receive from their own ports and transmit to all', async () => {
+    const node = new TestNode();
+    const hosts = ['10.65.0.2', '10.65.0.3'];
+    const names = hosts.map((_, index) => namespace(`w${index}`));
+    const taps = names.map((name, index) => openPod(name, hosts[index], MAC_A));
+    await node.start(ip4('192.0.2.1'), MAC_B);
+    const second = await spawnWorker({ index: 1, tables: node.tables });
+    for (const [index, tap] of taps.entries()) {
+      node.route(hosts[index], 32, { kind: adj.POD, port: index + 1, dmac: MAC_A, mtu: 1450 });
+      const port = node.spec(index + 1, 'pod', tap.fds, MAC_A, hosts[index], index);
+      await Promise.all([node.worker, second].map((worker) => worker.send({ type: 'attach', port })));
+    }
+    expect(await ping(names[0], hosts[1], '-c5', '-i0.01', '-W5')).toContain('5 received');
+    const frames = await Promise.all(
+      [node.worker, second].map(async (worker) => (await worker.stats()).frames),
+    );
+    expect(Math.min(...frames)).toBeGreaterThanOrEqual(5);
+    await Promise.all([node.worker.stop(), second.stop()]);
   });
 });
 

@@ -16,7 +16,8 @@ struct env_state {
 
 static void env_cleanup(void *data) {
   struct env_state *state = data;
-  for (size_t i = 0; i < state->count; i++) close(state->fds[i]);
+  for (size_t i = 0; i < state->count; i++)
+    close(state->fds[i]);
   free(state->fds);
   free(state);
 }
@@ -99,8 +100,8 @@ NAPI_MODULE_INIT() {
   }
   for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++) {
     napi_value function;
-    if (napi_create_function(env, bindings[i].name, NAPI_AUTO_LENGTH, bindings[i].function, NULL, &function) !=
-            napi_ok ||
+    if (napi_create_function(env, bindings[i].name, NAPI_AUTO_LENGTH, bindings[i].function, NULL,
+                             &function) != napi_ok ||
         napi_set_named_property(env, exports, bindings[i].name, function) != napi_ok)
       return NULL;
   }

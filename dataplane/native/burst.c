@@ -24,7 +24,9 @@ struct burst {
   size_t start, headroom;
 };
 
-static size_t align(size_t offset) { return (offset + LINE - 1) & ~(size_t)(LINE - 1); }
+static size_t align(size_t offset) {
+  return (offset + LINE - 1) & ~(size_t)(LINE - 1);
+}
 
 static napi_value throw_fd(napi_env env, const char *call, int fd) {
   struct failure failure;
@@ -33,7 +35,8 @@ static napi_value throw_fd(napi_env env, const char *call, int fd) {
 }
 
 /* (fd, arena, rows, max, start, headroom) */
-static bool receive_args(napi_env env, napi_callback_info info, const char *call, int *fd, struct burst *burst) {
+static bool receive_args(napi_env env, napi_callback_info info, const char *call, int *fd,
+                         struct burst *burst) {
   napi_value args[6];
   int64_t max, start, headroom;
   if (!get_args(env, info, call, 6, args) || !get_fd(env, args[0], fd) ||
@@ -62,8 +65,8 @@ static bool send_args(napi_env env, const napi_value *args, const char *call, st
     const int32_t *row = burst->rows.data + i * ROW;
     int64_t offset = row[OFFSET], length = row[LENGTH];
     if (offset >= 0 && length >= 0 && offset + length <= (int64_t)burst->arena.length) continue;
-    throw_range(env, "%s: row %zu (%lld bytes at %lld) is not within the arena of %zu", call, i, (long long)length,
-                (long long)offset, burst->arena.length);
+    throw_range(env, "%s: row %zu (%lld bytes at %lld) is not within the arena of %zu", call, i,
+                (long long)length, (long long)offset, burst->arena.length);
     return false;
   }
   return true;
@@ -109,7 +112,8 @@ napi_value tap_write(napi_env env, napi_callback_info info) {
   for (size_t i = 0; i < burst.count; i++) {
     int32_t *row = burst.rows.data + i * ROW;
     ssize_t written;
-    do written = write(fd, burst.arena.data + row[OFFSET], (size_t)row[LENGTH]);
+    do
+      written = write(fd, burst.arena.data + row[OFFSET], (size_t)row[LENGTH]);
     while (written < 0 && errno == EINTR);
     row[STATUS] = written < 0 ? errno : 0;
     sent += written >= 0;
@@ -157,7 +161,8 @@ static napi_value receive(napi_env env, napi_callback_info info, const char *cal
                                               .msg_controllen = sizeof controls[slots]};
   }
   int count;
-  do count = recvmmsg(fd, messages, (unsigned)slots, MSG_DONTWAIT, NULL);
+  do
+    count = recvmmsg(fd, messages, (unsigned)slots, MSG_DONTWAIT, NULL);
   while (count < 0 && errno == EINTR);
   if (count < 0) return errno == EAGAIN ? from_int(env, 0) : throw_fd(env, "recvmmsg", fd);
   for (int i = 0; i < count; i++) {
@@ -170,8 +175,12 @@ static napi_value receive(napi_env env, napi_callback_info info, const char *cal
   return from_int(env, count);
 }
 
-napi_value udp_receive(napi_env env, napi_callback_info info) { return receive(env, info, "udpReceive"); }
-napi_value raw_receive(napi_env env, napi_callback_info info) { return receive(env, info, "rawReceive"); }
+napi_value udp_receive(napi_env env, napi_callback_info info) {
+  return receive(env, info, "udpReceive");
+}
+napi_value raw_receive(napi_env env, napi_callback_info info) {
+  return receive(env, info, "rawReceive");
+}
 
 struct batch {
   size_t count;
@@ -187,9 +196,8 @@ static void batch_add(struct batch *batch, const struct burst *burst, int32_t *r
   size_t i = batch->count++;
   batch->rows[i] = row;
   batch->pieces[i] = (struct iovec){burst->arena.data + row[OFFSET], (size_t)row[LENGTH]};
-  batch->targets[i] = (struct sockaddr_in){.sin_family = AF_INET,
-                                           .sin_port = htons(port),
-                                           .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
+  batch->targets[i] = (struct sockaddr_in){
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
   struct msghdr *message = &batch->messages[i].msg_hdr;
   *message = (struct msghdr){.msg_name = &batch->targets[i],
                              .msg_namelen = sizeof batch->targets[i],
@@ -216,11 +224,13 @@ static int64_t batch_send(struct batch *batch, int fd) {
     if (done < 0) {
       if (errno == EINTR) continue;
       int error = errno;
-      do batch->rows[at++][STATUS] = error;
+      do
+        batch->rows[at++][STATUS] = error;
       while (error == EAGAIN && at < batch->count);
       continue;
     }
-    for (int i = 0; i < done; i++) batch->rows[at++][STATUS] = 0;
+    for (int i = 0; i < done; i++)
+      batch->rows[at++][STATUS] = 0;
     sent += done;
   }
   batch->count = 0;

@@ -1,4 +1,5 @@
-/* Sleeping until there is work: epoll over ports, and an eventfd by which another thread wakes the sleeper. */
+/* Sleeping until there is work: epoll over ports, and an eventfd by which another thread wakes the sleeper.
+ */
 #include "tortie.h"
 
 #include <errno.h>
@@ -30,8 +31,8 @@ napi_value epoll_add(napi_env env, napi_callback_info info) {
   napi_value args[3];
   int epoll, fd;
   int64_t tag;
-  if (!get_args(env, info, "epollAdd", 3, args) || !get_fd(env, args[0], &epoll) || !get_fd(env, args[1], &fd) ||
-      !get_int(env, args[2], "tag", INT32_MIN, INT32_MAX, &tag))
+  if (!get_args(env, info, "epollAdd", 3, args) || !get_fd(env, args[0], &epoll) ||
+      !get_fd(env, args[1], &fd) || !get_int(env, args[2], "tag", INT32_MIN, INT32_MAX, &tag))
     return NULL;
   struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)tag};
   return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? throw_fd(env, "epoll_ctl", fd) : NULL;
@@ -40,7 +41,8 @@ napi_value epoll_add(napi_env env, napi_callback_info info) {
 napi_value epoll_delete(napi_env env, napi_callback_info info) {
   napi_value args[2];
   int epoll, fd;
-  if (!get_args(env, info, "epollDelete", 2, args) || !get_fd(env, args[0], &epoll) || !get_fd(env, args[1], &fd))
+  if (!get_args(env, info, "epollDelete", 2, args) || !get_fd(env, args[0], &epoll) ||
+      !get_fd(env, args[1], &fd))
     return NULL;
   return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) < 0 ? throw_fd(env, "epoll_ctl", fd) : NULL;
 }
@@ -61,7 +63,8 @@ napi_value epoll_wait_binding(napi_env env, napi_callback_info info) {
     if (errno != EINTR) return throw_fd(env, "epoll_wait", epoll);
     ready = 0;
   }
-  for (int i = 0; i < ready; i++) tags.data[i] = (int32_t)events[i].data.u32;
+  for (int i = 0; i < ready; i++)
+    tags.data[i] = (int32_t)events[i].data.u32;
   return from_int(env, ready);
 }
 

@@ -35,7 +35,8 @@ static const struct {
     {"setns", EPERM, "entering a namespace needs CAP_SYS_ADMIN: run as root"},
     {"TUNSETIFF", EBUSY, "another process holds the device: stop it, or let it close the device first"},
     {"TUNSETIFF", EINVAL,
-     "a device of that name exists and is no TAP, or has another kind of queue: remove it with ip link delete"},
+     "a device of that name exists and is no TAP, or has another kind of queue: remove it with ip link "
+     "delete"},
     {"TUNSETIFF", EPERM, "making a TAP needs CAP_NET_ADMIN in that namespace: run as root"},
     {"TUNSETIFF", E2BIG, "the device has as many queues as it can: ask for fewer"},
     {"TUNSETPERSIST", EBADFD, "the descriptor has no device: it was removed"},

@@ -1,5 +1,5 @@
-/* Network devices: reading their state, and changing it by RTM_SETLINK (rtnetlink(7)), one attribute a message
- * so that an error tells which one was refused. */
+/* Network devices: reading their state, and changing it by RTM_SETLINK (rtnetlink(7)), one attribute a
+ * message so that an error tells which one was refused. */
 #include "tortie.h"
 
 #include <errno.h>
@@ -96,8 +96,8 @@ static int apply(int netlink, const char *name, const struct link_change *change
   const uint8_t *mac = change->mac;
   if (change->set_mac && memcmp(mac, now.mac, MAC_LENGTH) != 0 &&
       set_link(netlink, now.ifindex, 0, 0, IFLA_ADDRESS, mac, MAC_LENGTH) < 0)
-    return fail(failure, "RTM_SETLINK", "%s mac %02x:%02x:%02x:%02x:%02x:%02x%s", name, mac[0], mac[1], mac[2],
-                mac[3], mac[4], mac[5], where);
+    return fail(failure, "RTM_SETLINK", "%s mac %02x:%02x:%02x:%02x:%02x:%02x%s", name, mac[0], mac[1],
+                mac[2], mac[3], mac[4], mac[5], where);
   uint32_t mtu = (uint32_t)change->mtu;
   if (change->set_mtu && change->mtu != now.mtu &&
       set_link(netlink, now.ifindex, 0, 0, IFLA_MTU, &mtu, sizeof mtu) < 0)
@@ -110,7 +110,8 @@ static int apply(int netlink, const char *name, const struct link_change *change
   return 0;
 }
 
-int link_apply(const char *name, const struct link_change *change, const char *where, struct failure *failure) {
+int link_apply(const char *name, const struct link_change *change, const char *where,
+               struct failure *failure) {
   int netlink = open_netlink(name, where, failure);
   if (netlink < 0) return -1;
   int result = apply(netlink, name, change, where, failure);
@@ -124,7 +125,8 @@ napi_value link_set(napi_env env, napi_callback_info info) {
   bool given;
   struct link_change change;
   if (!get_args(env, info, "linkSet", 1, &options) || !get_object(env, options, "linkSet") ||
-      !option_name(env, options, name) || !option_string(env, options, "netns", netns, sizeof netns, &given) ||
+      !option_name(env, options, name) ||
+      !option_string(env, options, "netns", netns, sizeof netns, &given) ||
       !option_link_change(env, options, &change))
     return NULL;
   struct failure failure;

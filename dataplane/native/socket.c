@@ -24,9 +24,11 @@ static int set_option(int fd, int level, int name, int value) {
 
 /* Beyond net.core.rmem_max with CAP_NET_ADMIN; as much as is allowed without. */
 static int set_buffers(int fd, int bytes) {
-  if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0 && set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes) < 0)
+  if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0 &&
+      set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes) < 0)
     return -1;
-  if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes) < 0 && set_option(fd, SOL_SOCKET, SO_SNDBUF, bytes) < 0)
+  if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes) < 0 &&
+      set_option(fd, SOL_SOCKET, SO_SNDBUF, bytes) < 0)
     return -1;
   return 0;
 }
@@ -39,7 +41,8 @@ static int discard_input(int fd) {
 }
 
 static int configure(int fd, const struct wish *wish, const char *subject, struct failure *failure) {
-  if (set_option(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0) return fail(failure, "setsockopt IP_RECVTOS", "%s", subject);
+  if (set_option(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0)
+    return fail(failure, "setsockopt IP_RECVTOS", "%s", subject);
   if (wish->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
     return fail(failure, "setsockopt SO_REUSEPORT", "%s", subject);
   if (wish->buffer && set_buffers(fd, (int)wish->buffer) < 0)
@@ -50,7 +53,8 @@ static int configure(int fd, const struct wish *wish, const char *subject, struc
     return fail(failure, "setsockopt IP_MTU_DISCOVER", "%s", subject);
   if (wish->header_included && set_option(fd, IPPROTO_IP, IP_HDRINCL, 1) < 0)
     return fail(failure, "setsockopt IP_HDRINCL", "%s", subject);
-  if (wish->send_only && discard_input(fd) < 0) return fail(failure, "setsockopt SO_ATTACH_FILTER", "%s", subject);
+  if (wish->send_only && discard_input(fd) < 0)
+    return fail(failure, "setsockopt SO_ATTACH_FILTER", "%s", subject);
   struct sockaddr_in local = {.sin_family = AF_INET,
                               .sin_port = htons((uint16_t)wish->port),
                               .sin_addr.s_addr = htonl(wish->address)};

@@ -51,7 +51,8 @@ static int configure(struct tap *tap, const char *where, struct failure *failure
   for (int i = 0; i < tap->queues; i++)
     if (attach_queue(tap, where, failure) < 0) return -1;
   /* A former owner may have left offloads on, and then we would be handed frames we cannot tell apart. */
-  if (ioctl(tap->fds[0], TUNSETOFFLOAD, 0) < 0) return fail(failure, "TUNSETOFFLOAD", "%s%s", tap->name, where);
+  if (ioctl(tap->fds[0], TUNSETOFFLOAD, 0) < 0)
+    return fail(failure, "TUNSETOFFLOAD", "%s%s", tap->name, where);
   if (link_apply(tap->name, &tap->change, where, failure) < 0) return -1;
   if (link_read(tap->name, &tap->state, where, failure) < 0) return -1;
   /* Last, so that a device that could not be set up goes with its descriptors. */
@@ -70,7 +71,8 @@ static napi_value describe(napi_env env, const struct tap *tap) {
       napi_create_typedarray(env, napi_uint8_array, MAC_LENGTH, buffer, 0, &mac) != napi_ok)
     return NULL;
   memcpy(bytes, tap->state.mac, MAC_LENGTH);
-  for (int i = 0; i < tap->queues; i++) napi_set_element(env, fds, (uint32_t)i, from_int(env, tap->fds[i]));
+  for (int i = 0; i < tap->queues; i++)
+    napi_set_element(env, fds, (uint32_t)i, from_int(env, tap->fds[i]));
   napi_set_named_property(env, result, "fds", fds);
   napi_set_named_property(env, result, "ifindex", from_int(env, tap->state.ifindex));
   napi_set_named_property(env, result, "created", created);
@@ -99,7 +101,8 @@ napi_value tap_open(napi_env env, napi_callback_info info) {
   int result = configure(&tap, netns_suffix(netns, buffer, sizeof buffer), &failure);
   netns_leave(&moved);
   if (result < 0) {
-    for (int i = 0; i < tap.opened; i++) close(tap.fds[i]);
+    for (int i = 0; i < tap.opened; i++)
+      close(tap.fds[i]);
     return throw_failure(env, &failure);
   }
   for (int i = 0; i < tap.opened; i++)

@@ -98,7 +98,8 @@ struct link_state {
 };
 bool option_link_change(napi_env env, napi_value options, struct link_change *change);
 /* Both act in the thread's present namespace; `where` is the suffix for messages. */
-int link_apply(const char *name, const struct link_change *change, const char *where, struct failure *failure);
+int link_apply(const char *name, const struct link_change *change, const char *where,
+               struct failure *failure);
 int link_read(const char *name, struct link_state *state, const char *where, struct failure *failure);
 
 /* ---- bindings ----------------------------------------------------------------------------------- */

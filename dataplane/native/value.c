@@ -1,4 +1,5 @@
-/* Arguments from JavaScript, none of them trusted: a wrong type is a TypeError, a wrong value a RangeError. */
+/* Arguments from JavaScript, none of them trusted: a wrong type is a TypeError, a wrong value a RangeError.
+ */
 #include "tortie.h"
 
 #include <stdio.h>
@@ -44,7 +45,8 @@ bool get_object(napi_env env, napi_value value, const char *call) {
 /* The member, and whether it is there (undefined counts as absent). False: a getter threw. */
 static bool member(napi_env env, napi_value object, const char *key, napi_value *value, bool *given) {
   napi_valuetype type;
-  if (napi_get_named_property(env, object, key, value) != napi_ok || napi_typeof(env, *value, &type) != napi_ok)
+  if (napi_get_named_property(env, object, key, value) != napi_ok ||
+      napi_typeof(env, *value, &type) != napi_ok)
     return false;
   *given = type != napi_undefined;
   return true;
@@ -127,10 +129,11 @@ bool option_address(napi_env env, napi_value object, const char *key, uint32_t *
   return true;
 }
 
-static bool get_typed(napi_env env, napi_value value, const char *name, napi_typedarray_type wanted, void **data,
-                      size_t *length) {
+static bool get_typed(napi_env env, napi_value value, const char *name, napi_typedarray_type wanted,
+                      void **data, size_t *length) {
   napi_typedarray_type type;
-  if (napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == wanted) return true;
+  if (napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == wanted)
+    return true;
   throw_type(env, "%s must be %s", name, wanted == napi_int32_array ? "an Int32Array" : "a Uint8Array");
   return false;
 }
