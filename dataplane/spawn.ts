@@ -1,4 +1,6 @@
 /** Control's handle on a worker thread: start it, command it, hear from it, stop it. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { SharedTables } from './memory/layout.ts';
 import type { WorkerCommand, WorkerData, WorkerEvent, WorkerStats } from './messages.ts';
@@ -44,9 +46,11 @@ const ENTRY = new URL(
 );
 
 /** Start a worker; resolves when it is ready for commands. */
-export function spawnWorker(options: WorkerOptions): Promise<WorkerHandle> {
+export async function spawnWorker(options: WorkerOptions): Promise<WorkerHandle> {
+  if (!existsSync(ENTRY)) throw new Error(`${fileURLToPath(ENTRY)} is missing: run scripts/build`);
   const handle = new Handle(options);
-  return handle.ready.then(() => handle);
+  await handle.ready;
+  return handle;
 }
 
 const alive = new Set<Handle>();
