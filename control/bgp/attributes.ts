@@ -1,0 +1,460 @@
+/**
+ * Path attributes between the wire and what the RIB holds (RFC 4271 4.3 and 5, 1997, 4456, 4760, 6793), with
+ * the revised error handling of RFC 7606: a malformed attribute costs the routes of its UPDATE
+ * (treat-as-withdraw) or only itself (discard); the session ends only where the prefixes cannot be trusted.
+ */
+import { get16, get32 } from '../../dataplane/wire/bytes.ts';
+import { BgpError, UPDATE_ERROR } from './error.ts';
+import { AS_TRANS } from './message.ts';
+import { AFI_IPV4, decodePrefixes, type FlatPrefixes, SAFI_UNICAST } from './nlri.ts';
+
+export const IGP = 0;
+export const EGP = 1;
+export const INCOMPLETE = 2;
+export const ORIGIN_NAMES = ['IGP', 'EGP', 'incomplete'] as const;
+
+export interface AsSegment {
+  /** An AS_SET (unordered, counts as one) instead of an AS_SEQUENCE. */
+  set: boolean;
+  asns: readonly number[];
+}
+
+/** An optional transitive attribute that is passed on as it came. */
+export interface UnknownAttribute {
+  type: number;
+  value: Uint8Array;
+}
+
+/** Immutable once made: the RIB shares one object among all prefixes that carry it. */
+export interface Attributes {
+  readonly origin: number;
+  readonly asPath: readonly AsSegment[];
+  /** int32, or null on routes of our own: each session puts its own address. */
+  readonly nextHop: number | null;
+  /** 32 bit, unsigned. */
+  readonly med: number | null;
+  readonly localPref: number | null;
+  readonly atomicAggregate: boolean;
+  readonly aggregator: { readonly asn: number; readonly address: number } | null;
+  /** 32 bit each, unsigned: AS << 16 | value. */
+  readonly communities: readonly number[];
+  readonly originatorId: number | null;
+  /** int32 each, the latest reflector first. */
+  readonly clusterList: readonly number[];
+  readonly unknown: readonly UnknownAttribute[];
+}
+
+export const NO_ATTRIBUTES: Attributes = {
+  origin: IGP,
+  asPath: [],
+  nextHop: null,
+  med: null,
+  localPref: null,
+  atomicAggregate: false,
+  aggregator: null,
+  communities: [],
+  originatorId: null,
+  clusterList: [],
+  unknown: [],
+};
+
+/** What a session agreed on, as far as attributes depend on it. */
+export interface AttributeContext {
+  /** Both sides have the 4-octet AS capability. */
+  as4: boolean;
+  ibgp: boolean;
+  peerAsn: number;
+}
+
+export interface DecodedAttributes {
+  attributes: Attributes;
+  /** Attribute types that came, malformed ones included. */
+  present: number[];
+  /** IPv4 unicast in MP_REACH_NLRI. */
+  reach: { nextHop: number; prefixes: FlatPrefixes } | null;
+  /** IPv4 unicast in MP_UNREACH_NLRI. */
+  unreach: FlatPrefixes | null;
+  /** An MP attribute of whatever family came: prefixes did arrive, though none may be for us. */
+  otherFamily: boolean;
+  /** Why the routes are to be treated as withdrawn, or null. */
+  fault: string | null;
+  /** Attributes left out, and why. */
+  discarded: string[];
+}
+
+const T = {
+  ORIGIN: 1,
+  AS_PATH: 2,
+  NEXT_HOP: 3,
+  MED: 4,
+  LOCAL_PREF: 5,
+  ATOMIC_AGGREGATE: 6,
+  AGGREGATOR: 7,
+  COMMUNITIES: 8,
+  ORIGINATOR_ID: 9,
+  CLUSTER_LIST: 10,
+  MP_REACH: 14,
+  MP_UNREACH: 15,
+  AS4_PATH: 17,
+  AS4_AGGREGATOR: 18,
+} as const;
+
+export { T as AttributeType };
+
+const OPTIONAL = 0x80;
+const TRANSITIVE = 0x40;
+const PARTIAL = 0x20;
+const EXTENDED = 0x10;
+
+/** Optional and Transitive bits that a known type must have. */
+const FLAGS: Record<number, number> = {
+  [T.ORIGIN]: TRANSITIVE,
+  [T.AS_PATH]: TRANSITIVE,
+  [T.NEXT_HOP]: TRANSITIVE,
+  [T.MED]: OPTIONAL,
+  [T.LOCAL_PREF]: TRANSITIVE,
+  [T.ATOMIC_AGGREGATE]: TRANSITIVE,
+  [T.AGGREGATOR]: OPTIONAL | TRANSITIVE,
+  [T.COMMUNITIES]: OPTIONAL | TRANSITIVE,
+  [T.ORIGINATOR_ID]: OPTIONAL,
+  [T.CLUSTER_LIST]: OPTIONAL,
+  [T.MP_REACH]: OPTIONAL,
+  [T.MP_UNREACH]: OPTIONAL,
+  [T.AS4_PATH]: OPTIONAL | TRANSITIVE,
+  [T.AS4_AGGREGATOR]: OPTIONAL | TRANSITIVE,
+};
+
+const SEGMENT_SET = 1;
+const SEGMENT_SEQUENCE = 2;
+
+/** AS path of `width`-octet numbers, or a reason why it is none (RFC 7606 7.2, RFC 7607). */
+function decodeAsPath(bytes: Uint8Array, offset: number, end: number, width: 2 | 4): AsSegment[] | string {
+  const path: AsSegment[] = [];
+  let at = offset;
+  while (at < end) {
+    if (at + 2 > end) return 'a segment header is cut short';
+    const type = bytes[at]!;
+    const count = bytes[at + 1]!;
+    at += 2;
+    if (type !== SEGMENT_SET && type !== SEGMENT_SEQUENCE) return `segment of type ${type}`;
+    if (count === 0) return 'an empty segment';
+    if (at + count * width > end) return 'a segment is cut short';
+    const asns: number[] = [];
+    for (let i = 0; i < count; i++, at += width) {
+      const asn = width === 4 ? get32(bytes, at) >>> 0 : get16(bytes, at);
+      if (asn === 0) return 'AS 0';
+      asns.push(asn);
+    }
+    path.push({ set: type === SEGMENT_SET, asns });
+  }
+  return path;
+}
+
+/** Number of hops for comparing paths: a set counts as one (RFC 4271 9.1.2.2 a). */
+export function pathLength(path: readonly AsSegment[]): number {
+  let sum = 0;
+  for (const segment of path) sum += segment.set ? 1 : segment.asns.length;
+  return sum;
+}
+
+/** The AS that the route was heard from: the leftmost of a leading sequence, or null. */
+export function neighbourAs(path: readonly AsSegment[]): number | null {
+  const first = path[0];
+  return first && !first.set ? first.asns[0]! : null;
+}
+
+export function hasAs(path: readonly AsSegment[], asn: number): boolean {
+  return path.some((segment) => segment.asns.includes(asn));
+}
+
+/** The path with one more AS in front (RFC 4271 5.1.2); a full sequence of 255 gets a new one before it. */
+export function prepend(path: readonly AsSegment[], asn: number): AsSegment[] {
+  const first = path[0];
+  if (first && !first.set && first.asns.length < 255) {
+    return [{ set: false, asns: [asn, ...first.asns] }, ...path.slice(1)];
+  }
+  return [{ set: false, asns: [asn] }, ...path];
+}
+
+/** Rebuild the path that a 2-octet speaker passed on (RFC 6793 4.2.3): its extra leading hops, then AS4_PATH. */
+function mergeAs4(path: AsSegment[], as4Path: AsSegment[]): AsSegment[] {
+  let extra = pathLength(path) - pathLength(as4Path);
+  if (extra < 0) return path;
+  const merged: AsSegment[] = [];
+  for (const segment of path) {
+    if (extra <= 0) break;
+    const take = segment.set ? segment.asns.length : Math.min(extra, segment.asns.length);
+    merged.push({ set: segment.set, asns: segment.asns.slice(0, take) });
+    extra -= segment.set ? 1 : take;
+  }
+  const last = merged.at(-1);
+  const next = as4Path[0];
+  if (last && next && !last.set && !next.set && last.asns.length + next.asns.length <= 255) {
+    merged.pop();
+    return [...merged, { set: false, asns: [...last.asns, ...next.asns] }, ...as4Path.slice(1)];
+  }
+  return [...merged, ...as4Path];
+}
+
+function words(bytes: Uint8Array, offset: number, end: number): number[] {
+  const list: number[] = [];
+  for (let at = offset; at < end; at += 4) list.push(get32(bytes, at));
+  return list;
+}
+
+/** 0/8, multicast and class E cannot be next hops (RFC 4271 6.3: "a valid IP host address"). */
+const isHost = (address: number) => address >>> 24 !== 0 && address >>> 28 < 14;
+
+/**
+ * Decode the path attributes in bytes[offset..end). Throws BgpError 3/x only where RFC 7606 asks for a session
+ * reset: a repeated MP attribute, prefixes that cannot be read, an unknown well-known attribute.
+ */
+export function decodeAttributes(
+  bytes: Uint8Array,
+  offset: number,
+  end: number,
+  context: AttributeContext,
+): DecodedAttributes {
+  const out: DecodedAttributes = {
+    attributes: NO_ATTRIBUTES,
+    present: [],
+    reach: null,
+    unreach: null,
+    otherFamily: false,
+    fault: null,
+    discarded: [],
+  };
+  const a: { -readonly [K in keyof Attributes]: Attributes[K] } = { ...NO_ATTRIBUTES };
+  const unknown: UnknownAttribute[] = [];
+  let as4Path: AsSegment[] | null = null;
+  let as4Aggregator: Attributes['aggregator'] = null;
+  const fault = (text: string) => {
+    out.fault ??= text;
+  };
+  const discard = (text: string) => {
+    out.discarded.push(text);
+  };
+
+  let start = offset;
+  while (start < end) {
+    const flags = bytes[start]!;
+    const header = flags & EXTENDED ? 4 : 3;
+    const type = bytes[start + 1]!;
+    let at = start + header;
+    const length = at > end ? 0 : flags & EXTENDED ? get16(bytes, start + 2) : bytes[start + 2]!;
+    const stop = at + length;
+    if (stop > end) {
+      fault('an attribute runs over the end of the list');
+      break;
+    }
+    const whole = () => bytes.slice(start, stop);
+    if (out.present.includes(type)) {
+      if (type === T.MP_REACH || type === T.MP_UNREACH) {
+        throw new BgpError(UPDATE_ERROR, 1, `attribute ${type} occurs twice`);
+      }
+      discard(`attribute ${type} occurs again`);
+      start = stop;
+      continue;
+    }
+    out.present.push(type);
+    const expected = FLAGS[type];
+    const flagsHold = expected === undefined || (flags & (OPTIONAL | TRANSITIVE)) === expected;
+    const internalOnly = type === T.LOCAL_PREF || type === T.ORIGINATOR_ID || type === T.CLUSTER_LIST;
+    if (internalOnly && !context.ibgp) {
+      discard(`attribute ${type} from an external peer`);
+      start = stop;
+      continue;
+    }
+    if (!flagsHold) fault(`attribute ${type} has flags 0x${flags.toString(16)}`);
+
+    switch (type) {
+      case T.ORIGIN:
+        if (length !== 1) fault(`ORIGIN of ${length} bytes`);
+        else if (bytes[at]! > INCOMPLETE) fault(`ORIGIN ${bytes[at]}`);
+        else a.origin = bytes[at]!;
+        break;
+      case T.AS_PATH: {
+        const path = decodeAsPath(bytes, at, stop, context.as4 ? 4 : 2);
+        if (typeof path === 'string') fault(`AS_PATH: ${path}`);
+        else if (!context.ibgp && neighbourAs(path) !== context.peerAsn) {
+          fault(`AS_PATH does not begin with the peer's AS ${context.peerAsn}`);
+        } else a.asPath = path;
+        break;
+      }
+      case T.NEXT_HOP:
+        if (length !== 4) fault(`NEXT_HOP of ${length} bytes`);
+        else if (!isHost(get32(bytes, at))) fault('NEXT_HOP is no host address');
+        else a.nextHop = get32(bytes, at);
+        break;
+      case T.MED:
+        if (length !== 4) fault(`MULTI_EXIT_DISC of ${length} bytes`);
+        else a.med = get32(bytes, at) >>> 0;
+        break;
+      case T.LOCAL_PREF:
+        if (length !== 4) fault(`LOCAL_PREF of ${length} bytes`);
+        else a.localPref = get32(bytes, at) >>> 0;
+        break;
+      case T.ATOMIC_AGGREGATE:
+        if (length !== 0) discard(`ATOMIC_AGGREGATE of ${length} bytes`);
+        else a.atomicAggregate = true;
+        break;
+      case T.AGGREGATOR:
+        if (length !== (context.as4 ? 8 : 6)) discard(`AGGREGATOR of ${length} bytes`);
+        else {
+          const asn = context.as4 ? get32(bytes, at) >>> 0 : get16(bytes, at);
+          if (asn === 0) discard('AGGREGATOR with AS 0');
+          else a.aggregator = { asn, address: get32(bytes, stop - 4) };
+        }
+        break;
+      case T.COMMUNITIES:
+        if (length === 0 || length % 4 !== 0) fault(`COMMUNITIES of ${length} bytes`);
+        else a.communities = words(bytes, at, stop).map((community) => community >>> 0);
+        break;
+      case T.ORIGINATOR_ID:
+        if (length !== 4) fault(`ORIGINATOR_ID of ${length} bytes`);
+        else a.originatorId = get32(bytes, at);
+        break;
+      case T.CLUSTER_LIST:
+        if (length === 0 || length % 4 !== 0) fault(`CLUSTER_LIST of ${length} bytes`);
+        else a.clusterList = words(bytes, at, stop);
+        break;
+      case T.MP_REACH: {
+        const nextHopLength = bytes[at + 3]!;
+        if (length < 5 || length < 5 + nextHopLength) {
+          throw new BgpError(UPDATE_ERROR, 9, `MP_REACH_NLRI of ${length} bytes`, whole());
+        }
+        if (get16(bytes, at) !== AFI_IPV4 || bytes[at + 2] !== SAFI_UNICAST) {
+          out.otherFamily = true;
+          break;
+        }
+        if (nextHopLength !== 4) {
+          throw new BgpError(
+            UPDATE_ERROR,
+            9,
+            `MP_REACH_NLRI with a next hop of ${nextHopLength} bytes`,
+            whole(),
+          );
+        }
+        const nextHop = get32(bytes, at + 4);
+        if (!isHost(nextHop)) fault('MP_REACH_NLRI: the next hop is no host address');
+        at += 5 + nextHopLength;
+        out.reach = { nextHop, prefixes: decodePrefixes(bytes, at, stop) };
+        break;
+      }
+      case T.MP_UNREACH:
+        if (length < 3) throw new BgpError(UPDATE_ERROR, 9, `MP_UNREACH_NLRI of ${length} bytes`, whole());
+        if (get16(bytes, at) !== AFI_IPV4 || bytes[at + 2] !== SAFI_UNICAST) out.otherFamily = true;
+        else out.unreach = decodePrefixes(bytes, at + 3, stop);
+        break;
+      case T.AS4_PATH: {
+        if (context.as4) break; // only 2-octet speakers send it (RFC 6793 6)
+        const path = decodeAsPath(bytes, at, stop, 4);
+        if (typeof path === 'string') discard(`AS4_PATH: ${path}`);
+        else as4Path = path;
+        break;
+      }
+      case T.AS4_AGGREGATOR:
+        if (context.as4) break;
+        if (length !== 8) discard(`AS4_AGGREGATOR of ${length} bytes`);
+        else as4Aggregator = { asn: get32(bytes, at) >>> 0, address: get32(bytes, at + 4) };
+        break;
+      default:
+        if (!(flags & OPTIONAL)) {
+          throw new BgpError(UPDATE_ERROR, 2, `attribute ${type} is said to be well known`, whole());
+        }
+        if (flags & TRANSITIVE) unknown.push({ type, value: bytes.slice(at, stop) });
+    }
+    start = stop;
+  }
+
+  if (!context.as4) {
+    // An AGGREGATOR that is not AS_TRANS shows that a 2-octet speaker aggregated: AS4_* are stale (RFC 6793 4.2.3).
+    const stale = a.aggregator !== null && as4Aggregator !== null && a.aggregator.asn !== AS_TRANS;
+    if (!stale) {
+      if (a.aggregator && as4Aggregator) a.aggregator = as4Aggregator;
+      if (as4Path) a.asPath = mergeAs4([...a.asPath], as4Path);
+    }
+  }
+  if (unknown.length > 0) a.unknown = unknown;
+  out.attributes = a;
+  return out;
+}
+
+const pushWord = (to: number[], value: number) => {
+  to.push(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
+};
+
+function pushAttribute(to: number[], flags: number, type: number, value: ArrayLike<number>): void {
+  if (value.length > 255) to.push(flags | EXTENDED, type, value.length >> 8, value.length & 255);
+  else to.push(flags, type, value.length);
+  for (let i = 0; i < value.length; i++) to.push(value[i]!);
+}
+
+function encodeAsPath(path: readonly AsSegment[], width: 2 | 4): number[] {
+  const value: number[] = [];
+  for (const { set, asns } of path) {
+    for (let from = 0; from < asns.length; from += 255) {
+      const part = asns.slice(from, from + 255);
+      value.push(set ? SEGMENT_SET : SEGMENT_SEQUENCE, part.length);
+      for (const asn of part) {
+        if (width === 4) pushWord(value, asn);
+        else value.push(...(asn > 0xffff ? [AS_TRANS >> 8, AS_TRANS & 255] : [asn >> 8, asn & 255]));
+      }
+    }
+  }
+  return value;
+}
+
+const word = (value: number) => {
+  const bytes: number[] = [];
+  pushWord(bytes, value);
+  return bytes;
+};
+
+/** The attribute list of an UPDATE, in order of type, canonical flags. A null NEXT_HOP or LOCAL_PREF is left out. */
+export function encodeAttributes(a: Attributes, context: { as4: boolean }): Uint8Array {
+  const out: number[] = [];
+  const wide = a.asPath.some(({ asns }) => asns.some((asn) => asn > 0xffff));
+  pushAttribute(out, TRANSITIVE, T.ORIGIN, [a.origin]);
+  pushAttribute(out, TRANSITIVE, T.AS_PATH, encodeAsPath(a.asPath, context.as4 ? 4 : 2));
+  if (a.nextHop !== null) pushAttribute(out, TRANSITIVE, T.NEXT_HOP, word(a.nextHop));
+  if (a.med !== null) pushAttribute(out, OPTIONAL, T.MED, word(a.med));
+  if (a.localPref !== null) pushAttribute(out, TRANSITIVE, T.LOCAL_PREF, word(a.localPref));
+  if (a.atomicAggregate) pushAttribute(out, TRANSITIVE, T.ATOMIC_AGGREGATE, []);
+  if (a.aggregator) {
+    const { asn, address } = a.aggregator;
+    const short = asn > 0xffff ? AS_TRANS : asn;
+    const value = context.as4 ? word(asn) : [short >> 8, short & 255];
+    pushAttribute(out, OPTIONAL | TRANSITIVE, T.AGGREGATOR, [...value, ...word(address)]);
+  }
+  if (a.communities.length > 0) {
+    pushAttribute(out, OPTIONAL | TRANSITIVE, T.COMMUNITIES, a.communities.flatMap(word));
+  }
+  if (a.originatorId !== null) pushAttribute(out, OPTIONAL, T.ORIGINATOR_ID, word(a.originatorId));
+  if (a.clusterList.length > 0) pushAttribute(out, OPTIONAL, T.CLUSTER_LIST, a.clusterList.flatMap(word));
+  if (!context.as4) {
+    if (wide) pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_PATH, encodeAsPath(a.asPath, 4));
+    if (a.aggregator && a.aggregator.asn > 0xffff) {
+      const value = [...word(a.aggregator.asn), ...word(a.aggregator.address)];
+      pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_AGGREGATOR, value);
+    }
+  }
+  for (const { type, value } of a.unknown) {
+    pushAttribute(out, OPTIONAL | TRANSITIVE | PARTIAL, type, value);
+  }
+  return Uint8Array.from(out);
+}
+
+/** Equal for equal attributes and only for them: what routes are grouped and shared by. */
+export function attributesKey(a: Attributes): string {
+  let path = '';
+  for (const { set, asns } of a.asPath) path += set ? `{${asns.join(' ')}}` : `(${asns.join(' ')})`;
+  const aggregator = a.aggregator ? `${a.aggregator.asn}@${a.aggregator.address}` : '';
+  let key = `${a.nextHop}|${path}|${a.origin}|${a.med}|${a.localPref}|${a.communities.join(' ')}`;
+  if (a.originatorId !== null || a.clusterList.length > 0) {
+    key += `|r${a.originatorId}|${a.clusterList.join(' ')}`;
+  }
+  if (a.atomicAggregate || aggregator) key += `|a${a.atomicAggregate}|${aggregator}`;
+  for (const { type, value } of a.unknown) key += `|u${type}:${value.join(' ')}`;
+  return key;
+}
