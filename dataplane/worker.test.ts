@@ -2,7 +2,8 @@
  * A worker between real devices: pods in namespaces of their own, a tunnel to a second node. Needs root and
  * the build (scripts/build); without root it says so and skips.
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createCounters, readPortCounters } from './counters.ts';
@@ -335,13 +336,29 @@ describe.skipIf(!isRoot)('two nodes', () => {
   });
 });
 
-describe.skipIf(!isRoot)('a worker’s end', () => {
-  it('ends from its sleep, on stop as on terminate', async () => {
+describe('a worker’s end', () => {
+  it('comes out of its sleep, on stop as on terminate', async () => {
     for (const end of ['stop', 'terminate'] as const) {
       const node = new TestNode();
       await node.start(1, MAC_A);
       await node.worker[end]();
       await expect(node.worker.send({ type: 'trace', filter: null })).rejects.toThrow('has ended');
+      await node.worker[end]();
     }
+  });
+
+  it.each([
+    ['process.exit(3)', 3],
+    ['throw new Error("meant")', 1],
+  ])('does not keep the process from ending by %s', async (end, status) => {
+    const built = (file: string) => new URL(`../dist/dataplane/${file}`, import.meta.url).href;
+    const script = `
+      import { spawnWorker } from ${JSON.stringify(built('spawn.js'))};
+      import { Scenario } from ${JSON.stringify(built('scenario.js'))};
+      const { tables } = new Scenario();
+      for (const index of [0, 1]) await (await spawnWorker({ index, tables })).stats();
+      ${end};`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' });
+    expect((await once(child, 'exit'))[0]).toBe(status);
   });
 });
