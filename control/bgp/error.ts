@@ -1,15 +1,7 @@
-/** A BGP error as a NOTIFICATION carries it (RFC 4271 section 4.5 and 6). */
-export class BgpError extends Error {
-  readonly code: number;
-  readonly subcode: number;
-  readonly data: Uint8Array;
-  constructor(code: number, subcode: number, text: string, data: Uint8Array = new Uint8Array(0)) {
-    super(text);
-    this.code = code;
-    this.subcode = subcode;
-    this.data = data;
-  }
-}
+/**
+ * What goes wrong between BGP speakers, and how a NOTIFICATION names it (RFC 4271 4.5 and 6, RFC 4486, 6608,
+ * 7313, 9003, 9687).
+ */
 
 export const HEADER_ERROR = 1;
 export const OPEN_ERROR = 2;
@@ -17,48 +9,94 @@ export const UPDATE_ERROR = 3;
 export const HOLD_TIMER_EXPIRED = 4;
 export const FSM_ERROR = 5;
 export const CEASE = 6;
+export const SEND_HOLD_TIMER_EXPIRED = 8;
 
-/** Cease subcodes (RFC 4486, RFC 8203). */
+/** Subcodes of a Cease (RFC 4486). */
+export const CEASE_MAX_PREFIXES = 1;
 export const CEASE_SHUTDOWN = 2;
+export const CEASE_DECONFIGURED = 3;
 export const CEASE_RESET = 4;
 export const CEASE_REJECTED = 5;
-export const CEASE_CONFIGURATION = 6;
+export const CEASE_CONFIG_CHANGE = 6;
 export const CEASE_COLLISION = 7;
 export const CEASE_RESOURCES = 8;
 
-const CODES: Record<number, string> = {
-  1: 'message header error',
-  2: 'OPEN error',
-  3: 'UPDATE error',
-  4: 'hold timer expired',
-  5: 'state machine error',
-  6: 'cease',
-};
-const SUBCODES: Record<string, string> = {
-  '1/1': 'connection not synchronised',
-  '1/2': 'bad length',
-  '1/3': 'bad type',
-  '2/1': 'unsupported version',
-  '2/2': 'bad peer AS',
-  '2/3': 'bad BGP identifier',
-  '2/4': 'unsupported optional parameter',
-  '2/6': 'unacceptable hold time',
-  '2/7': 'unsupported capability',
-  '3/1': 'malformed attribute list',
-  '3/10': 'invalid network field',
-  '6/1': 'too many prefixes',
-  '6/2': 'administrative shutdown',
-  '6/3': 'peer de-configured',
-  '6/4': 'administrative reset',
-  '6/5': 'connection rejected',
-  '6/6': 'configuration change',
-  '6/7': 'connection collision',
-  '6/8': 'out of resources',
-  '6/9': 'hard reset',
+const NAMES: Record<number, [string, Record<number, string>]> = {
+  [HEADER_ERROR]: [
+    'message header error',
+    { 1: 'connection not synchronized', 2: 'bad message length', 3: 'bad message type' },
+  ],
+  [OPEN_ERROR]: [
+    'OPEN message error',
+    {
+      1: 'unsupported version number',
+      2: 'bad peer AS',
+      3: 'bad BGP identifier',
+      4: 'unsupported optional parameter',
+      6: 'unacceptable hold time',
+      7: 'unsupported capability',
+    },
+  ],
+  [UPDATE_ERROR]: [
+    'UPDATE message error',
+    {
+      1: 'malformed attribute list',
+      2: 'unrecognized well-known attribute',
+      3: 'missing well-known attribute',
+      4: 'attribute flags error',
+      5: 'attribute length error',
+      6: 'invalid ORIGIN attribute',
+      8: 'invalid NEXT_HOP attribute',
+      9: 'optional attribute error',
+      10: 'invalid network field',
+      11: 'malformed AS_PATH',
+    },
+  ],
+  [HOLD_TIMER_EXPIRED]: ['hold timer expired', {}],
+  [FSM_ERROR]: [
+    'finite state machine error',
+    { 1: 'unexpected message in OpenSent', 2: 'in OpenConfirm', 3: 'in Established' },
+  ],
+  [CEASE]: [
+    'Cease',
+    {
+      [CEASE_MAX_PREFIXES]: 'maximum number of prefixes reached',
+      [CEASE_SHUTDOWN]: 'administrative shutdown',
+      [CEASE_DECONFIGURED]: 'peer de-configured',
+      [CEASE_RESET]: 'administrative reset',
+      [CEASE_REJECTED]: 'connection rejected',
+      [CEASE_CONFIG_CHANGE]: 'other configuration change',
+      [CEASE_COLLISION]: 'connection collision resolution',
+      [CEASE_RESOURCES]: 'out of resources',
+    },
+  ],
+  7: ['ROUTE-REFRESH message error', { 1: 'invalid message length' }],
+  [SEND_HOLD_TIMER_EXPIRED]: ['send hold timer expired', {}],
 };
 
-/** "cease: administrative shutdown (6/2)". */
-export function describeNotification(code: number, subcode: number): string {
-  const detail = SUBCODES[`${code}/${subcode}`];
-  return `${CODES[code] ?? 'error'}${detail ? `: ${detail}` : ''} (${code}/${subcode})`;
+/** "OPEN message error: bad peer AS (2/2)". */
+export function describe(code: number, subcode: number): string {
+  const [name, subcodes] = NAMES[code] ?? ['unknown error', {}];
+  const detail = subcodes[subcode];
+  return `${name}${detail ? `: ${detail}` : ''} (${code}/${subcode})`;
+}
+
+const NONE = new Uint8Array(0);
+
+/** An error that ends a session, with the NOTIFICATION that tells the peer of it. */
+export class BgpError extends Error {
+  readonly code: number;
+  readonly subcode: number;
+  /** Data field of the NOTIFICATION. */
+  readonly data: Uint8Array;
+  /** What was wrong with which input, for people. */
+  readonly text: string;
+  constructor(code: number, subcode: number, text: string, data: Uint8Array = NONE) {
+    super(`${describe(code, subcode)}: ${text}`);
+    this.name = 'BgpError';
+    this.code = code;
+    this.subcode = subcode;
+    this.data = data;
+    this.text = text;
+  }
 }

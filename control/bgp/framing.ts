@@ -1,25 +1,52 @@
-/** Messages out of a TCP stream, wherever it is torn. Holds at most one incomplete message. */
-import { checkHeader, HEADER_LENGTH } from './message.ts';
+/**
+ * From a TCP stream, torn wherever the network likes, to whole BGP messages.
+ *
+ * Memory is bounded: one chunk as the socket gave it and less than one message left over from before. The
+ * caller takes all messages out (or pauses the socket) before it pushes more.
+ */
+import { checkHeader, HEADER } from './message.ts';
 
-export interface Message {
-  readonly type: number;
-  /** What follows the header; valid until the next call of `push`. */
-  readonly body: Buffer;
+export interface Framed {
+  type: number;
+  /** The message's body is bytes[offset..end). It stays as it is; no later push writes over it. */
+  bytes: Uint8Array;
+  offset: number;
+  end: number;
 }
 
 export class Framer {
-  #rest: Buffer = Buffer.alloc(0);
+  #bytes: Uint8Array = new Uint8Array(0);
+  #at = 0;
 
-  /** Add bytes, and take the messages that are complete now. Throws a BgpError at a bad header. */
-  *push(chunk: Buffer): Generator<Message> {
-    const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    let at = 0;
-    while (bytes.length - at >= HEADER_LENGTH) {
-      const length = checkHeader(bytes, at);
-      if (bytes.length - at < length) break;
-      yield { type: bytes[at + 18]!, body: bytes.subarray(at + HEADER_LENGTH, at + length) };
-      at += length;
+  /** Bytes not yet taken. */
+  get pending(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  push(chunk: Uint8Array): void {
+    const rest = this.pending;
+    if (rest === 0) this.#bytes = chunk;
+    else {
+      const joined = new Uint8Array(rest + chunk.length);
+      joined.set(this.#bytes.subarray(this.#at));
+      joined.set(chunk, rest);
+      this.#bytes = joined;
     }
-    this.#rest = Buffer.from(bytes.subarray(at));
+    this.#at = 0;
+  }
+
+  /** The next whole message, or null until more arrives. Throws BgpError 1/x at a header that is wrong. */
+  next(): Framed | null {
+    const start = this.#at;
+    if (this.pending < HEADER) return null;
+    const length = checkHeader(this.#bytes, start);
+    if (this.pending < length) return null;
+    this.#at = start + length;
+    return {
+      type: this.#bytes[start + 18]!,
+      bytes: this.#bytes,
+      offset: start + HEADER,
+      end: start + length,
+    };
   }
 }

@@ -1,8 +1,18 @@
-/** BGP messages between bytes and values (RFC 4271 section 4), UPDATE apart. Errors as section 6 wants them. */
+/**
+ * BGP messages but UPDATE: header, OPEN with capabilities, NOTIFICATION, KEEPALIVE, ROUTE-REFRESH
+ * (RFC 4271 section 4, 5492, 6793, 2918). Encoding and decoding are pure; what the RFC calls an error is
+ * thrown as the BgpError whose NOTIFICATION section 6 asks for.
+ *
+ *   0        16      18     19
+ *   | marker | length | type | body ...
+ *   | 16 x ff|  16 bit| 8 bit|
+ */
+import { get16, get32, put16, put32 } from '../../dataplane/wire/bytes.ts';
 import { BgpError, HEADER_ERROR, OPEN_ERROR } from './error.ts';
 
-export const HEADER_LENGTH = 19;
-export const MAX_LENGTH = 4096;
+export const HEADER = 19;
+/** Largest message without the extended-message capability. */
+export const MAX_MESSAGE = 4096;
 
 export const OPEN = 1;
 export const UPDATE = 2;
@@ -10,164 +20,200 @@ export const NOTIFICATION = 3;
 export const KEEPALIVE = 4;
 export const ROUTE_REFRESH = 5;
 
-/** Stands for an AS above 65535 where only two octets fit (RFC 6793). */
+/** Stands for an AS number above 65535 where only two octets fit (RFC 6793). */
 export const AS_TRANS = 23456;
+export const AFI_IPV4 = 1;
+export const SAFI_UNICAST = 1;
 
-const MIN_LENGTHS: Record<number, number> = {
-  [OPEN]: 29,
-  [UPDATE]: 23,
-  [NOTIFICATION]: 21,
-  [KEEPALIVE]: 19,
-  [ROUTE_REFRESH]: 23,
-};
+const MIN_LENGTH = [0, 29, 23, 21, 19, 23];
+const VERSION = 4;
+const PARAMETER_CAPABILITIES = 2;
 
-export interface Open {
-  readonly asn: number;
-  readonly holdTime: number;
-  /** BGP identifier, int32. */
-  readonly id: number;
-  /** Four-octet AS capability (RFC 6793). */
-  readonly fourOctet: boolean;
-  readonly routeRefresh: boolean;
-  /** Multiprotocol capability for IPv4 unicast (RFC 4760), or no multiprotocol capability at all. */
-  readonly ipv4: boolean;
-}
-
-export interface Notification {
-  readonly code: number;
-  readonly subcode: number;
-  readonly data: Uint8Array;
-}
+const word = (value: number) => Uint8Array.of(value >> 8, value);
 
 /**
- * Check a header; returns the message's whole length. `bytes` holds at least HEADER_LENGTH from `offset` on.
+ * Check the header at `offset` (19 bytes are there) and answer the length of the whole message, 19 to 4096.
+ * Throws 1/1, 1/2 or 1/3 (RFC 4271 6.1).
  */
 export function checkHeader(bytes: Uint8Array, offset: number): number {
   for (let i = 0; i < 16; i++) {
-    if (bytes[offset + i] !== 0xff) throw new BgpError(HEADER_ERROR, 1, 'marker is not all ones');
+    if (bytes[offset + i] !== 0xff) throw new BgpError(HEADER_ERROR, 1, `marker byte ${i} is not 0xff`);
   }
-  const length = (bytes[offset + 16]! << 8) | bytes[offset + 17]!;
+  const length = get16(bytes, offset + 16);
   const type = bytes[offset + 18]!;
-  const lengthBytes = bytes.slice(offset + 16, offset + 18);
-  if (length < HEADER_LENGTH || length > MAX_LENGTH) {
-    throw new BgpError(HEADER_ERROR, 2, `message of ${length} bytes`, lengthBytes);
+  if (length < HEADER || length > MAX_MESSAGE) {
+    throw new BgpError(HEADER_ERROR, 2, `length ${length} is not within 19 to 4096`, word(length));
   }
-  const least = MIN_LENGTHS[type];
-  if (least === undefined) throw new BgpError(HEADER_ERROR, 3, `message type ${type}`, Uint8Array.of(type));
+  if (type < OPEN || type > ROUTE_REFRESH) {
+    throw new BgpError(HEADER_ERROR, 3, `unknown type ${type}`, Uint8Array.of(type));
+  }
   const exact = type === KEEPALIVE || type === ROUTE_REFRESH;
-  if (length < least || (exact && length !== least)) {
-    throw new BgpError(HEADER_ERROR, 2, `message of type ${type} and ${length} bytes`, lengthBytes);
+  const least = MIN_LENGTH[type]!;
+  if (length < least || (exact && length > least)) {
+    throw new BgpError(HEADER_ERROR, 2, `length ${length} does not fit type ${type}`, word(length));
   }
   return length;
 }
 
-/** A whole message around a body. */
-export function frame(type: number, body: Uint8Array): Buffer {
-  const message = Buffer.alloc(HEADER_LENGTH + body.length, 0xff);
-  message.writeUInt16BE(message.length, 16);
-  message[18] = type;
-  message.set(body, HEADER_LENGTH);
-  return message;
+/** A message of `type` around a body. */
+export function frame(type: number, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER + body.length).fill(0xff, 0, 16);
+  put16(bytes, 16, bytes.length);
+  bytes[18] = type;
+  bytes.set(body, HEADER);
+  return bytes;
 }
 
-export const encodeKeepalive = (): Buffer => frame(KEEPALIVE, new Uint8Array(0));
+export const keepalive: Uint8Array = frame(KEEPALIVE, new Uint8Array(0));
 
-export function encodeNotification(code: number, subcode: number, data: Uint8Array): Buffer {
-  const body = new Uint8Array(2 + Math.min(data.length, MAX_LENGTH - HEADER_LENGTH - 2));
-  body[0] = code;
-  body[1] = subcode;
-  body.set(data.subarray(0, body.length - 2), 2);
-  return frame(NOTIFICATION, body);
+export interface Capability {
+  code: number;
+  value: Uint8Array;
 }
 
-/** `body` has at least two bytes: checkHeader saw to it. */
-export const decodeNotification = (body: Uint8Array): Notification => ({
-  code: body[0]!,
-  subcode: body[1]!,
-  data: body.slice(2),
-});
+export const CAP_MULTIPROTOCOL = 1;
+export const CAP_ROUTE_REFRESH = 2;
+export const CAP_AS4 = 65;
 
-/** Address family and subsequent family of a ROUTE-REFRESH (RFC 2918). */
-export function decodeRouteRefresh(body: Uint8Array): { afi: number; safi: number } {
-  return { afi: (body[0]! << 8) | body[1]!, safi: body[3]! };
+export interface Open {
+  /** "My Autonomous System": two octets, AS_TRANS for a larger one. */
+  as2: number;
+  /** Seconds; 0 or at least 3. */
+  holdTime: number;
+  /** BGP identifier, int32, not 0. */
+  routerId: number;
+  capabilities: Capability[];
 }
 
-const CAPABILITY_MULTIPROTOCOL = 1;
-const CAPABILITY_ROUTE_REFRESH = 2;
-const CAPABILITY_FOUR_OCTET = 65;
+/** What the capabilities of an OPEN say, as far as it is understood here. */
+export interface Abilities {
+  /** AS number of the 4-octet capability, or null without it. */
+  as4: number | null;
+  routeRefresh: boolean;
+  /** Announced, or implied by the absence of any multiprotocol capability (RFC 4760 section 8). */
+  ipv4Unicast: boolean;
+}
 
-export function encodeOpen(open: { asn: number; holdTime: number; id: number }): Buffer {
-  const { asn } = open;
-  const capabilities = Buffer.from([
-    ...[CAPABILITY_MULTIPROTOCOL, 4, 0, 1, 0, 1],
-    ...[CAPABILITY_ROUTE_REFRESH, 0],
-    ...[CAPABILITY_FOUR_OCTET, 4, asn >>> 24, (asn >>> 16) & 255, (asn >>> 8) & 255, asn & 255],
-  ]);
-  const body = Buffer.alloc(12 + capabilities.length);
-  body[0] = 4;
-  body.writeUInt16BE(asn > 0xffff ? AS_TRANS : asn, 1);
-  body.writeUInt16BE(open.holdTime, 3);
-  body.writeInt32BE(open.id, 5);
-  body[9] = 2 + capabilities.length;
-  body[10] = 2;
-  body[11] = capabilities.length;
-  capabilities.copy(body, 12);
+export function ourCapabilities(asn: number): Capability[] {
+  const as4 = new Uint8Array(4);
+  put32(as4, 0, asn | 0);
+  return [
+    { code: CAP_MULTIPROTOCOL, value: Uint8Array.of(0, AFI_IPV4, 0, SAFI_UNICAST) },
+    { code: CAP_ROUTE_REFRESH, value: new Uint8Array(0) },
+    { code: CAP_AS4, value: as4 },
+  ];
+}
+
+export function abilities(open: Open): Abilities {
+  const found: Abilities = { as4: null, routeRefresh: false, ipv4Unicast: false };
+  let multiprotocol = false;
+  for (const { code, value } of open.capabilities) {
+    if (code === CAP_AS4 && value.length === 4) found.as4 = get32(value, 0) >>> 0;
+    else if (code === CAP_ROUTE_REFRESH) found.routeRefresh = true;
+    else if (code === CAP_MULTIPROTOCOL && value.length === 4) {
+      multiprotocol = true;
+      if (get16(value, 0) === AFI_IPV4 && value[3] === SAFI_UNICAST) found.ipv4Unicast = true;
+    }
+  }
+  if (!multiprotocol) found.ipv4Unicast = true;
+  return found;
+}
+
+/** All capabilities go into one optional parameter. RangeError if they do not fit its 255 bytes. */
+export function encodeOpen(open: Open): Uint8Array {
+  const size = open.capabilities.reduce((sum, c) => sum + 2 + c.value.length, 0);
+  if (size > 253) throw new RangeError(`capabilities take ${size} bytes; 253 fit`);
+  const body = new Uint8Array(size === 0 ? 10 : 12 + size);
+  body[0] = VERSION;
+  put16(body, 1, open.as2);
+  put16(body, 3, open.holdTime);
+  put32(body, 5, open.routerId);
+  if (size > 0) {
+    body[9] = size + 2;
+    body[10] = PARAMETER_CAPABILITIES;
+    body[11] = size;
+    let at = 12;
+    for (const { code, value } of open.capabilities) {
+      body[at] = code;
+      body[at + 1] = value.length;
+      body.set(value, at + 2);
+      at += 2 + value.length;
+    }
+  }
   return frame(OPEN, body);
 }
 
-/** Decode an OPEN's body (RFC 4271 section 4.2 and 6.2, capabilities RFC 5492). */
-export function decodeOpen(body: Uint8Array): Open {
-  const view = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
-  if (view[0] !== 4) throw new BgpError(OPEN_ERROR, 1, `version ${view[0]}`, Uint8Array.of(0, 4));
-  const holdTime = view.readUInt16BE(3);
+/**
+ * Decode the body of an OPEN: `end - offset` >= 10 (checked with the header). Throws 2/x (RFC 4271 6.2); whether
+ * AS and identifier suit the peer is for the session to say.
+ */
+export function decodeOpen(bytes: Uint8Array, offset: number, end: number): Open {
+  const version = bytes[offset]!;
+  if (version !== VERSION) throw new BgpError(OPEN_ERROR, 1, `version ${version}`, word(VERSION));
+  const as2 = get16(bytes, offset + 1);
+  const holdTime = get16(bytes, offset + 3);
+  const routerId = get32(bytes, offset + 5);
+  if (as2 === 0) throw new BgpError(OPEN_ERROR, 2, 'AS 0 (RFC 7607)');
   if (holdTime === 1 || holdTime === 2) throw new BgpError(OPEN_ERROR, 6, `hold time ${holdTime} s`);
-  const id = view.readInt32BE(5);
-  // RFC 6286: any four octets but zero.
-  if (id === 0) throw new BgpError(OPEN_ERROR, 3, 'BGP identifier 0.0.0.0');
-  let asn = view.readUInt16BE(1);
-  let fourOctet = false;
-  let routeRefresh = false;
-  let multiprotocol = false;
-  let ipv4 = false;
-  for (const { code, value } of capabilitiesOf(view)) {
-    if (code === CAPABILITY_FOUR_OCTET && value.length === 4) {
-      fourOctet = true;
-      asn = value.readUInt32BE(0);
-    } else if (code === CAPABILITY_ROUTE_REFRESH) {
-      routeRefresh = true;
-    } else if (code === CAPABILITY_MULTIPROTOCOL && value.length === 4) {
-      multiprotocol = true;
-      ipv4 ||= value.readUInt16BE(0) === 1 && value[3] === 1;
+  if (routerId === 0) throw new BgpError(OPEN_ERROR, 3, 'BGP identifier 0.0.0.0');
+  let at = offset + 10;
+  if (at + bytes[offset + 9]! !== end) {
+    throw new BgpError(OPEN_ERROR, 0, 'optional parameters do not end with the message');
+  }
+  const capabilities: Capability[] = [];
+  while (at < end) {
+    if (at + 2 > end || at + 2 + bytes[at + 1]! > end) {
+      throw new BgpError(OPEN_ERROR, 0, 'an optional parameter is cut short');
+    }
+    const type = bytes[at]!;
+    const stop = at + 2 + bytes[at + 1]!;
+    if (type !== PARAMETER_CAPABILITIES) {
+      throw new BgpError(OPEN_ERROR, 4, `optional parameter of type ${type}`);
+    }
+    at += 2;
+    while (at < stop) {
+      if (at + 2 > stop || at + 2 + bytes[at + 1]! > stop) {
+        throw new BgpError(OPEN_ERROR, 0, 'a capability is cut short');
+      }
+      const next = at + 2 + bytes[at + 1]!;
+      capabilities.push({ code: bytes[at]!, value: bytes.slice(at + 2, next) });
+      at = next;
     }
   }
-  if (asn === 0) throw new BgpError(OPEN_ERROR, 2, 'AS 0');
-  return { asn, holdTime, id, fourOctet, routeRefresh, ipv4: ipv4 || !multiprotocol };
+  return { as2, holdTime, routerId, capabilities };
 }
 
-function* capabilitiesOf(view: Buffer): Generator<{ code: number; value: Buffer }> {
-  const malformed = () => new BgpError(OPEN_ERROR, 0, 'malformed optional parameters');
-  let end = 10 + view[9]!;
-  let at = 10;
-  let lengthBytes = 1;
-  // RFC 9072: 255 and a first parameter of type 255 mean that lengths have two octets.
-  if (view[9] === 255 && view[10] === 255 && view.length >= 13) {
-    end = 13 + view.readUInt16BE(11);
-    at = 13;
-    lengthBytes = 2;
-  }
-  if (end !== view.length) throw malformed();
-  while (at < end) {
-    if (at + 1 + lengthBytes > end) throw malformed();
-    const type = view[at]!;
-    const length = lengthBytes === 1 ? view[at + 1]! : view.readUInt16BE(at + 1);
-    at += 1 + lengthBytes;
-    if (at + length > end) throw malformed();
-    if (type !== 2) throw new BgpError(OPEN_ERROR, 4, `optional parameter ${type}`);
-    const last = at + length;
-    while (at < last) {
-      if (at + 2 > last || at + 2 + view[at + 1]! > last) throw malformed();
-      yield { code: view[at]!, value: view.subarray(at + 2, at + 2 + view[at + 1]!) };
-      at += 2 + view[at + 1]!;
-    }
-  }
+export interface Notification {
+  code: number;
+  subcode: number;
+  data: Uint8Array;
+}
+
+/** Data beyond the largest message is cut. */
+export function encodeNotification({ code, subcode, data }: Notification): Uint8Array {
+  const kept = data.subarray(0, MAX_MESSAGE - HEADER - 2);
+  const body = new Uint8Array(2 + kept.length);
+  body[0] = code;
+  body[1] = subcode;
+  body.set(kept, 2);
+  return frame(NOTIFICATION, body);
+}
+
+export function decodeNotification(bytes: Uint8Array, offset: number, end: number): Notification {
+  return { code: bytes[offset]!, subcode: bytes[offset + 1]!, data: bytes.slice(offset + 2, end) };
+}
+
+export interface RouteRefresh {
+  afi: number;
+  /** 0: plain request (RFC 2918); others belong to RFC 7313. */
+  subtype: number;
+  safi: number;
+}
+
+export function encodeRouteRefresh({ afi, subtype, safi }: RouteRefresh): Uint8Array {
+  return frame(ROUTE_REFRESH, Uint8Array.of(afi >> 8, afi, subtype, safi));
+}
+
+export function decodeRouteRefresh(bytes: Uint8Array, offset: number): RouteRefresh {
+  return { afi: get16(bytes, offset), subtype: bytes[offset + 2]!, safi: bytes[offset + 3]! };
 }
