@@ -1,0 +1,180 @@
+/**
+ * `encap-vxlan`, `encap-ipip`: the pipeline over buffers in memory, from a pod's frame to the tunnel's queue,
+ * accounts settled. No I/O, so this is what our own code costs. The twin is the same work in C, and must
+ * produce the same bytes.
+ */
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import * as adj from '../dataplane/fib/adjacency.ts';
+import { LENGTH, OFFSET, ROW } from '../dataplane/memory/burst.ts';
+import { BURST, HEADROOM } from '../dataplane/memory/layout.ts';
+import {
+  frame,
+  IPIP_PORT_ID,
+  NODE,
+  POD_A,
+  packet,
+  Scenario,
+  VNI,
+  VTEP_OWN,
+  VTEP_PEER,
+  VXLAN_PORT_ID,
+} from '../dataplane/scenario.ts';
+import { pseudoSum } from '../dataplane/wire/ipv4.ts';
+import { putUdp, putUdpChecksum } from '../dataplane/wire/udp.ts';
+import { type BenchContext, type BenchEntry, compilerVersion, type Prepared } from './harness.ts';
+
+const run = promisify(execFile);
+
+/** Remote blocks, each behind a node of its own. */
+const PEERS = 256;
+const BURSTS = 16;
+/** Headroom and a 64-byte frame. */
+const SLOT = HEADROOM + 64;
+const PAYLOAD = 22;
+
+type Mode = 'vxlan' | 'ipip';
+
+/** Numerical Recipes' generator: the same frames on every machine. */
+function* randoms(): Generator<number, never> {
+  let state = 4096;
+  for (;;) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    yield state >>> 8;
+  }
+}
+
+/** All bursts, each 64 slots of headroom and frame: UDP from pod a to random pods of 256 remote blocks. */
+function makeImage(): Uint8Array {
+  const image = new Uint8Array(BURSTS * BURST * SLOT);
+  const random = randoms();
+  for (let slot = 0; slot < BURSTS * BURST; slot++) {
+    const destination = `10.66.${random.next().value % PEERS}.${1 + (random.next().value % 254)}`;
+    const inner = packet({ destination, payload: new Uint8Array(8 + PAYLOAD) });
+    putUdp(inner, 20, 1024 + (random.next().value % 50000), 53, 8 + PAYLOAD);
+    const pseudo = pseudoSum(readInt32(inner, 12), readInt32(inner, 16), 17, 8 + PAYLOAD);
+    putUdpChecksum(inner, 20, 8 + PAYLOAD, pseudo);
+    image.set(frame(inner), slot * SLOT + HEADROOM);
+  }
+  return image;
+}
+
+const readInt32 = (bytes: Uint8Array, offset: number): number =>
+  new DataView(bytes.buffer, bytes.byteOffset).getInt32(offset);
+
+function adjacencyOf(mode: Mode, peer: number): adj.Adjacency {
+  const nextHop = NODE + 256 + peer;
+  if (mode === 'ipip') {
+    const none = { dmac: null, smac: null, vni: 0 };
+    return { kind: adj.IPIP, port: IPIP_PORT_ID, nextHop, mtu: 1480, source: NODE, ...none };
+  }
+  const ends = { dmac: VTEP_PEER, smac: VTEP_OWN, vni: VNI };
+  return { kind: adj.VXLAN, port: VXLAN_PORT_ID, nextHop, mtu: 1450, source: NODE, ...ends };
+}
+
+/** What the twin needs: a row of 16 int32 for each remote block 10.66.N.0/24, then the image. */
+function twinInput(mode: Mode, image: Uint8Array): Uint8Array {
+  const rows = new Int32Array(PEERS * adj.ADJ_ROW);
+  for (let peer = 0; peer < PEERS; peer++) adj.writeAdjacency(rows, peer, adjacencyOf(mode, peer));
+  const input = new Uint8Array(rows.byteLength + image.length);
+  input.set(new Uint8Array(rows.buffer));
+  input.set(image, rows.byteLength);
+  return input;
+}
+
+class Bench {
+  readonly #scenario = new Scenario();
+  readonly #arena = this.#scenario.arena;
+  readonly #bursts: Uint8Array[] = [];
+  readonly #rows = new Int32Array(BURST * ROW);
+
+  constructor(mode: Mode, image: Uint8Array) {
+    for (let peer = 0; peer < PEERS; peer++) {
+      this.#scenario.route(`10.66.${peer}.0`, 24, adjacencyOf(mode, peer));
+    }
+    for (let burst = 0; burst < BURSTS; burst++) {
+      this.#bursts.push(image.subarray(burst * BURST * SLOT, (burst + 1) * BURST * SLOT));
+    }
+    for (let i = 0; i < BURST; i++) {
+      this.#rows[i * ROW + OFFSET] = i * SLOT + HEADROOM;
+      this.#rows[i * ROW + LENGTH] = 14 + 20 + 8 + PAYLOAD;
+    }
+  }
+
+  /** One burst, fresh frames to settled accounts; `seen` gets each frame that left. */
+  burst(number: number, seen?: (frame: Uint8Array) => void): void {
+    this.#arena.set(this.#bursts[number]!);
+    const { pipeline } = this.#scenario;
+    pipeline.receiveBurst(POD_A, this.#rows, BURST);
+    const { egress } = pipeline;
+    for (let i = 0; i < egress.dirtyCount; i++) {
+      const port = egress.dirty[i]!;
+      const rows = egress.rows(port);
+      const count = egress.count(port);
+      for (let row = 0; seen && row < count * ROW; row += ROW) {
+        seen(this.#arena.subarray(rows[row + OFFSET]!, rows[row + OFFSET]! + rows[row + LENGTH]!));
+      }
+      pipeline.transmitted(port, rows, count);
+    }
+    egress.clear();
+  }
+
+  /** FNV-1a over every frame of one pass. The first pass only: identifications count on. */
+  digest(): string {
+    let hash = 0x811c9dc5;
+    for (let burst = 0; burst < BURSTS; burst++) {
+      this.burst(burst, (bytes) => {
+        for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193);
+      });
+    }
+    return (hash >>> 0).toString(16).padStart(8, '0');
+  }
+
+  /** Millions of packets a second. */
+  measure(seconds: number): number {
+    const start = performance.now();
+    const end = start + seconds * 1000;
+    let bursts = 0;
+    let now = start;
+    while (now < end) {
+      for (let burst = 0; burst < BURSTS; burst++) this.burst(burst);
+      bursts += BURSTS;
+      now = performance.now();
+    }
+    return (bursts * BURST) / ((now - start) * 1000);
+  }
+}
+
+async function prepare(mode: Mode, context: BenchContext): Promise<Prepared> {
+  const seconds = context.quick ? 0.3 : 1;
+  const image = makeImage();
+  const bench = new Bench(mode, image);
+  const digest = bench.digest();
+  bench.measure(seconds);
+
+  const twin = await context.compile('encap-twin');
+  const input = join(context.root, 'build/bench', `encap-${mode}.bin`);
+  await mkdir(join(context.root, 'build/bench'), { recursive: true });
+  await writeFile(input, twinInput(mode, image));
+  const runTwin = async () => {
+    const { stdout } = await run(twin, [mode, input, String(seconds)], { timeout: 60_000 });
+    const [figure, theirs] = stdout.trim().split(' ');
+    if (theirs !== digest) throw new Error(`the twin sent other bytes: digest ${theirs}, ours ${digest}`);
+    return Number(figure);
+  };
+  return {
+    ours: async () => bench.measure(seconds),
+    peers: { 'c-twin': { version: await compilerVersion(), run: runTwin } },
+    close: async () => {},
+  };
+}
+
+export const entries: BenchEntry[] = (['vxlan', 'ipip'] as const).map((mode) => ({
+  name: `encap-${mode}`,
+  unit: 'M packets/s',
+  better: 'higher',
+  peers: ['c-twin'],
+  prepare: (context) => prepare(mode, context),
+}));
