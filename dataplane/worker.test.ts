@@ -352,13 +352,16 @@ describe('a worker’s end', () => {
     ['throw new Error("meant")', 1],
   ])('does not keep the process from ending by %s', async (end, status) => {
     const built = (file: string) => new URL(`../dist/dataplane/${file}`, import.meta.url).href;
-    const script = `
-      import { spawnWorker } from ${JSON.stringify(built('spawn.js'))};
-      import { Scenario } from ${JSON.stringify(built('scenario.js'))};
+    const script = `(async () => {
+      const { spawnWorker } = await import(${JSON.stringify(built('spawn.js'))});
+      const { Scenario } = await import(${JSON.stringify(built('scenario.js'))});
       const { tables } = new Scenario();
       for (const index of [0, 1]) await (await spawnWorker({ index, tables })).stats();
-      ${end};`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' });
+      console.log('both asleep');
+      ${end};
+    })()`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+    expect(String((await once(child.stdout, 'data'))[0])).toBe('both asleep\n');
     expect((await once(child, 'exit'))[0]).toBe(status);
   });
 });
