@@ -1,0 +1,131 @@
+/** iproute2, a batch at a time: what is in a network namespace, and commands that change it. */
+import { spawn } from 'node:child_process';
+import { TortieError } from '../error.ts';
+
+const TIMEOUT_MS = 10_000;
+
+/** A namespace: a name under /run/netns, a path to a namespace file, or null for our own. */
+export type Netns = string | null;
+
+export const netnsText = (netns: Netns): string => (netns === null ? 'the node’s namespace' : netns);
+
+export interface Address {
+  readonly family: string;
+  readonly local: string;
+  readonly prefixlen: number;
+  readonly scope: string;
+}
+export interface Link {
+  readonly ifindex: number;
+  readonly ifname: string;
+  readonly flags: readonly string[];
+  readonly mtu: number;
+  /** MAC, for links that have one. */
+  readonly address?: string;
+  readonly ifalias?: string;
+  readonly addr_info: readonly Address[];
+}
+/** As `ip -j -N route` prints it: numbers for names. */
+export interface Route {
+  readonly type?: string;
+  readonly dst: string;
+  readonly gateway?: string;
+  readonly dev?: string;
+  readonly protocol?: string;
+  readonly prefsrc?: string;
+  readonly metric?: number;
+}
+export interface Failure {
+  readonly command: string;
+  readonly message: string;
+}
+
+export interface Answers {
+  /** Parsed JSON of each command, in their order; null where it failed. */
+  readonly answers: readonly unknown[];
+  readonly failures: readonly Failure[];
+}
+
+/** Run commands ("addr show", "route get 192.0.2.1"); one that fails does not stop the rest. */
+export async function ipQuery(netns: Netns, commands: readonly string[]): Promise<Answers> {
+  const { stdout, failures, failed } = await batch(netns, ['-json', '-details', '-Numeric'], commands);
+  const documents = stdout.split('\n').filter((line) => line !== '');
+  const answers = commands.map((_, index) => {
+    if (failed.has(index)) return null;
+    const document = documents.shift();
+    return document === undefined ? [] : JSON.parse(document);
+  });
+  return { answers, failures };
+}
+
+/** Carry out commands ("link set dev eth0 up"); one that fails does not stop the rest. */
+export async function ipApply(netns: Netns, commands: readonly string[]): Promise<readonly Failure[]> {
+  if (commands.length === 0) return [];
+  return (await batch(netns, [], commands)).failures;
+}
+
+/** All links of a namespace with their addresses, and the routes of its main table. */
+export async function readNamespace(netns: Netns): Promise<{ links: Link[]; routes: Route[] }> {
+  const { answers, failures } = await ipQuery(netns, ['addr show', 'route show table main']);
+  const [failure] = failures;
+  if (failure) throw new TortieError('KERNEL_READ', `ip ${failure.command}: ${failure.message}`);
+  return { links: answers[0] as Link[], routes: answers[1] as Route[] };
+}
+
+async function batch(netns: Netns, options: readonly string[], commands: readonly string[]) {
+  const ip = ['ip', ...options, '-force', '-batch', '-'];
+  // `ip -n` of Debian 12 takes names only.
+  const argv =
+    netns === null
+      ? ip
+      : netns.includes('/')
+        ? ['nsenter', `--net=${netns}`, ...ip]
+        : ['ip', '-n', netns, ...ip.slice(1)];
+  const { stdout, stderr, status } = await run(argv, `${commands.join('\n')}\n`);
+  const failures: Failure[] = [];
+  const failed = new Set<number>();
+  let message: string[] = [];
+  for (const line of stderr.split('\n')) {
+    const index = /^Command failed -:(\d+)$/.exec(line)?.[1];
+    if (index === undefined) {
+      if (line !== '') message.push(line);
+      continue;
+    }
+    failed.add(Number(index) - 1);
+    failures.push({ command: commands[Number(index) - 1] ?? '', message: message.join('; ') });
+    message = [];
+  }
+  if (status !== 0 && failures.length === 0) {
+    const why = message.join('; ') || `exit status ${status}`;
+    throw new TortieError('IPROUTE2', `${argv[0]} in ${netnsText(netns)}: ${why}`);
+  }
+  return { stdout, failures, failed };
+}
+
+function run(argv: readonly string[], input: string) {
+  return new Promise<{ stdout: string; stderr: string; status: number }>((resolve, reject) => {
+    const child = spawn(argv[0]!, argv.slice(1), {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: TIMEOUT_MS,
+      env: { ...process.env, LC_ALL: 'C' },
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.on('error', (error) =>
+      reject(new TortieError('IPROUTE2', `cannot run ${argv[0]}: ${error.message}; install iproute2`)),
+    );
+    child.on('close', (status, signal) => {
+      if (signal) reject(new TortieError('IPROUTE2', `${argv.join(' ')} ended by ${signal}`));
+      else resolve({ stdout, stderr, status: status ?? 1 });
+    });
+    // A child that ends early closes its end: its exit status says so.
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(input);
+  });
+}

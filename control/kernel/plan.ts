@@ -1,0 +1,131 @@
+/**
+ * What iproute2 must do for the devices, addresses and routes that should be, given those that are. Pure.
+ *
+ * Ours are: devices whose alias begins with "tortie:NODE:", and routes with our protocol number. A device of
+ * ours is ours with its addresses, but for what its pod may send from: someone in the pod may have put it there.
+ */
+import { formatAddress4, formatMac, formatPrefix4, tryAddress4 } from '../address.ts';
+import type { DesiredPort, KernelRoute } from '../desired.ts';
+import type { Link, Route } from './iproute.ts';
+
+/** Routing protocol number of the routes that tortie makes (rtnetlink's free range; BIRD's is 12). */
+export const ROUTE_PROTOCOL = 84;
+/** The address that pods have as their gateway; proxy ARP answers for it. */
+const GATEWAY = '169.254.1.1';
+
+export const aliasPrefix = (nodeName: string): string => `tortie:${nodeName}:`;
+export const aliasOf = (nodeName: string, port: DesiredPort): string =>
+  `${aliasPrefix(nodeName)}${port.kind}:${port.name}`;
+/** The node whose device it is, or null if it is none of ours. */
+export const nodeOfAlias = (alias: string | undefined): string | null =>
+  /^tortie:([^:]+):/.exec(alias ?? '')?.[1] ?? null;
+
+/** Device and addresses of a port with a TAP. `link`: the device as it is, undefined if it was just made. */
+function planDevice(port: DesiredPort, alias: string, link: Link | undefined): string[] {
+  const { device, mtu, mac } = port;
+  const commands: string[] = [];
+  const set = (what: string) => commands.push(`link set dev ${device} ${what}`);
+  if (link?.ifalias !== alias) set(`alias ${alias}`);
+  if (link?.mtu !== mtu) set(`mtu ${mtu}`);
+  if (mac && link?.address !== formatMac(mac)) set(`address ${formatMac(mac)}`);
+  // IPv6 is not carried: no link-local address, so no solicitations that only count as drops.
+  if (!link) set('addrgenmode none');
+  if (!link?.flags.includes('UP')) set('up');
+  const wanted = port.addresses.map((address) => `${formatAddress4(address)}/32`);
+  const present = (link?.addr_info ?? []).filter(({ family }) => family === 'inet');
+  const have = present.map(({ local, prefixlen }) => `${local}/${prefixlen}`);
+  for (const address of wanted) {
+    if (!have.includes(address)) commands.push(`addr add ${address} dev ${device}`);
+  }
+  for (const [index, address] of have.entries()) {
+    if (wanted.includes(address) || maySend(port, present[index]!.local)) continue;
+    commands.push(`addr del ${address} dev ${device}`);
+  }
+  return commands;
+}
+
+function maySend({ sources }: DesiredPort, text: string): boolean {
+  const address = tryAddress4(text);
+  if (address === null) return true;
+  return sources.some((_, i) => i % 2 === 0 && (address & sources[i + 1]!) === sources[i]);
+}
+
+/** A pod's namespace: lo, the device, and the way out by the gateway. */
+export function planPod(
+  port: DesiredPort,
+  alias: string,
+  links: readonly Link[],
+  routes: readonly Route[],
+): string[] {
+  const { device } = port;
+  const commands: string[] = [];
+  const lo = links.find((link) => link.ifname === 'lo');
+  if (lo && !lo.flags.includes('UP')) commands.push('link set dev lo up');
+  const link = links.find(({ ifname }) => ifname === device);
+  commands.push(...planDevice(port, alias, link));
+  const ours = link?.flags.includes('UP') ? routes.filter((route) => route.dev === device) : [];
+  if (!ours.some(({ dst, gateway }) => dst === GATEWAY && !gateway)) {
+    commands.push(`route add ${GATEWAY} dev ${device} scope link`);
+  }
+  if (!ours.some(({ dst, gateway }) => dst === 'default' && gateway === GATEWAY)) {
+    commands.push(`route add default via ${GATEWAY} dev ${device}`);
+  }
+  return commands;
+}
+
+/** A next hop resolved: the neighbour that packets to it go to, and the device. */
+export interface Resolved {
+  readonly gateway: string;
+  readonly dev: string;
+}
+
+/**
+ * The node's namespace: the host device, and our routes. A route whose next hop is not resolved is left as it
+ * is. Make before break: additions and changes come before deletions.
+ */
+export function planHost(
+  port: DesiredPort,
+  alias: string,
+  wanted: Iterable<KernelRoute>,
+  resolved: ReadonlyMap<number, Resolved>,
+  links: readonly Link[],
+  routes: readonly Route[],
+): string[] {
+  const link = links.find((candidate) => candidate.ifname === port.device);
+  const commands = planDevice(port, alias, link);
+  const present = new Map<string, Route>();
+  const surplus: string[] = [];
+  for (const route of routes) {
+    if (route.protocol !== String(ROUTE_PROTOCOL)) continue;
+    if (!route.metric && !present.has(route.dst)) present.set(route.dst, route);
+    else surplus.push(deleteRoute(route));
+  }
+  for (const { prefix, length, via, source } of wanted) {
+    const dst = length === 32 ? formatAddress4(prefix) : formatPrefix4(prefix, length);
+    const old = present.get(dst);
+    present.delete(dst);
+    const hop = via === null ? null : resolved.get(via);
+    if (hop === undefined) continue;
+    const dev = hop?.dev ?? port.device;
+    const prefsrc = source === null ? undefined : formatAddress4(source);
+    if (old && old.dev === dev && old.gateway === hop?.gateway && old.prefsrc === prefsrc) continue;
+    const way = hop ? `via ${hop.gateway} dev ${dev}` : `dev ${dev} scope link`;
+    const src = prefsrc ? ` src ${prefsrc}` : '';
+    // "replace" only what is ours: a stranger's route for the same prefix makes "add" fail, and stays.
+    commands.push(`route ${old ? 'replace' : 'add'} ${dst} ${way}${src} proto ${ROUTE_PROTOCOL}`);
+  }
+  return [...commands, ...[...present.values()].map(deleteRoute), ...surplus];
+}
+
+/** The command that removes exactly this route. */
+export function deleteRoute({ type, dst, gateway, dev, metric }: Route): string {
+  const kind = type && type !== 'unicast' && type !== '1' ? `${type} ` : '';
+  const way = `${gateway ? ` via ${gateway}` : ''}${dev ? ` dev ${dev}` : ''}`;
+  return `route del ${kind}${dst}${way} proto ${ROUTE_PROTOCOL}${metric ? ` metric ${metric}` : ''}`;
+}
+
+/** The link that has this address: the underlay device. */
+export function linkWithAddress(links: readonly Link[], address: number): Link | undefined {
+  const text = formatAddress4(address);
+  return links.find((link) => link.addr_info.some((info) => info.family === 'inet' && info.local === text));
+}

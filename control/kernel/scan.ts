@@ -1,0 +1,123 @@
+/** Finding what is tortie's on this machine without having been told: namespaces, devices, routes, agents. */
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { ipQuery, type Link, type Netns, type Route } from './iproute.ts';
+import { nodeOfAlias, ROUTE_PROTOCOL } from './plan.ts';
+
+const RUN_NETNS = '/run/netns';
+/** Abstract socket that an agent holds in its namespace while it lives; `@` is how /proc/net/unix shows it. */
+export const LOCK_PREFIX = 'tortie-agent:';
+
+export interface Namespace {
+  readonly netns: Netns;
+  /** Identity: a namespace has several paths but one inode. */
+  readonly inode: number;
+  /** A process that lives in it, if any: its /proc shows what iproute2 cannot. */
+  readonly pid: number | null;
+}
+
+export interface FoundDevice {
+  readonly netns: Netns;
+  readonly name: string;
+  readonly alias: string;
+  readonly node: string;
+}
+
+export interface FoundAgent {
+  readonly node: string;
+  readonly pid: number;
+  /** Inode of the namespace that it serves. */
+  readonly inode: number;
+}
+
+const pids = (): number[] => readdirSync('/proc').map(Number).filter(Number.isInteger);
+
+/** Inode of a namespace, or null if it is not there. */
+export function netnsInode(netns: Netns): number | null {
+  const path = netns === null ? '/proc/self/ns/net' : netns.includes('/') ? netns : `${RUN_NETNS}/${netns}`;
+  return optional(() => statSync(path).ino) ?? null;
+}
+
+/** All network namespaces that have a name or a process: our own first. */
+export function listNamespaces(): Namespace[] {
+  const found = new Map<number, Namespace>();
+  const own = netnsInode(null);
+  if (own !== null) found.set(own, { netns: null, inode: own, pid: process.pid });
+  for (const name of optional(() => readdirSync(RUN_NETNS)) ?? []) {
+    const inode = netnsInode(name);
+    // An unmounted leftover is a plain file of the file system around it.
+    if (inode !== null && isNamespace(`${RUN_NETNS}/${name}`) && !found.has(inode)) {
+      found.set(inode, { netns: name, inode, pid: null });
+    }
+  }
+  for (const pid of pids()) {
+    const netns = `/proc/${pid}/ns/net`;
+    const inode = netnsInode(netns);
+    if (inode === null) continue;
+    const known = found.get(inode);
+    if (!known) found.set(inode, { netns, inode, pid });
+    else if (known.pid === null) found.set(inode, { ...known, pid });
+  }
+  return [...found.values()];
+}
+
+/** Namespace files live on nsfs, a device of its own. */
+function isNamespace(path: string): boolean {
+  return optional(() => statSync(path).dev === statSync('/proc/self/ns/net').dev) ?? false;
+}
+
+/** Devices of ours in a namespace, and routes with our protocol number. Empty if the namespace is gone. */
+export async function findOurs({ netns }: Namespace): Promise<{ devices: FoundDevice[]; routes: Route[] }> {
+  try {
+    const { answers } = await ipQuery(netns, [
+      'link show',
+      `route show table main protocol ${ROUTE_PROTOCOL}`,
+    ]);
+    const devices = ((answers[0] ?? []) as Link[]).flatMap(({ ifname, ifalias = '' }) => {
+      const node = nodeOfAlias(ifalias);
+      return node === null ? [] : [{ netns, name: ifname, alias: ifalias, node }];
+    });
+    return { devices, routes: (answers[1] ?? []) as Route[] };
+  } catch {
+    // It went between the listing and the look.
+    return { devices: [], routes: [] };
+  }
+}
+
+/** Agents that are alive, wherever: by the lock that each holds in its namespace. */
+export function findAgents(namespaces: readonly Namespace[]): FoundAgent[] {
+  const locks = new Map<string, { node: string; inode: number }>();
+  for (const { pid, inode } of namespaces) {
+    for (const { node, socket } of pid === null ? [] : locksSeenBy(pid)) locks.set(socket, { node, inode });
+  }
+  if (locks.size === 0) return [];
+  const agents: FoundAgent[] = [];
+  for (const pid of pids()) {
+    const folder = `/proc/${pid}/fd`;
+    for (const fd of optional(() => readdirSync(folder)) ?? []) {
+      const socket = optional(() => readlinkSync(`${folder}/${fd}`)) ?? '';
+      const lock = locks.get(socket);
+      if (lock) agents.push({ ...lock, pid });
+    }
+  }
+  return agents;
+}
+
+/** Names and sockets ("socket:[INODE]") of the agents' locks in the namespace of a process. */
+export function locksSeenBy(pid: number): { node: string; socket: string }[] {
+  const table = optional(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '';
+  return table.split('\n').flatMap((line) => {
+    // Num RefCount Protocol Flags Type St Inode Path
+    const [, , , , , , inode, path] = line.trim().split(/\s+/);
+    if (!path?.startsWith(`@${LOCK_PREFIX}`)) return [];
+    return [{ node: path.slice(LOCK_PREFIX.length + 1), socket: `socket:[${inode}]` }];
+  });
+}
+
+/** What a look at something that may go at any moment says, or undefined. */
+function optional<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,123 @@
+/** Removing what is tortie's from this machine, agent or no agent. Nothing need be told: it is found by its marks. */
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { apiSocket } from './config/config.ts';
+import { EX_UNAVAILABLE, TortieError } from './error.ts';
+import { ipApply, netnsText } from './kernel/iproute.ts';
+import { deleteRoute } from './kernel/plan.ts';
+import { type FoundAgent, findAgents, findOurs, listNamespaces } from './kernel/scan.ts';
+
+/** An agent ends within five seconds of SIGTERM; some more for a loaded machine. */
+const STOP_TIMEOUT_MS = 10_000;
+const STOP_POLL_MS = 50;
+
+export interface PurgeOptions {
+  /** Only what is of this node. */
+  readonly nodeName?: string;
+  /** What is of any node. */
+  readonly all?: boolean;
+  /** Only say what would be done. */
+  readonly dryRun?: boolean;
+  /** Control socket of that node, if it is not where it is by default. */
+  readonly apiSocket?: string;
+}
+
+export interface PurgeAction {
+  readonly kind: 'agent' | 'device' | 'route' | 'socket';
+  /** What was removed, for people: "device eth0 in pod1 (tortie:node1:pod:cali1)". */
+  readonly subject: string;
+  /** Why it could not be removed, or null. */
+  readonly error: string | null;
+}
+
+/** Stop agents, then remove devices, routes and sockets. Failures are in the answer; what can go, goes. */
+export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
+  const { nodeName, all = false, dryRun = false } = options;
+  if (all === (nodeName !== undefined)) {
+    throw new TortieError('PURGE_SCOPE', 'say what to purge: one node by its name, or all', 64);
+  }
+  const isMeant = (node: string) => all || node === nodeName;
+  const actions: PurgeAction[] = [];
+  const namespaces = listNamespaces();
+
+  const agents = findAgents(namespaces).filter((agent) => isMeant(agent.node));
+  for (const agent of agents) {
+    if (!dryRun) await stop(agent);
+    actions.push({ kind: 'agent', subject: `agent of node ${agent.node} (pid ${agent.pid})`, error: null });
+  }
+
+  for (const namespace of namespaces) {
+    const { netns } = namespace;
+    const { devices, routes } = await findOurs(namespace);
+    const commands = new Map<string, Omit<PurgeAction, 'error'>>();
+    for (const { name, alias, node } of devices) {
+      if (!isMeant(node)) continue;
+      const subject = `device ${name} in ${netnsText(netns)} (${alias})`;
+      commands.set(`link del dev ${name}`, { kind: 'device', subject });
+    }
+    // Routes carry no node's name; they belong to the node whose host device or agent is in the namespace.
+    const others =
+      devices.some(({ node }) => !isMeant(node)) ||
+      findAgents([namespace]).some(({ node }) => !isMeant(node));
+    for (const route of others ? [] : routes) {
+      // What leads to a device of ours goes with it.
+      if (devices.some(({ name }) => name === route.dev)) continue;
+      const by = `${route.gateway ? ` via ${route.gateway}` : ''}${route.dev ? ` dev ${route.dev}` : ''}`;
+      const subject = `route ${route.dst}${by} in ${netnsText(netns)}`;
+      commands.set(deleteRoute(route), { kind: 'route', subject });
+    }
+    const failures = dryRun ? [] : await ipApply(netns, [...commands.keys()]);
+    for (const [command, action] of commands) {
+      const failure = failures.find((candidate) => candidate.command === command);
+      actions.push({ ...action, error: failure?.message ?? null });
+    }
+  }
+
+  for (const path of socketFolders(options)) {
+    if (!existsSync(path)) continue;
+    let error: string | null = null;
+    try {
+      if (!dryRun) rmSync(path, { recursive: true });
+    } catch (caught) {
+      error = (caught as Error).message;
+    }
+    actions.push({ kind: 'socket', subject: path, error });
+  }
+  return actions;
+}
+
+/** The folders of control sockets by default; a socket elsewhere is removed by itself. */
+function socketFolders({ nodeName, apiSocket: configured }: PurgeOptions): string[] {
+  const root = dirname(dirname(apiSocket('x')));
+  const names = nodeName === undefined ? (existsSync(root) ? readdirSync(root) : []) : [nodeName];
+  const folders = names.map((name) => dirname(apiSocket(name)));
+  return configured && !folders.includes(dirname(configured)) ? [...folders, configured] : folders;
+}
+
+async function stop({ node, pid }: FoundAgent): Promise<void> {
+  const isAlive = () => {
+    try {
+      return process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
+    throw new TortieError('AGENT_RUNNING', `cannot stop the agent of node ${node} (pid ${pid}): ${error}`);
+  }
+  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  while (isAlive()) {
+    if (Date.now() > deadline) {
+      throw new TortieError(
+        'AGENT_RUNNING',
+        `the agent of node ${node} (pid ${pid}) does not stop; end it by kill -9 ${pid}, then purge again`,
+        EX_UNAVAILABLE,
+      );
+    }
+    await sleep(STOP_POLL_MS);
+  }
+}
