@@ -5,8 +5,8 @@
  */
 import { get16, get32 } from '../../dataplane/wire/bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
-import { AS_TRANS } from './message.ts';
-import { AFI_IPV4, decodePrefixes, type FlatPrefixes, SAFI_UNICAST } from './nlri.ts';
+import { AFI_IPV4, AS_TRANS, SAFI_UNICAST } from './message.ts';
+import { decodePrefixes, type FlatPrefixes } from './nlri.ts';
 
 export const IGP = 0;
 export const EGP = 1;

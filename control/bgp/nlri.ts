@@ -5,10 +5,6 @@
 import { mask4 } from '../address.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
 
-/** Address family and subsequent family of all that is spoken so far (RFC 4760). */
-export const AFI_IPV4 = 1;
-export const SAFI_UNICAST = 1;
-
 /** int32 prefix and length (0 to 32) in turn. */
 export type FlatPrefixes = number[];
 

@@ -8,7 +8,7 @@ import {
   AttributeType as T,
 } from './attributes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
-import { frame, HEADER_LENGTH, MAX_LENGTH, UPDATE } from './message.ts';
+import { frame, HEADER, MAX_MESSAGE, UPDATE } from './message.ts';
 import { decodePrefixes, encodePrefixes, type FlatPrefixes, prefixSize } from './nlri.ts';
 
 export interface Announcement {
@@ -89,7 +89,7 @@ function* runs(list: FlatPrefixes, room: number): Generator<[from: number, to: n
   if (from < list.length) yield [from, list.length, size];
 }
 
-const ROOM = MAX_LENGTH - HEADER_LENGTH - 4;
+const ROOM = MAX_MESSAGE - HEADER - 4;
 
 /** UPDATEs that withdraw all of `prefixes`, each at most 4096 bytes. */
 export function* encodeWithdrawals(prefixes: FlatPrefixes): Generator<Uint8Array> {
