@@ -14,3 +14,7 @@ export class TortieError extends Error {
 export const EX_CONFIG = 78;
 /** sysexits.h: service unavailable. */
 export const EX_UNAVAILABLE = 69;
+/** sysexits.h: permission denied. */
+export const EX_NOPERM = 77;
+/** sysexits.h: command line used wrongly. */
+export const EX_USAGE = 64;

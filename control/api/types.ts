@@ -50,6 +50,13 @@ export interface RouteView {
   /** Who told: "workload NAME", "block", "bgp 10.0.0.3 (AS 64512)", "datastore node NAME", "static" ... */
   origin: string;
 }
+export interface LookupView {
+  address: string;
+  /** The route that a packet to the address takes. */
+  route: RouteView;
+  /** All routes that contain the address, longest prefix first. */
+  candidates: RouteView[];
+}
 export interface DropView {
   port: string;
   reason: string;
@@ -81,7 +88,7 @@ export interface AgentApi {
   nodeStatus(): NodeStatusView;
   ports(): PortView[];
   routes(): RouteView[];
-  lookup(address: string): { address: string; route: RouteView; candidates: RouteView[] };
+  lookup(address: string): LookupView;
   drops(): DropView[];
   workers(): WorkerView[];
   configShow(): unknown;

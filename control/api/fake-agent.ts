@@ -1,0 +1,96 @@
+/** An agent that answers the same every time, for tests of what stands around it. */
+import type { AgentApi, RouteView, TraceView } from './types.ts';
+
+const route: RouteView = {
+  prefix: '10.65.1.0/26',
+  nextHop: '192.0.2.2',
+  via: 'ipip',
+  port: 'ipip',
+  origin: 'bgp 192.0.2.9 (AS 64512)',
+};
+const fallback: RouteView = {
+  prefix: '0.0.0.0/0',
+  nextHop: null,
+  via: 'host',
+  port: 'tortie0',
+  origin: 'default',
+};
+export const tracedPing: TraceView = {
+  packet: 1,
+  steps: [
+    { step: 'received', text: 'from pod1, 98 bytes', port: 'pod1', length: 98 },
+    { step: 'lookup', text: '10.65.1.2 is in 10.65.1.0/26', prefix: '10.65.1.0/26' },
+  ],
+  verdict: 'sent to ipip',
+};
+
+export const fakeAgent = (): AgentApi => ({
+  nodeStatus: () => ({
+    node: 'node1',
+    pid: 4711,
+    version: '1.2.3',
+    startedAt: '2026-01-01T00:00:00.000Z',
+    asNumber: 64512,
+    peersV4: [
+      {
+        address: '192.0.2.2',
+        type: 'node-to-node mesh',
+        state: 'up',
+        since: '2026-01-01T00:00:05.000Z',
+        info: 'Established',
+        lastError: null,
+      },
+    ],
+  }),
+  ports: () => [
+    {
+      id: 1,
+      name: 'pod1',
+      kind: 'pod',
+      netns: 'ns-pod1',
+      device: 'eth0',
+      mac: '02:00:00:00:00:01',
+      addresses: ['10.65.0.2/32'],
+      mtu: 1480,
+      worker: 0,
+      state: 'up',
+      detail: null,
+      counters: { rxFrames: 12, txFrames: 9, rxBytes: 1176, txBytes: 882 },
+    },
+    {
+      id: 2,
+      name: 'ipip',
+      kind: 'ipip',
+      netns: null,
+      device: '',
+      mac: null,
+      addresses: ['192.0.2.1'],
+      mtu: 1480,
+      worker: 0,
+      state: 'failed',
+      detail: 'socket: EPERM',
+      counters: {},
+    },
+  ],
+  routes: () => [route, fallback],
+  lookup: (address) => ({ address, route, candidates: [route, fallback] }),
+  drops: () => [
+    { port: 'pod1', reason: 'ttl_expired', description: 'TTL ran out here', packets: 3 },
+    { port: 'pod1', reason: 'no_route', description: 'no route to the destination', packets: 1 },
+  ],
+  workers: () => [
+    {
+      index: 0,
+      threadId: 3,
+      state: 'running',
+      ports: ['pod1', 'ipip'],
+      bursts: 20,
+      frames: 21,
+      sleeps: 19,
+    },
+  ],
+  configShow: () => ({ nodeName: 'node1', workers: 1 }),
+  trace: async (request, emit) => {
+    for (let packet = 1; packet <= request.count; packet++) emit({ ...tracedPing, packet });
+  },
+});

@@ -1,0 +1,224 @@
+/**
+ * The control socket: HTTP/1.1 over a Unix socket that only its owner may open. Every request is a GET without
+ * a body; answers are JSON, a trace is one JSON object a line (NDJSON) for as long as the client stays.
+ */
+import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { tryAddress4 } from '../address.ts';
+import { TortieError } from '../error.ts';
+import type { AgentApi, ApiErrorBody, TraceRequest } from './types.ts';
+
+/** Most traced packets that one request may ask for. */
+export const MAX_TRACE_COUNT = 10_000;
+const MAX_CONNECTIONS = 64;
+const MAX_HEADER_BYTES = 8192;
+const REQUEST_TIMEOUT_MS = 5000;
+/** Longest path that fits a sockaddr_un, with its final zero. */
+const MAX_SOCKET_PATH = 107;
+/** A tracing client that lets this much pile up, bytes, is cut off. */
+const MAX_TRACE_BACKLOG = 4 * 1024 * 1024;
+
+export interface ApiServer {
+  readonly path: string;
+  /** Ends all connections and removes the socket. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serve an agent. A socket file that nobody answers on is replaced.
+ * Throws AGENT_RUNNING if somebody does, SOCKET_PATH if the path cannot hold a socket.
+ */
+export async function serveApi(
+  path: string,
+  api: AgentApi,
+  onError: (error: unknown) => void = () => {},
+): Promise<ApiServer> {
+  await claim(path);
+  const leaving = new AbortController();
+  const server = createServer(
+    {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      headersTimeout: REQUEST_TIMEOUT_MS,
+    },
+    (request, response) => {
+      answer(api, request, response, leaving.signal).catch((error) => fail(response, error, onError));
+    },
+  );
+  server.maxConnections = MAX_CONNECTIONS;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(pathError(path, error.message)));
+    // Owner only from the first moment: a socket is bound before listen() returns.
+    const umask = process.umask(0o177);
+    try {
+      server.listen(path, resolve);
+    } finally {
+      process.umask(umask);
+    }
+  });
+  chmodSync(path, 0o600);
+  server.on('error', onError);
+  return {
+    path,
+    close: () =>
+      new Promise((resolve) => {
+        leaving.abort();
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+const pathError = (path: string, why: string) =>
+  new TortieError('SOCKET_PATH', `cannot serve on ${path}: ${why}; set sockets.api to another path`);
+
+/** Make sure that a socket can be bound at the path. */
+async function claim(path: string): Promise<void> {
+  const length = Buffer.byteLength(path);
+  if (length > MAX_SOCKET_PATH)
+    throw pathError(path, `${length} bytes, a socket has at most ${MAX_SOCKET_PATH}`);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (!found) return;
+    if (!found.isSocket()) throw pathError(path, 'something that is no socket is there');
+    if (await answers(path)) {
+      throw new TortieError('AGENT_RUNNING', `an agent already answers on ${path}; stop it first`);
+    }
+    unlinkSync(path);
+  } catch (error) {
+    if (error instanceof TortieError) throw error;
+    throw pathError(path, (error as Error).message);
+  }
+}
+
+const answers = (path: string): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
+      else reject(error);
+    });
+  });
+
+class RequestError extends TortieError {
+  readonly status: number;
+  constructor(status: number, code: string, message: string) {
+    super(code, message);
+    this.status = status;
+  }
+}
+
+async function answer(
+  api: AgentApi,
+  request: IncomingMessage,
+  response: ServerResponse,
+  leaving: AbortSignal,
+): Promise<void> {
+  if (request.method !== 'GET')
+    throw new RequestError(405, 'METHOD', `${request.method}: only GET is served`);
+  if (request.headers['transfer-encoding'] || Number(request.headers['content-length'] ?? 0) > 0) {
+    response.setHeader('connection', 'close');
+    throw new RequestError(413, 'BODY', 'a request has no body');
+  }
+  const url = new URL(request.url ?? '/', 'http://tortie');
+  const query = url.searchParams;
+  switch (url.pathname) {
+    case '/v1/node/status':
+      return json(response, api.nodeStatus());
+    case '/v1/ports':
+      return json(response, api.ports());
+    case '/v1/routes':
+      return json(response, api.routes());
+    case '/v1/lookup':
+      return json(response, api.lookup(addressOf(query.get('address') ?? '')));
+    case '/v1/drops':
+      return json(response, api.drops());
+    case '/v1/workers':
+      return json(response, api.workers());
+    case '/v1/config':
+      return json(response, api.configShow());
+    case '/v1/trace':
+      return trace(api, traceRequest(query), response, leaving);
+    default:
+      throw new RequestError(404, 'NOT_FOUND', `${url.pathname} is not served`);
+  }
+}
+
+function addressOf(text: string): string {
+  if (tryAddress4(text) === null) {
+    throw new RequestError(400, 'ADDRESS', `"${text}" is no IPv4 address; give one such as 10.65.0.2`);
+  }
+  return text;
+}
+
+function traceRequest(query: URLSearchParams): TraceRequest {
+  const count = query.get('count') ?? '1';
+  if (!/^\d{1,5}$/.test(count) || Number(count) < 1 || Number(count) > MAX_TRACE_COUNT) {
+    throw new RequestError(400, 'COUNT', `count "${count}" is not a number from 1 to ${MAX_TRACE_COUNT}`);
+  }
+  const port = query.get('port');
+  const host = query.get('host');
+  return {
+    count: Number(count),
+    ...(port !== null && { port }),
+    ...(host !== null && { host: addressOf(host) }),
+  };
+}
+
+async function trace(
+  api: AgentApi,
+  wanted: TraceRequest,
+  response: ServerResponse,
+  leaving: AbortSignal,
+): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  response.setHeader('content-type', 'application/x-ndjson');
+  const tracing = api.trace(
+    wanted,
+    (packet) => {
+      response.write(`${JSON.stringify(packet)}\n`);
+      if (response.writableLength > MAX_TRACE_BACKLOG) response.destroy();
+    },
+    AbortSignal.any([gone.signal, leaving]),
+  );
+  // The head tells the client that tracing has begun; a request that is refused at once gets a status instead.
+  const begun = setImmediate(() => response.flushHeaders());
+  try {
+    await tracing;
+  } finally {
+    clearImmediate(begun);
+  }
+  response.end();
+}
+
+function json(response: ServerResponse, value: unknown): void {
+  const body = Buffer.from(JSON.stringify(value));
+  response.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body);
+}
+
+/** Errors with a code are the caller's to read; anything else is ours, and is reported. */
+function fail(response: ServerResponse, error: unknown, onError: (error: unknown) => void): void {
+  const known = error instanceof TortieError;
+  if (!known) onError(error);
+  const body: ApiErrorBody = {
+    error: {
+      code: known ? error.code : 'INTERNAL',
+      message: known ? error.message : `the agent failed: ${error instanceof Error ? error.message : error}`,
+    },
+  };
+  const text = `${JSON.stringify(body)}\n`;
+  // In the middle of a trace the error is its last line.
+  if (response.headersSent) response.end(text);
+  else {
+    const status = error instanceof RequestError ? error.status : known ? 400 : 500;
+    response.writeHead(status, { 'content-type': 'application/json' }).end(text);
+  }
+}
