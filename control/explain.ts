@@ -1,0 +1,105 @@
+/** Trace records in words: which port, which checks, which route and who announced it, which tunnel, what became of it. */
+import { DROP_REASONS } from '../dataplane/drops.ts';
+import { KIND_NAMES } from '../dataplane/fib/adjacency.ts';
+import * as step from '../dataplane/trace.ts';
+import { AGAINST_POD, STEP_CELLS, STEPS } from '../dataplane/trace.ts';
+import { formatAddress4 } from './address.ts';
+
+/** What the dataplane knows by number only. */
+export interface Names {
+  port(id: number): string;
+  /** The route that an address matches now: prefix, how it leaves, who told. */
+  route(address: number): { readonly prefix: string; readonly via: string; readonly origin: string } | null;
+}
+
+export interface ExplainedStep {
+  readonly step: string;
+  readonly text: string;
+  readonly [argument: string]: unknown;
+}
+
+export interface Explanation {
+  readonly steps: ExplainedStep[];
+  /** "sent on cali1234", "consumed", "dropped: no_route". */
+  readonly verdict: string;
+}
+
+const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP' };
+const ICMP_ERRORS: Record<number, string> = {
+  [(3 << 8) | 0]: '3/0 network unreachable',
+  [(3 << 8) | 1]: '3/1 host unreachable',
+  [(3 << 8) | 4]: '3/4 fragmentation needed',
+  [(3 << 8) | 13]: '3/13 prohibited',
+  [(11 << 8) | 0]: '11/0 time exceeded',
+};
+
+const icmpName = (typeCode: number): string => ICMP_ERRORS[typeCode] ?? `${typeCode >> 8}/${typeCode & 255}`;
+
+/** One traced packet, step by step. */
+export function explain(record: Int32Array, names: Names): Explanation {
+  const steps: ExplainedStep[] = [];
+  let verdict = 'unfinished';
+  for (let at = 0; at + STEP_CELLS <= record.length; at += STEP_CELLS) {
+    const code = record[at]!;
+    const args = record.subarray(at + 1, at + STEP_CELLS);
+    const [name, ...labels] = STEPS[code]!;
+    const data = Object.fromEntries(labels.map((label, i) => [label, readable(label, args[i]!, names)]));
+    steps.push({ step: name, text: textOf(code, args, names), ...data });
+    if (code === step.SENT)
+      verdict = verdict.startsWith('dropped') ? verdict : `sent on ${names.port(args[0]!)}`;
+    else if (code === step.CONSUMED) verdict = 'consumed';
+    else if (code === step.DROPPED) verdict = `dropped: ${DROP_REASONS[args[0]!]!.name}`;
+  }
+  return { steps, verdict };
+}
+
+const ADDRESSES = new Set(['source', 'destination', 'sender', 'target', 'peer', 'nextHop']);
+
+function readable(label: string, value: number, names: Names): unknown {
+  if (ADDRESSES.has(label)) return formatAddress4(value);
+  if (label === 'port') return names.port(value);
+  if (label === 'reason') return DROP_REASONS[value]!.name;
+  if (label === 'kind') return KIND_NAMES[value];
+  return value;
+}
+
+function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
+  const address = (value: number | undefined) => formatAddress4(value!);
+  switch (code) {
+    case step.RECEIVED:
+      return `received on ${names.port(a!)}, ${b} bytes`;
+    case step.ARP_REQUEST:
+      return `ARP: who has ${address(b)}? asks ${address(a)}`;
+    case step.ARP_REPLY:
+      return `ARP: ${address(a)} is at ee:ee:ee:ee:ee:ee`;
+    case step.TUNNEL:
+      return `${KIND_NAMES[a!]} from ${address(b)}${c ? `, VNI ${c}` : ''}`;
+    case step.HEADER:
+      return `IPv4 ${address(a)} > ${address(b)}, ${PROTOCOLS[c! & 255] ?? `protocol ${c! & 255}`}, ttl ${c! >> 8}, ${d} bytes: header good`;
+    case step.SOURCE_CHECKED:
+      return `source ${address(a)} is ${b === AGAINST_POD ? 'the pod’s own' : 'routed via that peer'}`;
+    case step.LOOKUP: {
+      const route = names.route(a!);
+      const why = route ? `${route.prefix} ${route.via}, from ${route.origin}` : 'no route';
+      return `look-up ${address(a)}: ${why}${d ? `, next hop ${address(d)}` : ''}`;
+    }
+    case step.TTL:
+      return `ttl ${a} > ${b}`;
+    case step.TOO_BIG:
+      return `${a} bytes where ${b} fit`;
+    case step.ENCAPSULATED:
+      return `into ${KIND_NAMES[a!]}, ${address(b)} > ${address(c)}${KIND_NAMES[a!] === 'vxlan' ? `, VNI ${d}` : ''}`;
+    case step.ICMP_ERROR:
+      return `ICMP ${icmpName(a!)} to ${address(b)}${c ? `, MTU ${c}` : ''}`;
+    case step.ICMP_SUPPRESSED:
+      return `ICMP ${icmpName(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
+    case step.SENT:
+      return `sent on ${names.port(a!)}, ${b} bytes`;
+    case step.CONSUMED:
+      return 'consumed: answered here';
+    default: {
+      const reason = DROP_REASONS[a!]!;
+      return `dropped: ${reason.name}, ${reason.description}`;
+    }
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Desired state into the shared tables: compares with what the tables hold and writes the difference, in an
+ * order in which no packet sees a hole. Used by the agent and by replay alike.
+ */
+import { createCounters } from '../dataplane/counters.ts';
+import { createAdjacencies } from '../dataplane/fib/adjacency.ts';
+import { AdjacencyWriter } from '../dataplane/fib/adjacency-writer.ts';
+import { createFib4 } from '../dataplane/fib/fib4.ts';
+import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
+import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
+import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
+import type { SharedTables } from '../dataplane/memory/layout.ts';
+import { formatPrefix4, mask4 } from './address.ts';
+import { type Desired, type DesiredAdjacency, type DesiredRoute, routeKey } from './desired.ts';
+
+/** A route as it was written: which row of the adjacency table it refers to. */
+interface Written {
+  readonly route: DesiredRoute;
+  readonly index: number;
+}
+
+export class TableWriter {
+  readonly shared: SharedTables;
+  readonly #grace: GracePeriods;
+  readonly #fib: Fib4Writer;
+  readonly #adjacencies: AdjacencyWriter;
+  readonly #peers: PeerWriter;
+  #routes = new Map<number, Written>();
+
+  constructor() {
+    this.shared = {
+      fib4: createFib4(),
+      adjacencies: createAdjacencies(),
+      peers: createPeers(),
+      counters: createCounters(),
+      epochs: createEpochs(),
+    };
+    this.#grace = new GracePeriods(this.shared.epochs);
+    this.#fib = new Fib4Writer(this.shared.fib4, this.#grace);
+    this.#adjacencies = new AdjacencyWriter(this.shared.adjacencies, this.#grace);
+    this.#peers = new PeerWriter(this.shared.peers);
+  }
+
+  /**
+   * Write routes and peers. `portId` gives a port's id, or null while the port is not there: routes to it are
+   * left out. Answers with what could not be written, for people.
+   */
+  apply(desired: Pick<Desired, 'routes' | 'peers'>, portId: (name: string) => number | null): string[] {
+    const problems: string[] = [];
+    const released: number[] = [];
+    for (const peer of desired.peers) if (!this.#peers.add(peer)) problems.push('the table of peers is full');
+
+    const before = this.#routes;
+    const after = new Map<number, Written>();
+    for (const [key, route] of desired.routes) {
+      try {
+        const index = this.#acquire(route.adjacency, portId);
+        if (index === null) continue;
+        const old = before.get(key);
+        if (old?.index !== index) this.#fib.set(route.prefix, route.length, index);
+        if (old) released.push(old.index);
+        after.set(key, { route, index });
+      } catch (error) {
+        problems.push(`${formatPrefix4(route.prefix, route.length)}: ${(error as Error).message}`);
+      }
+    }
+    for (const [key, { route, index }] of before) {
+      if (after.has(key)) continue;
+      this.#fib.delete(route.prefix, route.length);
+      released.push(index);
+    }
+    this.#routes = after;
+    // Only now does no route refer to the old rows.
+    for (const index of released) this.#adjacencies.release(index);
+    for (const peer of [...this.#peers.values()]) if (!desired.peers.has(peer)) this.#peers.delete(peer);
+    this.#grace.poll();
+    return problems;
+  }
+
+  /** Give back memory whose grace period is over; call now and then. */
+  poll(): void {
+    this.#grace.poll();
+  }
+
+  /** The routes as written, in order of prefix. */
+  routes(): DesiredRoute[] {
+    return [...this.#routes.values()]
+      .map(({ route }) => route)
+      .sort((a, b) => (a.prefix >>> 0) - (b.prefix >>> 0) || a.length - b.length);
+  }
+
+  /** The routes that cover an address, the one that counts first. */
+  matches(address: number): DesiredRoute[] {
+    const found: DesiredRoute[] = [];
+    for (let length = 32; length >= 0; length--) {
+      const written = this.#routes.get(routeKey(address & mask4(length), length));
+      if (written) found.push(written.route);
+    }
+    return found;
+  }
+
+  #acquire(adjacency: DesiredAdjacency, portId: (name: string) => number | null): number | null {
+    const port = adjacency.port === null ? 0 : portId(adjacency.port);
+    return port === null ? null : this.#adjacencies.acquire({ ...adjacency, port });
+  }
+}
