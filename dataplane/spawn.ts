@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { Readers } from './memory/grace.ts';
 import type { SharedTables } from './memory/layout.ts';
 import type { WorkerCommand, WorkerData, WorkerEvent, WorkerStats } from './messages.ts';
 import { native } from './native/index.ts';
@@ -92,6 +93,8 @@ class Handle implements WorkerHandle {
         if (alive.size === 0) process.off('exit', stopAll);
         this.#ended = true;
         native().close(this.#wakeFd);
+        // It may have ended in the middle of a burst: nobody is to wait for its quiet point.
+        new Readers(options.tables.epochs).leave(this.index);
         const error = new Error(`worker ${this.index} ended${failure ? `: ${failure.message}` : ''}`, {
           cause: failure,
         });

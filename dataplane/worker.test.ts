@@ -332,7 +332,7 @@ describe.skipIf(!isRoot)('two nodes', () => {
     await nodes[0].worker.stats();
     const failed = nodes[0].counters(POD_A).drops.find((drop) => drop.reason === 'tx_failed');
     expect(failed?.packets).toBe(1);
-    expect(nodes[0].logs).toEqual(['worker 0, port vxlan4: sending fails with errno 113']);
+    expect(nodes[0].logs).toEqual(['worker 0, port vxlan4: sending fails: EHOSTUNREACH']);
   });
 });
 

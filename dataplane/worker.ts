@@ -4,6 +4,8 @@
  * The thread sleeps in epoll and never returns to its event loop while it runs. Control posts a command and
  * signals the eventfd; the command is fetched by `receiveMessageOnPort`. Per burst nothing is allocated.
  */
+import { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ROW, STATUS } from './memory/burst.ts';
 import { Readers } from './memory/grace.ts';
@@ -26,11 +28,7 @@ const LOG_INTERVAL_MS = 10_000;
 const MAX_FAILURES = 16;
 /** The device or descriptor is gone, and no later receive can succeed. */
 const GONE = new Set(['EBADF', 'EBADFD', 'EFAULT', 'ENODEV', 'ENXIO']);
-const LINUX_EIO = 5;
-const LINUX_EAGAIN = 11;
-const LINUX_ENODEV = 19;
-const LINUX_EMSGSIZE = 90;
-const LINUX_ENOBUFS = 105;
+const { EAGAIN, EIO, EMSGSIZE, ENOBUFS, ENODEV } = constants.errno;
 
 interface Attached {
   readonly spec: PortSpec;
@@ -124,7 +122,7 @@ class Worker {
       const count = egress.count(id);
       const attached = this.#ports[id];
       if (!attached) {
-        setStatus(rows, count, LINUX_ENODEV);
+        setStatus(rows, count, ENODEV);
       } else {
         this.#transmit(attached, rows, count);
       }
@@ -137,9 +135,9 @@ class Worker {
     try {
       if (attached.port.transmit(this.#arena, rows, count) === count) return;
       const errno = firstFailure(rows, count);
-      if (errno !== 0) this.#log(attached, 'warn', `sending fails with errno ${errno}`);
+      if (errno !== 0) this.#log(attached, 'warn', `sending fails: ${getSystemErrorName(-errno)}`);
     } catch (error) {
-      setStatus(rows, count, LINUX_EIO);
+      setStatus(rows, count, EIO);
       this.#log(attached, 'error', `sending fails: ${(error as Error).message}`);
     }
   }
@@ -268,8 +266,7 @@ function setStatus(rows: Int32Array, count: number, errno: number): void {
 function firstFailure(rows: Int32Array, count: number): number {
   for (let row = 0; row < count * ROW; row += ROW) {
     const errno = rows[row + STATUS];
-    if (errno !== 0 && errno !== LINUX_EAGAIN && errno !== LINUX_ENOBUFS && errno !== LINUX_EMSGSIZE)
-      return errno;
+    if (errno !== 0 && errno !== EAGAIN && errno !== ENOBUFS && errno !== EMSGSIZE) return errno;
   }
   return 0;
 }

@@ -542,6 +542,24 @@ describe.skipIf(!isRoot)('in a namespace', () => {
     });
   });
 
+  it('tells of every row that a full socket did not take', () => {
+    tap({ name: 'full', up: true });
+    ip('addr', 'add', '10.7.0.1/24', 'dev', 'full');
+    // Nobody reads the TAP, so ARP stays unanswered and what waits for it stays charged to the socket.
+    const sender = keep(native.udpOpen({ netns, address: 0, port: 0, bufferBytes: 20_000 }));
+    const rows = new Int32Array(2 * BURST * ROW);
+    for (let row = 0; row < rows.length; row += ROW) {
+      rows[row + LENGTH] = 1000;
+      rows[row + ADDRESS] = 0x0a070002;
+      rows[row + STATUS] = -1;
+    }
+    const sent = native.udpSend(Int32Array.of(sender), arena, rows, 2 * BURST, 2000);
+    expect(sent).toBeGreaterThan(0);
+    expect(sent).toBeLessThan(BURST);
+    const statuses = Array.from({ length: 2 * BURST }, (_, i) => rows[i * ROW + STATUS]);
+    expect(statuses).toEqual([...Array(sent).fill(0), ...Array(2 * BURST - sent).fill(11)]);
+  });
+
   it('adopts a persistent TAP with what it has, and releases it', () => {
     const first = native.tapOpen({ netns, name: 'keep', persist: true, alias: 'tortie host', mtu: 1400 });
     native.close(first.fds[0]);
