@@ -351,6 +351,14 @@ describe('from a tunnel', () => {
     expectBalanced(scenario);
   });
 
+  it('takes what a peer sends from its own address', () => {
+    const scenario = new Scenario();
+    const own = packet({ source: '192.0.2.2', destination: '10.65.0.2' });
+    expect(scenario.receive(VXLAN_PORT_ID, vxlanPayload(own), PEER_VXLAN)).toHaveLength(1);
+    const other = packet({ source: '192.0.2.3', destination: '10.65.0.2' });
+    expect(scenario.receive(VXLAN_PORT_ID, vxlanPayload(other), PEER_VXLAN)).toHaveLength(0);
+  });
+
   it('VXLAN ignores reserved bits', () => {
     const scenario = new Scenario();
     const bytes = vxlanPayload(inner, { flags: 0xff });

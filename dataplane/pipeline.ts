@@ -431,7 +431,11 @@ export class Pipeline {
     if (ipv4.isMartianSource(source)) return this.#drop(DROP.martian_source);
     if (ipv4.isMulticast(destination)) return this.#drop(DROP.multicast);
     if (ipv4.isBroadcast(destination)) return this.#drop(DROP.broadcast);
-    if (this.#adjacencies[lookup4(this.#fib, source) * ADJ_ROW + adj.ADJ_NEXT_HOP] !== peer) {
+    // A node's own address needs no route via itself: ICMP errors and its host's traffic come from it.
+    if (
+      source !== peer &&
+      this.#adjacencies[lookup4(this.#fib, source) * ADJ_ROW + adj.ADJ_NEXT_HOP] !== peer
+    ) {
       return this.#drop(DROP.peer_source);
     }
     if (this.#traced) this.#step(step.SOURCE_CHECKED, source, step.AGAINST_PEER);
