@@ -60,7 +60,7 @@ describe('requests', () => {
     expect(await client.routes()).toEqual(agent.routes());
     expect(await client.lookup('10.65.1.2')).toEqual(agent.lookup('10.65.1.2'));
     expect(await client.drops()).toEqual(agent.drops());
-    expect(await client.workers()).toEqual(agent.workers());
+    expect(await client.workers()).toEqual(await agent.workers());
     expect(await client.config()).toEqual(agent.configShow());
   });
 

@@ -78,7 +78,7 @@ export const fakeAgent = (): AgentApi => ({
     { port: 'pod1', reason: 'ttl_expired', description: 'TTL ran out here', packets: 3 },
     { port: 'pod1', reason: 'no_route', description: 'no route to the destination', packets: 1 },
   ],
-  workers: () => [
+  workers: async () => [
     {
       index: 0,
       threadId: 3,

@@ -8,10 +8,8 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { tryAddress4 } from '../address.ts';
 import { TortieError } from '../error.ts';
-import type { AgentApi, ApiErrorBody, TraceRequest } from './types.ts';
+import { type AgentApi, type ApiErrorBody, MAX_TRACE_COUNT, type TraceRequest } from './types.ts';
 
-/** Most traced packets that one request may ask for. */
-export const MAX_TRACE_COUNT = 10_000;
 const MAX_CONNECTIONS = 64;
 const MAX_HEADER_BYTES = 8192;
 const REQUEST_TIMEOUT_MS = 5000;
@@ -141,7 +139,7 @@ async function answer(
     case '/v1/drops':
       return json(response, api.drops());
     case '/v1/workers':
-      return json(response, api.workers());
+      return json(response, await api.workers());
     case '/v1/config':
       return json(response, api.configShow());
     case '/v1/trace':

@@ -72,6 +72,9 @@ export interface WorkerView {
   frames: number;
   sleeps: number;
 }
+/** Most packets that one request may trace. */
+export const MAX_TRACE_COUNT = 10_000;
+
 export interface TraceRequest {
   port?: string;
   host?: string;
@@ -90,7 +93,7 @@ export interface AgentApi {
   routes(): RouteView[];
   lookup(address: string): LookupView;
   drops(): DropView[];
-  workers(): WorkerView[];
+  workers(): Promise<WorkerView[]>;
   configShow(): unknown;
   /** Calls back for every traced packet until count is reached or the signal aborts; resolves then. */
   trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void>;

@@ -86,10 +86,14 @@ export const agentSchema = z.strictObject({
     .describe('Log on standard error, one JSON object a line.'),
 });
 
-export type AgentConfig = z.infer<typeof agentSchema> & {
-  /** The file that it came from. */
+type Settings = z.infer<typeof agentSchema>;
+
+/** Settings with all defaults and absolute paths. */
+export interface AgentConfig extends Settings {
+  /** The file that they came from. */
   readonly file: string;
-};
+  readonly sockets: Settings['sockets'] & { readonly api: string };
+}
 
 /** Read, check and complete the settings; paths become absolute. Throws a ConfigError or TortieError, exit code 78. */
 export function loadConfig(file: string): AgentConfig {

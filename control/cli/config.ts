@@ -1,0 +1,89 @@
+/** `tortie config ...`: settings and resources, checked without an agent. */
+import { statSync } from 'node:fs';
+import type { Command } from 'commander';
+import { stringify } from 'yaml';
+import { loadConfig } from '../config/config.ts';
+import { type DesiredSettings, desiredState } from '../desired.ts';
+import { TortieError } from '../error.ts';
+import { loadResources } from '../resources/load.ts';
+import type { Resource } from '../resources/schema.ts';
+import { ConfigError } from '../resources/yaml.ts';
+import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
+import { type Io, printJson } from './io.ts';
+
+interface Report {
+  readonly ok: boolean;
+  readonly errors: readonly object[];
+  /** What the agent would complain about and go on. */
+  readonly warnings: readonly string[];
+  readonly summary: string;
+}
+
+export function addConfig(program: Command, io: Io): void {
+  const config = program.command('config').description('settings and resources');
+  config
+    .command('check')
+    .description('check settings and the resources that they point to, or resources alone')
+    .argument('<file>', 'settings of an agent, or a folder of resources')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  tortie config check /etc/tortie/agent.yaml')
+    .action((file: string, { json }: { json?: boolean }) => {
+      if (!json) {
+        const { summary, warnings } = check(file);
+        for (const warning of warnings) io.err(`warning: ${warning}\n`);
+        io.out(`${summary}\n`);
+        return;
+      }
+      const report = reportOf(file);
+      printJson(io, report);
+      if (!report.ok) io.exitCode = 78;
+    });
+  asksDaemon(config.command('show'))
+    .description('settings with all defaults: of a file, or what the running agent uses')
+    .argument('[file]', 'settings of an agent')
+    .addHelpText('after', '\nExample:\n  tortie config show /etc/tortie/agent.yaml')
+    .action(async (file: string | undefined, options: DaemonOptions) => {
+      const settings = file === undefined ? await daemon(io, options).config() : loadConfig(file);
+      if (options.json) printJson(io, settings);
+      else io.out(stringify(settings));
+    });
+}
+
+/** Any MTU serves to find what is wrong with resources. */
+const USUAL_MTU = 1500;
+
+function check(path: string): Pick<Report, 'warnings' | 'summary'> {
+  if (isFolder(path)) {
+    return { summary: `${path}: ${countText(loadResources(path))}: all good`, warnings: [] };
+  }
+  const config = loadConfig(path);
+  const resources = loadResources(config.datastore.path);
+  const settings: DesiredSettings = { ...config, underlayMtu: USUAL_MTU };
+  const { problems } = desiredState(settings, resources, []);
+  return {
+    summary: `${path}: settings of node ${config.nodeName}, ${countText(resources)}: all good`,
+    warnings: problems,
+  };
+}
+
+function reportOf(path: string): Report {
+  try {
+    return { ok: true, errors: [], ...check(path) };
+  } catch (error) {
+    if (!(error instanceof TortieError)) throw error;
+    const errors = error instanceof ConfigError ? error.complaints : [{ file: path, message: error.message }];
+    return { ok: false, errors, warnings: [], summary: `${path}: ${errors.length} errors` };
+  }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/** "3 resources (1 IPPool, 2 Node)". */
+function countText(resources: readonly Resource[]): string {
+  const kinds = new Map<string, number>();
+  for (const { kind } of resources) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  const counts = [...kinds].map(([kind, count]) => `${count} ${kind}`).join(', ');
+  return `${resources.length} resources${counts && ` (${counts})`}`;
+}

@@ -1,0 +1,27 @@
+/** What the command line touches of the world, so that tests can hand it another one. */
+import type { PurgeAction, PurgeOptions } from '../purge.ts';
+import type { ReplayOptions } from '../replay.ts';
+
+/** Work that is loaded only by the verb that does it. Numbers are exit codes. */
+export interface Actions {
+  runAgent(configFile: string): Promise<number>;
+  runReplay(options: ReplayOptions): Promise<number>;
+  purge(options: PurgeOptions): Promise<PurgeAction[]>;
+}
+
+export interface Io {
+  /** Standard output and standard error. */
+  out(text: string): void;
+  err(text: string): void;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Folder of the agents' folders: one per node, with an api.sock. */
+  readonly runFolder: string;
+  readonly now: () => Date;
+  /** Aborted when the user wants out: Ctrl-C. */
+  readonly interrupted: AbortSignal;
+  readonly actions: Actions;
+  /** What the process is to exit with if nothing throws. */
+  exitCode: number;
+}
+
+export const printJson = (io: Io, value: unknown): void => io.out(`${JSON.stringify(value, null, 2)}\n`);

@@ -1,0 +1,109 @@
+/** `tortie show ...`: what the agent has and does. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { tryAddress4 } from '../address.ts';
+import type { ApiClient } from '../api/client.ts';
+import type { DropView, LookupView, PortView, RouteView, WorkerView } from '../api/types.ts';
+import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
+import { type Io, printJson } from './io.ts';
+import { columns } from './table.ts';
+
+export function addShow(program: Command, io: Io): void {
+  const show = program.command('show').description('what the agent has and does');
+  const add = <T>(
+    name: string,
+    description: string,
+    ask: (client: ApiClient) => Promise<T>,
+    text: (view: T) => string,
+  ) =>
+    asksDaemon(show.command(name))
+      .description(description)
+      .addHelpText('after', `\nExample:\n  tortie show ${name}`)
+      .action(async (options: DaemonOptions) => {
+        const view = await ask(daemon(io, options));
+        if (options.json) printJson(io, view);
+        else io.out(text(view));
+      });
+
+  add('ports', 'ports, their devices and counters', (client) => client.ports(), portsText);
+  add('routes', 'the routes that packets follow, and who told them', (client) => client.routes(), routesText);
+  add('drops', 'packets dropped, by port and reason', (client) => client.drops(), dropsText);
+  add('workers', 'the packet threads', (client) => client.workers(), workersText);
+  asksDaemon(show.command('lookup'))
+    .description('the route that a packet to an address takes')
+    .argument('<ip>', 'IPv4 address', addressArgument)
+    .addHelpText('after', '\nExample:\n  tortie show lookup 10.65.1.2')
+    .action(async (ip: string, options: DaemonOptions) => {
+      const view = await daemon(io, options).lookup(ip);
+      if (options.json) printJson(io, view);
+      else io.out(lookupText(view));
+    });
+}
+
+/** For commander: an IPv4 address, or a usage error. */
+export function addressArgument(text: string): string {
+  if (tryAddress4(text) === null) throw new InvalidArgumentError('It is no IPv4 address such as 10.65.1.2.');
+  return text;
+}
+
+const orDash = (text: string | null): string => text || '-';
+const list = (texts: readonly string[]): string => texts.join(',') || '-';
+
+const portsText = (ports: readonly PortView[]): string =>
+  columns(
+    ['PORT', 'KIND', 'NETNS', 'DEVICE', 'ADDRESSES', 'MAC', 'MTU', 'WORKER', 'STATE', 'RX', 'TX', 'DETAIL'],
+    ports.map((port) => [
+      port.name,
+      port.kind,
+      orDash(port.netns),
+      orDash(port.device),
+      list(port.addresses),
+      orDash(port.mac),
+      String(port.mtu),
+      String(port.worker),
+      port.state,
+      String(port.counters.rxFrames ?? 0),
+      String(port.counters.txFrames ?? 0),
+      port.detail ?? '',
+    ]),
+  );
+
+const ROUTE_HEADER = ['PREFIX', 'NEXT HOP', 'VIA', 'PORT', 'ORIGIN'];
+const routeRow = (route: RouteView): string[] => [
+  route.prefix,
+  orDash(route.nextHop),
+  route.via,
+  orDash(route.port),
+  route.origin,
+];
+const routesText = (routes: readonly RouteView[]): string => columns(ROUTE_HEADER, routes.map(routeRow));
+
+/** The route taken is marked; those below it would take its place if it went. */
+const lookupText = ({ route, candidates }: LookupView): string => {
+  const others = candidates.filter((candidate) => candidate.prefix !== route.prefix);
+  return columns(
+    ['', ...ROUTE_HEADER],
+    [['*', ...routeRow(route)], ...others.map((other) => ['', ...routeRow(other)])],
+  );
+};
+
+const dropsText = (drops: readonly DropView[]): string =>
+  drops.length === 0
+    ? 'No drops.\n'
+    : columns(
+        ['PORT', 'REASON', 'PACKETS', 'DESCRIPTION'],
+        drops.map((drop) => [drop.port, drop.reason, String(drop.packets), drop.description]),
+      );
+
+const workersText = (workers: readonly WorkerView[]): string =>
+  columns(
+    ['WORKER', 'THREAD', 'STATE', 'BURSTS', 'FRAMES', 'SLEEPS', 'PORTS'],
+    workers.map((worker) => [
+      String(worker.index),
+      String(worker.threadId),
+      worker.state,
+      String(worker.bursts),
+      String(worker.frames),
+      String(worker.sleeps),
+      list(worker.ports),
+    ]),
+  );

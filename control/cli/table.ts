@@ -1,0 +1,67 @@
+/** The two kinds of table that Calico's tools print. */
+
+const MIN_WIDTH = 5;
+const PADDING = 3;
+
+/** Columns as calicoctl's `get` prints them (Go's text/tabwriter, least width 5, padding 3). Ends with a newline. */
+export function columns(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [header, ...rows];
+  const widths = header.map((_, column) =>
+    Math.max(MIN_WIDTH, ...all.map((row) => row[column]!.length + PADDING)),
+  );
+  const line = (row: readonly string[]) =>
+    row.map((cell, column) => (column < row.length - 1 ? cell.padEnd(widths[column]!) : cell)).join('');
+  return all.map((row) => `${line(row).trimEnd()}\n`).join('');
+}
+
+/** Longest line of a cell in a box; a longer word makes its column wider. */
+const WRAP_WIDTH = 30;
+
+/**
+ * A box as calicoctl's `node status` prints it (olekukonko/tablewriter with its defaults): header in capitals
+ * and centred, cells to the left and wrapped. Ends with a newline.
+ */
+export function box(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const titles = header.map((title) => title.toUpperCase());
+  const wrapped = rows.map((row) => row.map((cell) => wrap(cell, WRAP_WIDTH)));
+  const widths = titles.map((title, column) =>
+    Math.max(title.length, ...wrapped.flatMap((row) => row[column]!.map((line) => line.length))),
+  );
+  const rule = `+${widths.map((width) => '-'.repeat(width + 2)).join('+')}+`;
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  const body = wrapped.flatMap((row) => {
+    const height = Math.max(...row.map((lines) => lines.length));
+    return Array.from({ length: height }, (_, i) =>
+      line(row.map((lines, column) => (lines[i] ?? '').padEnd(widths[column]!))),
+    );
+  });
+  return `${[rule, line(titles.map((title, column) => centre(title, widths[column]!))), rule, ...body, rule].join('\n')}\n`;
+}
+
+function centre(text: string, width: number): string {
+  const left = Math.floor((width - text.length) / 2);
+  return `${' '.repeat(left)}${text}`.padEnd(width);
+}
+
+/**
+ * Break text at spaces into lines of at most `width` characters, or its longest word, with the least sum of
+ * squared slack over all lines but the last.
+ */
+export function wrap(text: string, width: number): string[] {
+  const words = text.split(' ');
+  const limit = Math.max(width, ...words.map((word) => word.length));
+  // From the last word back: best[i] is the cheapest way to set words i and after.
+  const best: { cost: number; lines: string[] }[] = new Array(words.length);
+  for (let from = words.length - 1; from >= 0; from--) {
+    const whole = words.slice(from).join(' ');
+    let choice = { cost: whole.length <= limit ? 0 : Number.POSITIVE_INFINITY, lines: [whole] };
+    for (let to = from + 1; to < words.length && choice.cost > 0; to++) {
+      const line = words.slice(from, to).join(' ');
+      if (line.length > limit) break;
+      const cost = (limit - line.length) ** 2 + best[to]!.cost;
+      if (cost < choice.cost) choice = { cost, lines: [line, ...best[to]!.lines] };
+    }
+    best[from] = choice;
+  }
+  return best[0]!.lines;
+}
