@@ -25,7 +25,8 @@ export class Framer {
 
   push(chunk: Uint8Array): void {
     const rest = this.pending;
-    if (rest === 0) this.#bytes = chunk;
+    // A plain view: `slice` of a Buffer would not copy, and a kept attribute would keep the whole chunk alive.
+    if (rest === 0) this.#bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length);
     else {
       const joined = new Uint8Array(rest + chunk.length);
       joined.set(this.#bytes.subarray(this.#at));

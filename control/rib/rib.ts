@@ -180,12 +180,13 @@ export class Rib extends EventEmitter<{ change: [changes: readonly RouteChange[]
   #sweep(): void {
     for (const [source, walk] of this.#sweeps) {
       const adjIn = this.#sources.get(source)!;
-      for (let i = 0; i < SLICE && adjIn.prefixes > 0; i++) {
+      let done = false;
+      for (let i = 0; i < SLICE && !done; i++) {
         const next = walk.next();
-        if (next.done) break;
-        this.#remove(next.value, source, adjIn);
+        if (!next.done) this.#remove(next.value, source, adjIn);
+        done = next.done === true || adjIn.prefixes === 0;
       }
-      if (adjIn.prefixes > 0) return;
+      if (!done) return;
       this.#sources.delete(source);
       this.#sweeps.delete(source);
     }
