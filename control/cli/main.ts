@@ -1,0 +1,32 @@
+#!/usr/bin/env node
+import type { Io } from './io.ts';
+import { run } from './program.ts';
+
+const interrupt = new AbortController();
+
+const io: Io = {
+  out: (text) => process.stdout.write(text),
+  err: (text) => process.stderr.write(text),
+  env: process.env,
+  runFolder: '/run/tortie',
+  now: () => new Date(),
+  interrupted: interrupt.signal,
+  actions: {
+    runAgent: async (file) => (await import('../agent.ts')).runAgent(file),
+    runReplay: async (options) => (await import('../replay.ts')).runReplay(options),
+    purge: async (options) => (await import('../purge.ts')).purge(options),
+  },
+  exitCode: 0,
+};
+
+// `tortie show routes | head` is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
+const [verb] = process.argv.slice(2);
+// Only a trace is ended gently; the agent has handlers of its own.
+if (verb === 'trace') process.once('SIGINT', () => interrupt.abort());
+
+process.exitCode = await run(process.argv.slice(2), io);
