@@ -1,0 +1,97 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { createEpochs, GracePeriods, Readers } from '../memory/grace.ts';
+import { MAX_ADJACENCIES, MAX_PEERS } from '../memory/layout.ts';
+import { ADJ_KIND, ADJ_NEXT_HOP, ADJ_ROW, type Adjacency, createAdjacencies, IPIP } from './adjacency.ts';
+import { AdjacencyWriter } from './adjacency-writer.ts';
+import { createPeers, hasPeer, PeerWriter } from './peers.ts';
+
+const tunnel = (nextHop: number): Adjacency => ({
+  kind: IPIP,
+  port: 4,
+  nextHop,
+  mtu: 1480,
+  source: 1,
+  dmac: null,
+  smac: null,
+  vni: 0,
+});
+
+describe('adjacencies', () => {
+  it('shares equal rows and reuses a row only after its last reference and a grace period', () => {
+    const epochs = createEpochs();
+    const readers = new Readers(epochs);
+    const grace = new GracePeriods(epochs);
+    const shared = createAdjacencies();
+    const table = new Int32Array(shared);
+    const writer = new AdjacencyWriter(shared, grace);
+    const first = writer.acquire(tunnel(7));
+    expect(writer.acquire(tunnel(7))).toBe(first);
+    expect(first).toBeGreaterThan(0);
+    expect(table[first * ADJ_ROW + ADJ_KIND]).toBe(IPIP);
+    readers.enter(0);
+    writer.release(first);
+    writer.release(first);
+    expect(() => writer.release(first)).toThrow(/not in use/);
+    grace.poll();
+    expect(writer.acquire(tunnel(8))).not.toBe(first);
+    expect(table[first * ADJ_ROW + ADJ_NEXT_HOP]).toBe(7);
+    readers.enter(0);
+    grace.poll();
+    expect(writer.acquire(tunnel(9))).toBe(first);
+    expect(writer.size).toBe(2);
+  });
+
+  it('says so when all rows are used', () => {
+    const writer = new AdjacencyWriter(createAdjacencies(), new GracePeriods(createEpochs()));
+    for (let i = 1; i < MAX_ADJACENCIES; i++) writer.acquire(tunnel(i));
+    expect(() => writer.acquire(tunnel(0))).toThrow(expect.objectContaining({ code: 'ADJACENCY_FULL' }));
+    writer.release(1);
+    expect(writer.acquire(tunnel(0))).toBe(1);
+  });
+});
+
+describe('peers', () => {
+  it('has what a Set has, after any sequence', () => {
+    const addresses = fc.constantFrom(...Array.from({ length: 40 }, (_, i) => Math.imul(i + 1, 0x01010001)));
+    fc.assert(
+      fc.property(fc.array(fc.tuple(addresses, fc.boolean()), { maxLength: 200 }), (steps) => {
+        const shared = createPeers();
+        const table = new Int32Array(shared);
+        const writer = new PeerWriter(shared);
+        const model = new Set<number>();
+        for (const [address, add] of steps) {
+          if (add) {
+            expect(writer.add(address)).toBe(true);
+            model.add(address);
+          } else {
+            writer.delete(address);
+            model.delete(address);
+          }
+        }
+        expect(writer.size).toBe(model.size);
+        for (let i = 0; i < 40; i++) {
+          const address = Math.imul(i + 1, 0x01010001);
+          expect(hasPeer(table, address)).toBe(model.has(address));
+        }
+      }),
+      { verbose: 1 },
+    );
+  });
+
+  it('never has 0.0.0.0 or broadcast, has a limit, and frees tombstones', () => {
+    const shared = createPeers();
+    const table = new Int32Array(shared);
+    const writer = new PeerWriter(shared);
+    expect([writer.add(0), writer.add(-1)]).toEqual([false, false]);
+    expect([hasPeer(table, 0), hasPeer(table, -1)]).toEqual([false, false]);
+    for (let i = 1; i <= MAX_PEERS; i++) expect(writer.add(i)).toBe(true);
+    expect(writer.add(MAX_PEERS + 1)).toBe(false);
+    for (let i = 1; i <= MAX_PEERS; i++) writer.delete(i);
+    expect(writer.size).toBe(0);
+    expect(table.filter((cell) => cell === -1).length).toBeLessThanOrEqual(MAX_PEERS / 2);
+    for (let i = 1; i <= MAX_PEERS; i++) writer.add(-i - 1);
+    expect(hasPeer(table, -2)).toBe(true);
+    expect(hasPeer(table, 2)).toBe(false);
+  });
+});
