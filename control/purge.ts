@@ -3,7 +3,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { apiSocket } from './config/config.ts';
-import { EX_UNAVAILABLE, TortieError } from './error.ts';
+import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
 import { ipApply, netnsText } from './kernel/iproute.ts';
 import { deleteRoute } from './kernel/plan.ts';
 import { type FoundAgent, findAgents, findOurs, listNamespaces } from './kernel/scan.ts';
@@ -20,7 +20,7 @@ export interface PurgeOptions {
   /** Only say what would be done. */
   readonly dryRun?: boolean;
   /** Control socket of that node, if it is not where it is by default. */
-  readonly apiSocket?: string;
+  readonly apiSocket?: string | undefined;
 }
 
 export interface PurgeAction {
@@ -35,7 +35,7 @@ export interface PurgeAction {
 export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
   const { nodeName, all = false, dryRun = false } = options;
   if (all === (nodeName !== undefined)) {
-    throw new TortieError('PURGE_SCOPE', 'say what to purge: one node by its name, or all', 64);
+    throw new TortieError('PURGE_SCOPE', 'say what to purge: one node by its name, or all', EX_USAGE);
   }
   const isMeant = (node: string) => all || node === nodeName;
   const actions: PurgeAction[] = [];

@@ -1,0 +1,122 @@
+/**
+ * `tortie agent`: the daemon's life from its settings to its end.
+ *
+ *   exit  when
+ *   0     SIGTERM or SIGINT: peers were told, TAPs, addresses and routes stay for the next agent
+ *   69    another agent runs in this network namespace (EX_UNAVAILABLE)
+ *   70    a packet thread died; start again, the next agent adopts what is there (EX_SOFTWARE)
+ *   78    settings or resources are wrong (EX_CONFIG)
+ *   1     anything else that kept it from starting
+ */
+import pino, { type Logger } from 'pino';
+import { BgpRouting } from './agent/bgp-routing.ts';
+import { NodeAgent } from './agent/node.ts';
+import { noRouting } from './agent/routing.ts';
+import { AgentView } from './agent/view.ts';
+import { type ApiServer, serveApi } from './api/server.ts';
+import { type AgentConfig, loadConfig } from './config/config.ts';
+import { StaticDatastore } from './datastore/static.ts';
+import { TortieError } from './error.ts';
+import { lockNamespace } from './kernel/lock.ts';
+import { VERSION } from './version.ts';
+
+const EX_SOFTWARE = 70;
+/** The end is promised within five seconds. */
+const STOP_TIMEOUT_MS = 4000;
+
+/** Run the agent until a signal ends it. Resolves with the exit code; rejects if it cannot start. */
+export async function runAgent(configFile: string): Promise<number> {
+  const config = loadConfig(configFile);
+  const store = new StaticDatastore(config.datastore.path);
+  const log = pino(
+    { level: config.log.level, base: { node: config.nodeName } },
+    pino.destination({ fd: 2, sync: true }),
+  );
+  const end = new Ending();
+  const lock = await lockNamespace(config.nodeName);
+  const agent = new NodeAgent({
+    config,
+    log,
+    resources: async () => (await store.list()).map(({ resource }) => resource),
+    routing: (node) =>
+      config.bgp.enabled
+        ? new BgpRouting(
+            () => node.config,
+            () => node.changed(),
+            log,
+          )
+        : noRouting,
+    onDeath: (error) => {
+      log.fatal({ err: error }, 'a packet thread died');
+      end.resolve(EX_SOFTWARE);
+    },
+  });
+  const reload = () => reloadAll(config, store, agent, log);
+  process.on('SIGHUP', reload);
+  let server: ApiServer | undefined;
+  let code: number;
+  try {
+    // First the socket: it refuses if another agent of this node serves it from elsewhere.
+    server = await serveApi(config.sockets.api, new AgentView(agent), (error) =>
+      log.error({ err: error }, 'control socket'),
+    );
+    await agent.start();
+    store.watch(() => agent.changed());
+    log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
+    code = await end.promise;
+  } finally {
+    process.off('SIGHUP', reload);
+    await inTime(Promise.all([server?.close(), agent.stop(), store.close()]), log);
+    lock.close();
+    end.release();
+  }
+  log.info({ code }, 'agent ends; devices, addresses and routes stay');
+  return code;
+}
+
+/** The agent's end: by the first of SIGTERM, SIGINT, and what `resolve` is told. */
+class Ending {
+  readonly promise: Promise<number>;
+  resolve!: (code: number) => void;
+  readonly #onSignal = () => this.resolve(0);
+
+  constructor() {
+    this.promise = new Promise((resolve) => {
+      this.resolve = resolve;
+    });
+    process.on('SIGTERM', this.#onSignal);
+    process.on('SIGINT', this.#onSignal);
+  }
+
+  release(): void {
+    process.off('SIGTERM', this.#onSignal);
+    process.off('SIGINT', this.#onSignal);
+  }
+}
+
+/** SIGHUP: read settings and resources again. What is wrong is logged and changes nothing. */
+function reloadAll(config: AgentConfig, store: StaticDatastore, agent: NodeAgent, log: Logger): void {
+  try {
+    const ignored = agent.reconfigure(loadConfig(config.file));
+    for (const name of ignored) log.warn(`"${name}" has changed; that takes a restart`);
+    log.level = agent.config.log.level;
+    const changes = store.reload();
+    log.info({ changes: changes.length }, 'reloaded');
+    agent.changed(true);
+  } catch (error) {
+    if (!(error instanceof TortieError)) throw error;
+    log.error({ code: error.code }, `reload refused, nothing is changed: ${error.message}`);
+  }
+}
+
+async function inTime(work: Promise<unknown>, log: Logger): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(() => {
+      log.error('the end takes too long; leaving as it is');
+      resolve();
+    }, STOP_TIMEOUT_MS);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}

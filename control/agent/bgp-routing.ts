@@ -1,0 +1,121 @@
+/** The BGP speaker as the agent uses it. */
+import type { Logger } from 'pino';
+import { formatAddress4, formatPrefix4 } from '../address.ts';
+import type { PeerView } from '../api/types.ts';
+import { Speaker, type SpeakerConfig } from '../bgp/speaker.ts';
+import type { AgentConfig } from '../config/config.ts';
+import type { BgpRoute, Desired } from '../desired.ts';
+import type { BgpPlan } from './bgp-plan.ts';
+import type { Routing } from './routing.ts';
+
+/** The retry pause doubles up to so many times itself. */
+const RETRY_GROWTH = 30;
+/** After all sessions are up: how long no route may change until we take the picture for full. */
+const QUIET_MS = 2000;
+/** A peer that does not come up holds the picture up no longer than this. */
+const SETTLE_LIMIT_MS = 30_000;
+
+export class BgpRouting implements Routing {
+  asn = 0;
+  readonly #config: () => AgentConfig;
+  readonly #changed: () => void;
+  readonly #log: Logger;
+  #speaker: Speaker | null = null;
+  #told = '';
+  #configuredAt = 0;
+  #lastChange = 0;
+
+  /** `config` is asked anew at each change, `changed` is called when best routes are others. */
+  constructor(config: () => AgentConfig, changed: () => void, log: Logger) {
+    this.#config = config;
+    this.#changed = changed;
+    this.#log = log;
+  }
+
+  async configure(plan: BgpPlan, node: Desired['node'], originate: Desired['originate']): Promise<void> {
+    this.asn = plan.asn;
+    const config = this.#speakerConfig(plan, node, originate);
+    const text = JSON.stringify(config);
+    if (text === this.#told) return;
+    this.#configuredAt ||= Date.now();
+    try {
+      if (this.#speaker) await this.#speaker.reconfigure(config);
+      else await this.#start(config);
+      this.#told = text;
+    } catch (error) {
+      // Half a speaker is none: the next attempt begins anew.
+      await this.stop();
+      throw error;
+    }
+  }
+
+  *routes(): Iterable<BgpRoute> {
+    for (const { prefix, length, path } of this.#speaker?.rib.best() ?? []) {
+      const { source, nextHop } = path;
+      if (source.local) continue;
+      const peerLabel = `${formatAddress4(source.address)} (AS ${source.asn})`;
+      yield { prefix, length, nextHop, peerLabel };
+    }
+  }
+
+  peers(): PeerView[] {
+    return (this.#speaker?.peers() ?? []).map(({ address, label, state, since, lastError }) => ({
+      address,
+      type: label,
+      // calicoctl prints the state of BIRD's protocol: up, or start while it tries.
+      state: state === 'Established' ? 'up' : 'start',
+      since: since.toISOString(),
+      info: state,
+      lastError,
+    }));
+  }
+
+  isSettled(): boolean {
+    if (!this.#speaker) return false;
+    const now = Date.now();
+    if (now - this.#configuredAt > SETTLE_LIMIT_MS) return true;
+    const peers = this.#speaker.peers();
+    if (peers.some(({ state }) => state !== 'Established')) return false;
+    const since = Math.max(this.#lastChange, ...peers.map((peer) => peer.since.getTime()));
+    return now - since > QUIET_MS;
+  }
+
+  async stop(): Promise<void> {
+    const speaker = this.#speaker;
+    this.#speaker = null;
+    this.#told = '';
+    await speaker?.stop();
+  }
+
+  async #start(config: SpeakerConfig): Promise<void> {
+    const speaker = new Speaker({
+      ...config,
+      log: (level, message, fields) => this.#log[level](fields, message),
+    });
+    this.#speaker = speaker;
+    speaker.rib.on('change', () => {
+      this.#lastChange = Date.now();
+      this.#changed();
+    });
+    await speaker.start();
+  }
+
+  #speakerConfig(plan: BgpPlan, node: Desired['node'], originate: Desired['originate']): SpeakerConfig {
+    const { holdTime, retrySeconds } = this.#config().bgp;
+    const address = formatAddress4(node.address);
+    return {
+      asn: plan.asn,
+      routerId: address,
+      listen: { address, port: plan.listenPort },
+      peers: plan.peers.map((peer) => ({
+        address: formatAddress4(peer.address),
+        port: peer.port,
+        asn: peer.asn,
+        holdTime,
+        label: peer.type,
+      })),
+      originate: originate.map(({ prefix, length }) => formatPrefix4(prefix, length)),
+      timers: { retryMinMs: retrySeconds * 1000, retryMaxMs: retrySeconds * 1000 * RETRY_GROWTH },
+    };
+  }
+}

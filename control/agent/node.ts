@@ -1,0 +1,269 @@
+/**
+ * The node agent's heart: one reconcile at a time takes what should be (desired.ts), what is (the kernel, the
+ * open ports, the tables), and applies the difference. A change of anything only marks dirty.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { Logger } from 'pino';
+import { native as loadNative, type Native } from '../../dataplane/native/index.ts';
+import { spawnWorker, type WorkerHandle } from '../../dataplane/spawn.ts';
+import { formatAddress4, parseAddress4 } from '../address.ts';
+import type { AgentConfig } from '../config/config.ts';
+import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
+import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
+import { aliasOf, linkWithAddress, planHost, type Resolved } from '../kernel/plan.ts';
+import { applySysctls, hostSysctls } from '../kernel/sysctl.ts';
+import type { Resource } from '../resources/schema.ts';
+import { TableWriter } from '../tables.ts';
+import { bgpPlan } from './bgp-plan.ts';
+import { Ports } from './ports.ts';
+import type { Routing } from './routing.ts';
+
+/** Least time between the starts of two reconciles: many changes at once cost one. */
+const THROTTLE_MS = 100;
+/** How often the kernel is looked at without a cause. */
+const REFRESH_MS = 90_000;
+const FIRST_RETRY_MS = 1000;
+const LAST_RETRY_MS = 60_000;
+const DEFAULT_MTU = 1500;
+/** Settings that a reload can change; the others are what descriptors and threads were made with. */
+const LIVE = ['interface', 'icmpRate', 'vni', 'bgp', 'log'] as const;
+/** While BGP comes up after a start, how often to ask whether it is settled. */
+const SETTLE_POLL_MS = 500;
+
+export interface NodeAgentOptions {
+  readonly config: AgentConfig;
+  readonly routing: (agent: NodeAgent) => Routing;
+  readonly resources: () => Promise<Resource[]>;
+  readonly log: Logger;
+  /** A worker died: this process can no longer do its work. */
+  readonly onDeath: (error: Error) => void;
+}
+
+export class NodeAgent {
+  config: AgentConfig;
+  readonly routing: Routing;
+  readonly tables = new TableWriter();
+  workers: readonly WorkerHandle[] = [];
+  ports!: Ports;
+  resources: readonly Resource[] = [];
+  problems: readonly string[] = [];
+  onTrace: ((packets: Int32Array[]) => void) | null = null;
+
+  readonly #options: NodeAgentOptions;
+  readonly #log: Logger;
+  readonly #native: Native = loadNative();
+  #dirty = false;
+  #refresh = true;
+  #running: Promise<void> | null = null;
+  #stopped = false;
+  #swept = false;
+  #timer: NodeJS.Timeout | null = null;
+  #retryMs = FIRST_RETRY_MS;
+  #nextRefresh = 0;
+  #lastStart = 0;
+
+  constructor(options: NodeAgentOptions) {
+    this.#options = options;
+    this.config = options.config;
+    this.#log = options.log;
+    this.routing = options.routing(this);
+  }
+
+  /** Start the workers and reconcile once; what fails then is tried again later. */
+  async start(): Promise<void> {
+    const { log, onDeath } = this.#options;
+    this.workers = await Promise.all(
+      Array.from({ length: this.config.workers }, (_, index) =>
+        spawnWorker({
+          index,
+          tables: this.tables.shared,
+          onTrace: (packets) => this.onTrace?.(packets),
+          onLog: (level, message) => log[level](message),
+          onDeath,
+        }),
+      ),
+    );
+    this.ports = new Ports(this.#native, this.workers, this.tables.shared);
+    // Nothing is written before the first full picture: this throws if there is none.
+    await this.#reconcile();
+    this.#schedule();
+  }
+
+  /** Take new settings as far as that goes without a restart; answers with the names of those that were not. */
+  reconfigure(config: AgentConfig): string[] {
+    const old = this.config;
+    this.config = { ...old, ...Object.fromEntries(LIVE.map((name) => [name, config[name]])) };
+    const names = Object.keys(config) as (keyof AgentConfig)[];
+    return names.filter(
+      (name) => !LIVE.some((live) => live === name) && !isDeepStrictEqual(old[name], config[name]),
+    );
+  }
+
+  /** Something changed: reconcile soon. `refresh`: look at the kernel, too. */
+  changed(refresh = false): void {
+    this.#dirty = true;
+    this.#refresh ||= refresh;
+    this.#schedule();
+  }
+
+  /** Stop touching anything, and let go of descriptors: TAPs, addresses and routes stay. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#timer) clearTimeout(this.#timer);
+    await Promise.all([this.routing.stop(), this.#running]);
+    await Promise.all(this.workers.map((worker) => worker.stop()));
+    this.ports?.shutdown();
+  }
+
+  /** Arm the one timer for whatever is due next. */
+  #schedule(): void {
+    if (this.#stopped || this.#running || this.workers.length === 0) return;
+    const now = Date.now();
+    let due = this.#nextRefresh;
+    if (this.#dirty) due = this.#lastStart + THROTTLE_MS;
+    else if (!this.#swept) due = Math.min(due, now + SETTLE_POLL_MS);
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#run(), Math.max(0, due - now));
+  }
+
+  #run(): void {
+    const isDue =
+      this.#dirty || Date.now() >= this.#nextRefresh || (!this.#swept && this.routing.isSettled());
+    if (!isDue) return this.#schedule();
+    if (Date.now() >= this.#nextRefresh) this.#refresh = true;
+    this.#running = this.#reconcile()
+      .catch((error: unknown) => this.#log.error({ err: error }, 'reconcile failed; it is tried again'))
+      .finally(() => {
+        this.#running = null;
+        this.#schedule();
+      });
+  }
+
+  async #reconcile(): Promise<void> {
+    this.#lastStart = Date.now();
+    const refresh = this.#refresh;
+    this.#dirty = false;
+    this.#refresh = false;
+    // Unless all goes well, it is tried again after ever longer pauses.
+    this.#nextRefresh = this.#lastStart + this.#retryMs;
+    this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
+
+    const { config } = this;
+    const { nodeName } = config;
+    const resources = await this.#options.resources();
+    const { links, routes } = await readNamespace(null);
+    const problems: string[] = [];
+    const bgp: readonly BgpRoute[] = [...this.routing.routes()];
+    const underlayMtu = this.#underlayMtu(resources, links, problems);
+    const desired = desiredState({ ...config, underlayMtu }, resources, bgp);
+    problems.push(...desired.problems);
+    this.resources = resources;
+
+    const portSettings = { nodeName, ...config.sockets };
+    const host = desired.ports.find((port) => port.kind === 'host')!;
+    await this.ports.setNode(desired.node);
+    // Make before break: ports, then routes to them, then the kernel's routes to us, then what is no more.
+    const made = await this.ports.openHost(host, portSettings, links);
+    await this.ports.open(desired.ports, portSettings, refresh);
+    problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
+    if (config.bgp.enabled) {
+      await this.routing
+        .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
+        .catch((error: Error) => problems.push(`BGP: ${error.message}`));
+    }
+    const sweep = !this.#swept && this.routing.isSettled();
+    const known = made ? links.filter((link) => link.ifname !== host.device) : links;
+    const failures = await this.#applyHost(desired, known, routes, sweep || this.#swept);
+    problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
+    await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
+    this.#swept ||= sweep;
+    this.#settle(problems);
+  }
+
+  /** MTU of the underlay device: the configured one, or the one that has the node's address. */
+  #underlayMtu(resources: readonly Resource[], links: readonly Link[], problems: string[]): number {
+    const { nodeName } = this.config;
+    const name = this.config.interface;
+    const node = resources.find(
+      (resource) => resource.kind === 'Node' && resource.metadata.name === nodeName,
+    );
+    const text = node?.kind === 'Node' ? node.spec.bgp?.ipv4Address.split('/')[0] : undefined;
+    const owner = text === undefined ? undefined : linkWithAddress(links, parseAddress4(text));
+    const link = name === undefined ? owner : links.find((candidate) => candidate.ifname === name);
+    if (text !== undefined && !owner) {
+      problems.push(
+        `no device here has ${text}, the address of Node ${nodeName}; add it, or correct the Node`,
+      );
+    }
+    if (!link && name !== undefined)
+      problems.push(`no device ${name} here; correct "interface" in the settings`);
+    return link?.mtu ?? DEFAULT_MTU;
+  }
+
+  /** The node's namespace: parameters, host device, routes. `mayDelete`: routes of ours that nobody wants go. */
+  async #applyHost(
+    desired: Desired,
+    links: readonly Link[],
+    routes: readonly Route[],
+    mayDelete: boolean,
+  ): Promise<readonly Failure[]> {
+    const host = desired.ports.find((port) => port.kind === 'host')!;
+    if (this.ports.idOf(host.name) === null) return [];
+    const failures: Failure[] = applySysctls(hostSysctls(host.device));
+    const hops = new Set(
+      [...desired.kernelRoutes.values()].flatMap(({ via }) => (via === null ? [] : [via])),
+    );
+    const { resolved, failures: unresolved } = await resolve([...hops], host.device);
+    const commands = planHost(
+      host,
+      aliasOf(this.config.nodeName, host),
+      desired.kernelRoutes.values(),
+      resolved,
+      links,
+      routes,
+    );
+    const allowed = mayDelete ? commands : commands.filter((command) => !command.startsWith('route del'));
+    return [...failures, ...unresolved, ...(await ipApply(null, allowed))];
+  }
+
+  /** Say what is new, and decide when to look again. */
+  #settle(problems: readonly string[]): void {
+    const all = [
+      ...problems,
+      ...this.ports
+        .list()
+        .flatMap(({ desired, failure }) => (failure === null ? [] : [`port ${desired.name}: ${failure}`])),
+    ];
+    for (const problem of all) if (!this.problems.includes(problem)) this.#log.warn(problem);
+    for (const problem of this.problems) if (!all.includes(problem)) this.#log.info(`settled: ${problem}`);
+    this.problems = all;
+    if (all.length > 0) return;
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#nextRefresh = Date.now() + REFRESH_MS;
+  }
+}
+
+/** Which neighbour and device packets to these next hops take, as the kernel would send them. */
+async function resolve(
+  hops: readonly number[],
+  hostDevice: string,
+): Promise<{ resolved: Map<number, Resolved>; failures: Failure[] }> {
+  const resolved = new Map<number, Resolved>();
+  if (hops.length === 0) return { resolved, failures: [] };
+  const { answers, failures } = await ipQuery(
+    null,
+    hops.map((hop) => `route get ${formatAddress4(hop)}`),
+  );
+  const all = [...failures];
+  for (const [index, hop] of hops.entries()) {
+    const [route] = (answers[index] ?? []) as Route[];
+    if (!route?.dev) continue;
+    const text = formatAddress4(hop);
+    if (route.dev === hostDevice) {
+      all.push({ command: `route get ${text}`, message: 'the next hop lies behind tortie itself' });
+      continue;
+    }
+    resolved.set(hop, { gateway: route.gateway ?? text, dev: route.dev });
+  }
+  return { resolved, failures: all };
+}

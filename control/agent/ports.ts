@@ -1,0 +1,276 @@
+/**
+ * The ports that are: devices and sockets opened, told to the workers, and brought back when they go. Each
+ * reconcile compares with what should be; a port that fails is tried again and does not stop the others.
+ */
+import { clearPortCounters } from '../../dataplane/counters.ts';
+import { MAX_PORTS, type SharedTables } from '../../dataplane/memory/layout.ts';
+import type { NodeSpec, PortSpec } from '../../dataplane/messages.ts';
+import type { Native } from '../../dataplane/native/index.ts';
+import { openIpipSocket } from '../../dataplane/port/ipip.ts';
+import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
+import type { WorkerHandle } from '../../dataplane/spawn.ts';
+import type { DesiredPort } from '../desired.ts';
+import { TortieError } from '../error.ts';
+import { ipApply, type Link, netnsText, type Route, readNamespace } from '../kernel/iproute.ts';
+import { aliasOf, aliasPrefix, planPod } from '../kernel/plan.ts';
+import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
+
+/** Pods whose namespaces are looked at side by side. */
+const CONCURRENCY = 8;
+
+export interface PortSettings {
+  readonly nodeName: string;
+  readonly bufferBytes: number;
+  readonly vxlanSenders: number;
+  readonly udpChecksum: boolean;
+}
+
+/** A port as it is. */
+export interface OpenPort {
+  readonly id: number;
+  desired: DesiredPort;
+  /** Empty while it is not open. */
+  fds: readonly number[];
+  /** The device: index, and inode of the namespace that it was in. A device made anew differs. */
+  ifindex: number;
+  inode: number;
+  /** What the workers were told, as text; empty if they were told nothing. */
+  told: string;
+  /** Why it is not as it should be, or null. */
+  failure: string | null;
+}
+
+export class Ports {
+  readonly #native: Native;
+  readonly #workers: readonly WorkerHandle[];
+  readonly #counters: Float64Array;
+  readonly #ports = new Map<string, OpenPort>();
+  /** Ids that were given back, oldest first: adjacencies of the old port are long gone when one comes up again. */
+  readonly #freeIds: number[] = [];
+  #nextId = 0;
+  #node = '';
+
+  constructor(native: Native, workers: readonly WorkerHandle[], tables: SharedTables) {
+    this.#native = native;
+    this.#workers = workers;
+    this.#counters = new Float64Array(tables.counters);
+  }
+
+  list(): OpenPort[] {
+    return [...this.#ports.values()];
+  }
+
+  get(name: string): OpenPort | undefined {
+    return this.#ports.get(name);
+  }
+
+  /** Id of a port that workers have attached, or null. */
+  idOf(name: string): number | null {
+    const port = this.#ports.get(name);
+    return port && port.told !== '' ? port.id : null;
+  }
+
+  ownerOf(port: OpenPort): number {
+    return port.id % this.#workers.length;
+  }
+
+  get failed(): boolean {
+    return this.list().some((port) => port.failure !== null);
+  }
+
+  /** Tell the workers what node they are, if that has changed. */
+  async setNode(node: NodeSpec): Promise<void> {
+    const text = JSON.stringify(node);
+    if (text === this.#node) return;
+    await this.#tellAll({ type: 'node', node });
+    this.#node = text;
+  }
+
+  /** Open, set up and attach what should be. `refresh`: look at all pods' namespaces for drift, not only at changes. */
+  async open(desired: readonly DesiredPort[], settings: PortSettings, refresh: boolean): Promise<void> {
+    const queue = desired.filter((port) => port.kind !== 'host');
+    const work = async () => {
+      for (let next = queue.shift(); next; next = queue.shift()) await this.#openOne(next, settings, refresh);
+    };
+    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  }
+
+  /** Open the host device; what is in the node's namespace is known already. Answers whether it was made anew. */
+  async openHost(desired: DesiredPort, settings: PortSettings, links: readonly Link[]): Promise<boolean> {
+    const port = this.#claim(desired);
+    if (!port) return false;
+    return this.#attempt(port, async () => {
+      const made = await this.#openTap(port, desired, settings, links, netnsInode(null) ?? 0);
+      await this.#attach(port, desired);
+      return made;
+    });
+  }
+
+  /** Detach and close ports that should not be, then remove devices of this node that nobody wants. */
+  async close(desired: readonly DesiredPort[], settings: PortSettings, sweep: boolean): Promise<void> {
+    const wanted = new Set(desired.map((port) => port.name));
+    let changed = sweep;
+    for (const [name, port] of this.#ports) {
+      if (wanted.has(name)) continue;
+      await this.#detach(port);
+      this.#ports.delete(name);
+      this.#freeIds.push(port.id);
+      changed ||= port.desired.device !== '';
+    }
+    if (changed) await removeStrays(settings.nodeName, desired);
+  }
+
+  /** Let go of all descriptors: devices stay, for the next agent. */
+  shutdown(): void {
+    for (const port of this.#ports.values()) this.#closeFds(port);
+  }
+
+  async #openOne(desired: DesiredPort, settings: PortSettings, refresh: boolean): Promise<void> {
+    const port = this.#claim(desired);
+    if (!port) return;
+    const isSettled = port.failure === null && port.told !== '' && sameDevice(port.desired, desired);
+    if (isSettled && !(refresh && desired.kind === 'pod')) return;
+    await this.#attempt(port, async () => {
+      if (desired.kind === 'pod') await this.#openPod(port, desired, settings);
+      else this.#openSockets(port, desired, settings);
+      await this.#attach(port, desired);
+    });
+  }
+
+  /** The record of a port, made on first sight; undefined when there are too many. */
+  #claim(desired: DesiredPort): OpenPort | undefined {
+    const known = this.#ports.get(desired.name);
+    if (known) return known;
+    const id = this.#nextId < MAX_PORTS ? this.#nextId++ : this.#freeIds.shift();
+    if (id === undefined) return undefined;
+    clearPortCounters(this.#counters, id);
+    const port: OpenPort = { id, desired, fds: [], ifindex: 0, inode: 0, told: '', failure: null };
+    this.#ports.set(desired.name, port);
+    return port;
+  }
+
+  async #attempt<T>(port: OpenPort, action: () => Promise<T>): Promise<T | false> {
+    try {
+      port.failure = null;
+      return await action();
+    } catch (error) {
+      port.failure = (error as Error).message;
+      return false;
+    }
+  }
+
+  async #openPod(port: OpenPort, desired: DesiredPort, settings: PortSettings): Promise<void> {
+    const inode = netnsInode(desired.netns);
+    if (inode === null) {
+      await this.#detach(port);
+      throw new TortieError('NETNS_GONE', `network namespace ${netnsText(desired.netns)} does not exist`);
+    }
+    const { links, routes } = await readNamespace(desired.netns);
+    const made = await this.#openTap(port, desired, settings, links, inode);
+    const known = made ? links.filter((link) => link.ifname !== desired.device) : links;
+    const remaining: Route[] = made ? [] : routes;
+    const commands = planPod(desired, aliasOf(settings.nodeName, desired), known, remaining);
+    const failures = await ipApply(desired.netns, commands);
+    if (failures.length > 0) {
+      port.failure = failures.map(({ command, message }) => `ip ${command}: ${message}`).join('; ');
+    }
+  }
+
+  /** Make or adopt the device unless it is open and still the one that it was. True if it was made. */
+  async #openTap(
+    port: OpenPort,
+    desired: DesiredPort,
+    settings: PortSettings,
+    links: readonly Link[],
+    inode: number,
+  ): Promise<boolean> {
+    const link = links.find((candidate) => candidate.ifname === desired.device);
+    if (link && !link.ifalias?.startsWith(aliasPrefix(settings.nodeName))) {
+      throw new TortieError(
+        'DEVICE_FOREIGN',
+        `${desired.device} in ${netnsText(desired.netns)} is not a device of this node; remove or rename it`,
+      );
+    }
+    if (port.fds.length > 0 && link?.ifindex === port.ifindex && inode === port.inode) return false;
+    await this.#detach(port);
+    const tap = this.#native.tapOpen({
+      ...(desired.netns !== null && { netns: desired.netns }),
+      name: desired.device,
+      mtu: desired.mtu,
+      ...(desired.mac && { mac: desired.mac }),
+      alias: aliasOf(settings.nodeName, desired),
+      persist: true,
+      up: true,
+    });
+    port.fds = tap.fds;
+    port.ifindex = tap.ifindex;
+    port.inode = inode;
+    return tap.created;
+  }
+
+  #openSockets(port: OpenPort, desired: DesiredPort, settings: PortSettings): void {
+    if (port.fds.length > 0 && sameDevice(port.desired, desired)) return;
+    // Another address: the old sockets cannot serve it, and the new may need their ports.
+    this.#closeFds(port);
+    const address = desired.addresses[0]!;
+    const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
+    port.fds =
+      desired.kind === 'vxlan'
+        ? openVxlanSockets(this.#native, { address, senders, bufferBytes, checksum })
+        : openIpipSocket(this.#native, { address, bufferBytes });
+  }
+
+  async #attach(port: OpenPort, desired: DesiredPort): Promise<void> {
+    port.desired = desired;
+    const { name, kind, mac, sources, mtu } = desired;
+    const spec: PortSpec = {
+      id: port.id,
+      kind,
+      name,
+      fds: port.fds,
+      owner: this.ownerOf(port),
+      mac,
+      sources,
+      mtu,
+    };
+    const text = JSON.stringify(spec);
+    if (text === port.told) return;
+    await this.#tellAll({ type: 'attach', port: spec });
+    port.told = text;
+  }
+
+  async #detach(port: OpenPort): Promise<void> {
+    if (port.told !== '') await this.#tellAll({ type: 'detach', port: port.id });
+    port.told = '';
+    this.#closeFds(port);
+  }
+
+  #closeFds(port: OpenPort): void {
+    for (const fd of port.fds) this.#native.close(fd);
+    port.fds = [];
+  }
+
+  async #tellAll(command: Parameters<WorkerHandle['send']>[0]): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.send(command)));
+  }
+}
+
+/** Whether two descriptions of a port are of one device with one set-up. */
+const sameDevice = (a: DesiredPort, b: DesiredPort): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+/** Remove devices of this node, in whatever namespace, that no port stands for. */
+async function removeStrays(nodeName: string, desired: readonly DesiredPort[]): Promise<void> {
+  const wanted = new Set(
+    desired.filter((port) => port.device !== '').map((port) => `${netnsInode(port.netns)} ${port.device}`),
+  );
+  for (const namespace of listNamespaces()) {
+    const { devices } = await findOurs(namespace);
+    const strays = devices.filter(
+      ({ node, name }) => node === nodeName && !wanted.has(`${namespace.inode} ${name}`),
+    );
+    await ipApply(
+      namespace.netns,
+      strays.map(({ name }) => `link del dev ${name}`),
+    );
+  }
+}

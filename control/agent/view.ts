@@ -1,0 +1,178 @@
+/** The agent as the control socket shows it: tables for people and programs, made on demand. */
+import { readPortCounters } from '../../dataplane/counters.ts';
+import { HOST, KIND_NAMES } from '../../dataplane/fib/adjacency.ts';
+import type { TraceFilter } from '../../dataplane/messages.ts';
+import { formatAddress4, formatMac, formatPrefix4, mask4, parseAddress4 } from '../address.ts';
+import type {
+  AgentApi,
+  DropView,
+  LookupView,
+  NodeStatusView,
+  PortView,
+  RouteView,
+  TraceRequest,
+  TraceView,
+  WorkerView,
+} from '../api/types.ts';
+import type { DesiredRoute } from '../desired.ts';
+import { TortieError } from '../error.ts';
+import { explain } from '../explain.ts';
+import { VERSION } from '../version.ts';
+import type { NodeAgent } from './node.ts';
+
+export class AgentView implements AgentApi {
+  readonly #agent: NodeAgent;
+  readonly #startedAt = new Date().toISOString();
+  #tracing = false;
+
+  constructor(agent: NodeAgent) {
+    this.#agent = agent;
+  }
+
+  nodeStatus(): NodeStatusView {
+    const { config, routing } = this.#agent;
+    return {
+      node: config.nodeName,
+      pid: process.pid,
+      version: VERSION,
+      startedAt: this.#startedAt,
+      asNumber: routing.asn,
+      peersV4: routing.peers(),
+    };
+  }
+
+  ports(): PortView[] {
+    const { ports, tables } = this.#agent;
+    const counters = new Float64Array(tables.shared.counters);
+    return ports.list().map((port): PortView => {
+      const { name, kind, netns, device, mac, addresses, mtu } = port.desired;
+      const { totals, drops } = readPortCounters(counters, port.id);
+      const dropped = drops.reduce((sum, { packets }) => sum + packets, 0);
+      return {
+        id: port.id,
+        name,
+        kind,
+        netns,
+        device: device || kind,
+        mac: mac && formatMac(mac),
+        addresses: addresses.map(formatAddress4),
+        mtu,
+        worker: ports.ownerOf(port),
+        state: port.failure === null ? 'up' : 'failed',
+        detail: port.failure,
+        counters: { ...totals, dropped },
+      };
+    });
+  }
+
+  routes(): RouteView[] {
+    return this.#agent.tables.routes().map(routeView);
+  }
+
+  lookup(address: string): LookupView {
+    const candidates = this.#agent.tables.matches(parseAddress4(address)).map(routeView);
+    const none: RouteView = { prefix: '0.0.0.0/0', nextHop: null, via: 'no-route', port: null, origin: '' };
+    return { address, route: candidates[0] ?? none, candidates };
+  }
+
+  drops(): DropView[] {
+    const { ports, tables } = this.#agent;
+    const counters = new Float64Array(tables.shared.counters);
+    return ports
+      .list()
+      .flatMap((port) =>
+        readPortCounters(counters, port.id).drops.map((drop) => ({ port: port.desired.name, ...drop })),
+      );
+  }
+
+  workers(): Promise<WorkerView[]> {
+    const { workers, ports } = this.#agent;
+    return Promise.all(
+      workers.map(async (worker): Promise<WorkerView> => {
+        const { index } = worker;
+        const owned = ports.list().filter((port) => ports.ownerOf(port) === index);
+        const { bursts, frames, wakeups } = await worker.stats();
+        return {
+          index,
+          threadId: worker.threadId,
+          state: 'running',
+          ports: owned.map((port) => port.desired.name),
+          bursts,
+          frames,
+          sleeps: wakeups,
+        };
+      }),
+    );
+  }
+
+  configShow(): unknown {
+    const { config, resources, problems } = this.#agent;
+    return { settings: config, resources, problems };
+  }
+
+  async trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void> {
+    const { workers } = this.#agent;
+    const filter = this.#filterOf(request);
+    if (this.#tracing) {
+      throw new TortieError('TRACE_BUSY', 'another trace is running; wait for it to end, or end it');
+    }
+    this.#tracing = true;
+    let left = request.count;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        signal.addEventListener('abort', () => resolve());
+        if (signal.aborted) resolve();
+        this.#agent.onTrace = (packets) => {
+          for (const packet of packets) {
+            if (left === 0) return;
+            emit({ packet: request.count - left + 1, ...this.#explain(packet) });
+            left--;
+            if (left === 0) resolve();
+          }
+        };
+        Promise.all(workers.map((worker) => worker.send({ type: 'trace', filter }))).catch(reject);
+      });
+    } finally {
+      this.#agent.onTrace = null;
+      this.#tracing = false;
+      // A worker that has just ended needs no filter taken away.
+      await Promise.allSettled(workers.map((worker) => worker.send({ type: 'trace', filter: null })));
+    }
+  }
+
+  #filterOf({ port: name, host, count }: TraceRequest): TraceFilter {
+    const port = name === undefined ? null : this.#agent.ports.get(name);
+    if (port === undefined) {
+      const names = this.#agent.ports.list().map((known) => known.desired.name);
+      throw new TortieError('PORT_UNKNOWN', `no port "${name}"; ports: ${names.join(', ')}`);
+    }
+    return {
+      count,
+      ...(port && { port: port.id }),
+      ...(host !== undefined && { host: parseAddress4(host) }),
+    };
+  }
+
+  #explain(packet: Int32Array): Omit<TraceView, 'packet'> {
+    const { ports, tables } = this.#agent;
+    return explain(packet, {
+      port: (id) => ports.list().find((port) => port.id === id)?.desired.name ?? `port ${id}`,
+      route: (address) => {
+        const [route] = tables.matches(address);
+        return route ? routeView(route) : null;
+      },
+    });
+  }
+}
+
+function routeView({ prefix, length, adjacency, origin }: DesiredRoute): RouteView {
+  const { kind, nextHop, port } = adjacency;
+  const isDirect = kind === HOST && nextHop !== 0;
+  return {
+    prefix: formatPrefix4(prefix & mask4(length), length),
+    nextHop: nextHop === 0 ? null : formatAddress4(nextHop),
+    via: isDirect ? 'direct' : KIND_NAMES[kind]!,
+    port,
+    origin,
+  };
+}
