@@ -104,7 +104,7 @@ export function loadConfig(file: string): AgentConfig {
     const { code } = error as NodeJS.ErrnoException;
     throw new TortieError(
       'CONFIG_UNREADABLE',
-      `cannot read ${file}: ${code}; give the agent’s YAML file with --config`,
+      `cannot read ${file}: ${code}; give the path of the agent’s YAML file`,
       EX_CONFIG,
     );
   }
