@@ -24,6 +24,8 @@ export interface BenchEntry {
 }
 
 export interface Prepared {
+  /** How ours stands here, where that varies: the offloads in force. */
+  readonly setting?: string;
   /** One measurement. */
   ours(): Promise<number>;
   /** By name. A peer that is absent here is reported as having no reason, which is a defect. */
@@ -81,7 +83,7 @@ async function compile(root: string, name: string): Promise<string> {
   const [from, to] = await Promise.all([stat(source), stat(program).catch(() => null)]);
   if (to && to.mtimeMs > from.mtimeMs) return program;
   await mkdir(dirname(program), { recursive: true });
-  await run('cc', ['-O3', '-march=native', '-Wall', '-Wextra', '-o', program, source]);
+  await run('cc', ['-O3', '-Wall', '-Wextra', '-o', program, source]);
   return program;
 }
 
@@ -109,18 +111,25 @@ export interface Result {
   readonly peers: Readonly<Record<string, { readonly version: string } & Measured>>;
 }
 
+export interface Outcome {
+  readonly result: Result;
+  /** Of `Prepared`. */
+  readonly setting: string;
+}
+
 /** How many times as good as the peer: above 1, ours is better. */
 export function ratio(result: Pick<Result, 'better'>, ours: Summary, peer: Summary): number {
   return result.better === 'higher' ? ours.median / peer.median : peer.median / ours.median;
 }
 
 /** Run one entry: rounds of ours and every peer in turn. Who fails once is not run again. */
-export async function measure(entry: BenchEntry, context: BenchContext, rounds: number): Promise<Result> {
+export async function measure(entry: BenchEntry, context: BenchContext, rounds: number): Promise<Outcome> {
   const { name, unit, better } = entry;
-  const failed = (error: unknown): Result => {
+  const failed = (error: unknown): Outcome => {
     const reason = reasonOf(error);
     const peers = entry.peers.map((peer) => [peer, { version: '', error: `not run: ours failed` }]);
-    return { name, unit, better, ours: { error: reason }, peers: Object.fromEntries(peers) };
+    const result = { name, unit, better, ours: { error: reason }, peers: Object.fromEntries(peers) };
+    return { result, setting: '' };
   };
   let prepared: Prepared;
   try {
@@ -140,15 +149,9 @@ export async function measure(entry: BenchEntry, context: BenchContext, rounds: 
       }
     }
     const [ours, ...peers] = contestants;
-    return {
-      name,
-      unit,
-      better,
-      ours: ours!.measured(),
-      peers: Object.fromEntries(
-        peers.map((peer) => [peer.name, { version: peer.version, ...peer.measured() }]),
-      ),
-    };
+    const figures = peers.map((peer) => [peer.name, { version: peer.version, ...peer.measured() }]);
+    const result = { name, unit, better, ours: ours!.measured(), peers: Object.fromEntries(figures) };
+    return { result, setting: prepared.setting ?? '' };
   } finally {
     await prepared.close().catch((error) => context.log(`${name}: not cleaned up: ${reasonOf(error)}`));
   }
