@@ -1,5 +1,5 @@
 /** `tortie config ...`: settings and resources, checked without an agent. */
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { stringify } from 'yaml';
 import { loadConfig } from '../config/config.ts';
@@ -7,7 +7,8 @@ import { type DesiredSettings, desiredState } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { loadResources } from '../resources/load.ts';
 import type { Resource } from '../resources/schema.ts';
-import { ConfigError } from '../resources/yaml.ts';
+import { warningsOf } from '../resources/warnings.ts';
+import { ConfigError, parseSources } from '../resources/yaml.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
 import { type Io, printJson } from './io.ts';
 
@@ -24,7 +25,7 @@ export function addConfig(program: Command, io: Io): void {
   config
     .command('check')
     .description('check settings and the resources that they point to, or resources alone')
-    .argument('<file>', 'settings of an agent, or a folder of resources')
+    .argument('<file>', 'settings of an agent; or resources, a folder or a file')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  tortie config check /etc/tortie/agent.yaml')
     .action((file: string, { json }: { json?: boolean }) => {
@@ -53,8 +54,9 @@ export function addConfig(program: Command, io: Io): void {
 const USUAL_MTU = 1500;
 
 function check(path: string): Pick<Report, 'warnings' | 'summary'> {
-  if (isFolder(path)) {
-    return { summary: `${path}: ${countText(loadResources(path))}: all good`, warnings: [] };
+  if (holdsResources(path)) {
+    const resources = loadResources(path);
+    return { summary: `${path}: ${countText(resources)}: all good`, warnings: warningsOf(resources) };
   }
   const config = loadConfig(path);
   const resources = loadResources(config.datastore.path);
@@ -62,7 +64,7 @@ function check(path: string): Pick<Report, 'warnings' | 'summary'> {
   const { problems } = desiredState(settings, resources, []);
   return {
     summary: `${path}: settings of node ${config.nodeName}, ${countText(resources)}: all good`,
-    warnings: problems,
+    warnings: [...warningsOf(resources), ...problems],
   };
 }
 
@@ -76,8 +78,13 @@ function reportOf(path: string): Report {
   }
 }
 
-function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+/** A folder, or a file whose documents say that they are resources. */
+function holdsResources(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found?.isFile()) return found?.isDirectory() ?? false;
+  const [first] = parseSources(path, readFileSync(path, 'utf8'));
+  const value = first?.value;
+  return typeof value === 'object' && value !== null && 'apiVersion' in value;
 }
 
 /** "3 resources (1 IPPool, 2 Node)". */

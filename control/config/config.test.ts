@@ -53,7 +53,17 @@ describe('loadConfig', () => {
       'nodeName: n\ndatastore:\n  kind: etcd\n  path: r\n',
       'agent.yaml:3:3: datastore.kind: "etcd" is not allowed; allowed: static',
     ],
-    ['missing key', 'nodeName: n\n', 'agent.yaml:1:1: datastore: is missing; must be an object'],
+    [
+      'number out of range',
+      'nodeName: n\ndatastore: {kind: static, path: r}\nworkers: 17\n',
+      'agent.yaml:3:1: workers: 17: must be from 1 to 16',
+    ],
+    [
+      'not one of several numbers',
+      'nodeName: n\ndatastore: {kind: static, path: r}\nsockets: {vxlanSenders: 3}\n',
+      'agent.yaml:3:11: sockets.vxlanSenders: 3 is not allowed; allowed: 1, 2, 4, 8, 16, 32, 64',
+    ],
+    ['missing key', 'nodeName: n\n', 'agent.yaml:1:1: datastore: is missing; must be a map'],
     [
       'syntax',
       'nodeName: [\n',

@@ -45,15 +45,7 @@ export const agentSchema = z.strictObject({
         .describe('Socket buffers of the tunnels, bytes.'),
       udpChecksum: z.boolean().default(true).describe('False: VXLAN is sent with UDP checksum 0.'),
       vxlanSenders: z
-        .union([
-          z.literal(1),
-          z.literal(2),
-          z.literal(4),
-          z.literal(8),
-          z.literal(16),
-          z.literal(32),
-          z.literal(64),
-        ])
+        .literal([1, 2, 4, 8, 16, 32, 64])
         .default(16)
         .describe('Sockets that VXLAN is sent from: as many source ports.'),
     })

@@ -1,10 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StaticDatastore } from '../datastore/static.ts';
 import { loadResources } from './load.ts';
-import { nearest } from './yaml.ts';
+import { warningsOf } from './warnings.ts';
+import { ConfigError, nearest } from './yaml.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -138,6 +140,77 @@ describe('loadResources', () => {
     ],
   ])('refuses %s', (_name, documents, expected) => {
     expect(complaints(...documents)).toContain(expected);
+  });
+
+  it.each([
+    ['no map', 'just text\n', 'all.yaml:1:1: "just text": must be a map'],
+    ['nothing that it needs', '{}\n', 'all.yaml:1:1: kind: is missing; allowed: IPPool, Node'],
+    ['null for a map', `${head('IPPool', 'x')}spec:\n`, 'all.yaml:4:1: spec: null: must be a map'],
+    ['a list for a string', pool('pool', '[10.65.0.0/16]'), 'all.yaml:5:3: spec.cidr: must be a string'],
+    ['a key twice', `${pool()}kind: Node\n`, 'all.yaml:6:1: Map keys must be unique'],
+    ['a prototype', `${pool()}__proto__: {}\n`, 'all.yaml:6:1: __proto__: unknown key'],
+    ['an alias of nothing', 'a: *b\n', 'all.yaml:1:1: Unresolved alias'],
+    [
+      'aliases that explode',
+      `a: &a [x, x, x, x, x, x, x, x, x]\n${[...'bcdefghi'].map((key) => `${key}: &${key} [${`*${String.fromCharCode(key.charCodeAt(0) - 1)}, `.repeat(9)}]\n`).join('')}`,
+      'all.yaml:1:1: Excessive alias count',
+    ],
+    ['a map as key', '? {a: 1}\n: b\n', 'all.yaml:1:3: With stringKeys, all keys must be strings'],
+    [
+      'a bad entry of a list',
+      node('n', '192.0.2.1', '  blocks:\n    - 10.65.0.0/26\n    - nonsense\n'),
+      'all.yaml:8:7: spec.blocks.1: "nonsense": must be an IPv4 prefix',
+    ],
+    ['a block too large', pool('pool', '10.65.0.0/16', '  blockSize: 33\n'), '33: must be from 20 to 32'],
+    [
+      'a port out of range',
+      `${head('BGPPeer', 'p')}spec: {peerIP: "192.0.2.9:65536", asNumber: 64512}\n`,
+      'all.yaml:4:8: spec.peerIP: "192.0.2.9:65536": must be an IPv4 address',
+    ],
+  ])('says what is wrong with %s, and where', (_name, text, expected) => {
+    expect(complaints(text)).toContain(expected);
+  });
+
+  it('passes over empty documents', () => {
+    expect(load('---\n', '\n', `${pool()}`, '# end\n')).toHaveLength(1);
+  });
+
+  it('names a file that cannot be read', () => {
+    mkdirSync(join(folder, 'd', 'x.yaml'), { recursive: true });
+    expect(() => loadResources(join(folder, 'd'))).toThrow(/x\.yaml: EISDIR; check the path$/);
+    expect(() => loadResources(join(folder, 'none'))).toThrow(/none: ENOENT; check the path$/);
+  });
+
+  it('meets any damage with errors that have a place', () => {
+    const good = [pool(), node('node1', '192.0.2.1'), endpoint('p', '10.65.0.2/32')].join('---\n');
+    const damage = fc.tuple(fc.nat(good.length), fc.nat(8), fc.string({ unit: 'binary', maxLength: 6 }));
+    fc.assert(
+      fc.property(fc.array(damage, { minLength: 1, maxLength: 4 }), (cuts) => {
+        let text = good;
+        for (const [at, length, insert] of cuts) text = text.slice(0, at) + insert + text.slice(at + length);
+        try {
+          load(text);
+        } catch (error) {
+          expect(error).toBeInstanceOf(ConfigError);
+          for (const line of (error as Error).message.split('\n'))
+            expect(line).toMatch(/all\.yaml:\d+:\d+: /);
+        }
+      }),
+    );
+  });
+
+  it('warns of what it accepts and does not do', () => {
+    const all = load(
+      pool('pool', '10.65.0.0/16', '  natOutgoing: true\n'),
+      `${head('BGPConfiguration', 'mine')}spec: {}\n`,
+      `${head('Node', 'n')}spec:\n  bgp: {ipv4Address: 192.0.2.1/24, routeReflectorClusterID: 1.0.0.1}\n`,
+    );
+    expect(warningsOf(all)).toEqual([
+      expect.stringContaining('IPPool pool: natOutgoing does nothing yet'),
+      expect.stringContaining('BGPConfiguration mine: does nothing'),
+      expect.stringContaining('Node n: routeReflectorClusterID does nothing yet'),
+    ]);
+    expect(warningsOf(load(pool(), `${head('BGPConfiguration', 'default')}spec: {}\n`))).toEqual([]);
   });
 
   it('finds near misses only near', () => {

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { contains4, overlap4, parseAddress4, parsePrefix4, tryInterface4 } from '../address.ts';
+import { contains4, overlap4, parsePrefix4, tryInterface4 } from '../address.ts';
 import { EX_CONFIG, TortieError } from '../error.ts';
 import { API_VERSION, type Kind, type Resource, SCHEMAS } from './schema.ts';
 import { type Complaint, ConfigError, parseSources, type Source, validate } from './yaml.ts';
@@ -19,7 +19,7 @@ export function loadResources(path: string): Resource[] {
   for (const file of filesOf(path)) {
     let sources: Source[];
     try {
-      sources = parseSources(file, readFileSync(file, 'utf8'));
+      sources = parseSources(file, textOf(file));
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       complaints.push(...error.complaints);
@@ -35,20 +35,30 @@ export function loadResources(path: string): Resource[] {
   return loaded.map(({ resource }) => resource);
 }
 
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+}
+
 function filesOf(path: string): string[] {
   try {
     if (!statSync(path).isDirectory()) return [path];
     const names = readdirSync(path).filter((name) => /\.(ya?ml|json)$/.test(name));
     return names.sort().map((name) => join(path, name));
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new TortieError(
-      'RESOURCES_UNREADABLE',
-      `cannot read resources at ${path}: ${code}; check the path`,
-      EX_CONFIG,
-    );
+    throw unreadable(path, error);
   }
 }
+
+const unreadable = (path: string, error: unknown) =>
+  new TortieError(
+    'RESOURCES_UNREADABLE',
+    `cannot read resources at ${path}: ${(error as NodeJS.ErrnoException).code}; check the path`,
+    EX_CONFIG,
+  );
 
 const envelope = z.looseObject({
   apiVersion: z.literal(API_VERSION),
@@ -191,10 +201,4 @@ class Claims {
     if (before === undefined) this.#owners.set(what, owner);
     return before;
   }
-}
-
-/** The address and port of a BGPPeer's peerIP. */
-export function peerEndpoint(peerIP: string): { address: number; port: number } {
-  const [address, port] = peerIP.split(':');
-  return { address: parseAddress4(address!), port: port === undefined ? 179 : Number(port) };
 }

@@ -10,6 +10,13 @@ export const API_VERSION = 'projectcalico.org/v3';
 const refined = (accepts: (text: string) => unknown, wanted: string) =>
   z.string().refine((text) => accepts(text) !== null, { error: `must be ${wanted}` });
 
+/** The address of "192.0.2.9" or "192.0.2.9:1179"; null if it is neither. */
+function tryPeer(text: string): number | null {
+  const [host, port = '179', ...rest] = text.split(':');
+  const isPort = /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65535;
+  return rest.length === 0 && isPort ? tryAddress4(host!) : null;
+}
+
 const address = refined(tryAddress4, 'an IPv4 address such as 192.0.2.1');
 const interfaceAddress = refined(tryInterface4, 'an IPv4 address with a prefix length such as 192.0.2.1/24');
 const prefix = refined(tryPrefix4, 'an IPv4 prefix without host bits such as 10.65.0.0/16');
@@ -78,10 +85,7 @@ const bgpPeer = resource(
   'BGPPeer',
   z.strictObject({
     node: z.string().min(1).optional(),
-    peerIP: refined(
-      (text) => (/^[^:]+:\d{1,5}$/.test(text) ? tryAddress4(text.split(':')[0]!) : tryAddress4(text)),
-      'an IPv4 address, with :port if it is not 179',
-    ),
+    peerIP: refined(tryPeer, 'an IPv4 address, with :port if it is not 179'),
     asNumber,
   }),
 );

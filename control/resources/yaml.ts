@@ -23,16 +23,22 @@ export const formatComplaint = (c: Complaint): string =>
 export class ConfigError extends TortieError {
   readonly complaints: readonly Complaint[];
   constructor(complaints: readonly Complaint[]) {
-    super('CONFIG_INVALID', complaints.map(formatComplaint).join('\n'), EX_CONFIG);
+    const lines = complaints.slice(0, MAX_LINES).map(formatComplaint);
+    if (complaints.length > MAX_LINES) lines.push(`and ${complaints.length - MAX_LINES} more`);
+    super('CONFIG_INVALID', lines.join('\n'), EX_CONFIG);
     this.complaints = complaints;
   }
 }
 
+/** Complaints that a message spells out. */
+const MAX_LINES = 100;
+
 type Path = readonly (string | number)[];
 
-/** One YAML document of a file, and where its parts stand. */
+/** One YAML document of a file, and where its parts stand. Throws a ConfigError if its aliases cannot be followed. */
 export class Source {
   readonly file: string;
+  readonly value: unknown;
   readonly #document: Document.Parsed;
   readonly #lines: LineCounter;
 
@@ -40,10 +46,12 @@ export class Source {
     this.file = file;
     this.#document = document;
     this.#lines = lines;
-  }
-
-  get value(): unknown {
-    return this.#document.toJS();
+    try {
+      this.value = document.toJS();
+    } catch (error) {
+      // Aliases that lead nowhere, or multiply without end.
+      throw new ConfigError([this.complain([], (error as Error).message)]);
+    }
   }
 
   complain(path: Path, message: string): Complaint {
@@ -74,7 +82,7 @@ export function parseSources(file: string, text: string): Source[] {
   const lines = new LineCounter();
   // An empty stream parses to an object that is no array of documents but has their interface.
   const documents = [
-    ...parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true }),
+    ...parseAllDocuments(text, { lineCounter: lines, stringKeys: true }),
   ] as Document.Parsed[];
   const complaints = documents.flatMap((document) =>
     document.errors.map((error): Complaint => {
@@ -90,7 +98,7 @@ export function parseSources(file: string, text: string): Source[] {
   );
   if (complaints.length > 0) throw new ConfigError(complaints);
   return documents
-    .filter((document) => document.contents !== null)
+    .filter(({ contents }) => contents !== null && !(isScalar(contents) && contents.value === null))
     .map((document) => new Source(file, document, lines));
 }
 
@@ -108,29 +116,50 @@ export function validate<S extends z.ZodType>(
 
 function describe(source: Source, schema: z.ZodType, issue: z.core.$ZodIssue): Complaint[] {
   const path = issue.path as (string | number)[];
-  if (issue.code === 'unrecognized_keys') {
-    const allowed = keysAt(schema, path);
-    return issue.keys.map((key) => {
-      const near = nearest(key, allowed);
-      const hint = near ? `did you mean ${near}?` : `allowed: ${allowed.join(', ')}`;
-      return source.complain([...path, key], `unknown key; ${hint}`);
-    });
-  }
-  if (issue.code === 'invalid_value') {
-    const given = JSON.stringify(valueAt(source.value, path));
-    const near = nearest(String(valueAt(source.value, path)), issue.values.map(String));
-    const hint = near ? ` (did you mean ${near}?)` : '';
-    return [source.complain(path, `${given} is not allowed; allowed: ${issue.values.join(', ')}${hint}`)];
-  }
-  if (issue.code === 'invalid_type' && valueAt(source.value, path) === undefined) {
-    return [source.complain(path, `is missing; must be ${article(issue.expected)}`)];
-  }
   const given = valueAt(source.value, path);
-  const shown = typeof given === 'object' || given === undefined ? '' : `${JSON.stringify(given)}: `;
-  return [source.complain(path, `${shown}${issue.message}`)];
+  const isMissing = given === undefined;
+  const shown = isMissing || (typeof given === 'object' && given !== null) ? '' : `${JSON.stringify(given)}`;
+  const refuse = (what: string) =>
+    source.complain(path, isMissing ? `is missing; ${what}` : [shown, what].filter(Boolean).join(': '));
+  switch (issue.code) {
+    case 'unrecognized_keys': {
+      const allowed = Object.keys(schemaAt(schema, path)?.shape ?? {});
+      return issue.keys.map((key) => {
+        const near = nearest(key, allowed);
+        const hint = near ? `did you mean ${near}?` : `allowed: ${allowed.join(', ')}`;
+        return source.complain([...path, key], `unknown key; ${hint}`);
+      });
+    }
+    case 'invalid_value': {
+      const allowed = `allowed: ${issue.values.join(', ')}`;
+      if (isMissing) return [refuse(allowed)];
+      const near = nearest(String(given), issue.values.map(String));
+      const hint = near ? ` (did you mean ${near}?)` : '';
+      return [source.complain(path, `${shown || 'this'} is not allowed; ${allowed}${hint}`)];
+    }
+    case 'invalid_type':
+      return [refuse(`must be ${NOUNS[issue.expected] ?? issue.expected}`)];
+    case 'too_small':
+    case 'too_big': {
+      const { minValue, maxValue } = schemaAt(schema, path) ?? {};
+      const isRange = typeof minValue === 'number' && typeof maxValue === 'number';
+      return [refuse(isRange ? `must be from ${minValue} to ${maxValue}` : issue.message)];
+    }
+    default:
+      return [refuse(issue.message)];
+  }
 }
 
-const article = (noun: string): string => `${/^[aeiou]/.test(noun) ? 'an' : 'a'} ${noun}`;
+/** What a schema expects, in words. */
+const NOUNS: Partial<Record<string, string>> = {
+  object: 'a map',
+  record: 'a map',
+  array: 'a list',
+  string: 'a string',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+};
 
 function valueAt(value: unknown, path: Path): unknown {
   let at = value;
@@ -138,24 +167,22 @@ function valueAt(value: unknown, path: Path): unknown {
   return at;
 }
 
-/** The keys that the schema's object at a path allows. */
-function keysAt(schema: z.ZodType, path: Path): string[] {
-  let at = schema as z.ZodType & {
-    shape?: Record<string, z.ZodType>;
-    element?: z.ZodType;
-    def: { innerType?: z.ZodType };
-  };
-  const unwrap = () => {
-    while (!at.shape && at.def.innerType) at = at.def.innerType as typeof at;
-  };
-  unwrap();
-  for (const part of path) {
-    const next = typeof part === 'number' ? at.element : at.shape?.[part];
-    if (!next) return [];
-    at = next as typeof at;
-    unwrap();
-  }
-  return Object.keys(at.shape ?? {});
+/** What the kinds of schema that we use tell of themselves. */
+type AnySchema = z.ZodType & {
+  readonly shape?: Record<string, AnySchema>;
+  readonly element?: AnySchema;
+  readonly minValue?: number | null;
+  readonly maxValue?: number | null;
+  readonly def: { readonly innerType?: AnySchema };
+};
+
+/** The schema of the part at a path, without its defaults. */
+function schemaAt(schema: z.ZodType, path: Path): AnySchema | undefined {
+  const bare = (outer: AnySchema | undefined): AnySchema | undefined =>
+    outer?.def.innerType ? bare(outer.def.innerType) : outer;
+  let at = bare(schema as AnySchema);
+  for (const part of path) at = bare(typeof part === 'number' ? at?.element : at?.shape?.[part]);
+  return at;
 }
 
 /** The candidate within two edits (three for long words), ignoring case; undefined if there is none. */
