@@ -29,7 +29,7 @@ interface Options {
 
 /** Entries by file, in the order of the table; a file is loaded only when it is run or listed. */
 async function loadEntries(): Promise<BenchEntry[]> {
-  const files = await Promise.all([import('./encap.ts'), import('./traffic.ts')]);
+  const files = await Promise.all([import('./fib4.ts'), import('./encap.ts'), import('./traffic.ts')]);
   return files.flatMap((file) => file.entries);
 }
 

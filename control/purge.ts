@@ -25,7 +25,7 @@ export interface PurgeOptions {
 
 export interface PurgeAction {
   readonly kind: 'agent' | 'device' | 'route' | 'socket';
-  /** What was removed, for people: "device eth0 in pod1 (tortie:node1:pod:cali1)". */
+  /** What was removed, for people: "device eth0 in pod1 (tortie:node1:4026531833:pod:cali1)". */
   readonly subject: string;
   /** Why it could not be removed, or null. */
   readonly error: string | null;
@@ -51,14 +51,14 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
     const { netns } = namespace;
     const { devices, routes } = await findOurs(namespace);
     const commands = new Map<string, Omit<PurgeAction, 'error'>>();
-    for (const { name, alias, node } of devices) {
-      if (!isMeant(node)) continue;
+    for (const { name, alias, owner } of devices) {
+      if (!isMeant(owner.node)) continue;
       const subject = `device ${name} in ${netnsText(netns)} (${alias})`;
       commands.set(`link del dev ${name}`, { kind: 'device', subject });
     }
     // Routes carry no node's name; they belong to the node whose host device or agent is in the namespace.
     const others =
-      devices.some(({ node }) => !isMeant(node)) ||
+      devices.some(({ owner }) => !isMeant(owner.node)) ||
       findAgents([namespace]).some(({ node }) => !isMeant(node));
     for (const route of others ? [] : routes) {
       // What leads to a device of ours goes with it.

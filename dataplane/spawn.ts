@@ -26,6 +26,8 @@ export interface WorkerOptions {
 
 export interface WorkerHandle {
   readonly index: number;
+  /** Node's number of the thread. */
+  readonly threadId: number;
   /** Resolves once the worker has carried the command out; rejects when it could not, or ends before. */
   send(command: Command): Promise<void>;
   stats(): Promise<WorkerStats>;
@@ -63,6 +65,7 @@ function stopAll(): void {
 
 class Handle implements WorkerHandle {
   readonly index: number;
+  readonly threadId: number;
   readonly ready: Promise<void>;
   readonly #thread: Worker;
   readonly #wakeFd: number;
@@ -78,6 +81,7 @@ class Handle implements WorkerHandle {
     this.#wakeFd = native().eventfdCreate();
     const data: WorkerData = { index: options.index, tables: options.tables, wakeFd: this.#wakeFd };
     this.#thread = new Worker(ENTRY, { workerData: data, name: `tortie-worker-${options.index}` });
+    this.threadId = this.#thread.threadId;
     if (alive.size === 0) process.on('exit', stopAll);
     alive.add(this);
     let failure: Error | undefined;

@@ -10,7 +10,8 @@ import { formatAddress4, parseAddress4 } from '../address.ts';
 import type { AgentConfig } from '../config/config.ts';
 import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
-import { aliasOf, linkWithAddress, planHost, type Resolved } from '../kernel/plan.ts';
+import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
+import { netnsInode } from '../kernel/scan.ts';
 import { applySysctls, hostSysctls } from '../kernel/sysctl.ts';
 import type { Resource } from '../resources/schema.ts';
 import { TableWriter } from '../tables.ts';
@@ -78,7 +79,11 @@ export class NodeAgent {
           index,
           tables: this.tables.shared,
           onTrace: (packets) => this.onTrace?.(packets),
-          onLog: (level, message) => log[level](message),
+          onLog: (level, message) => {
+            log[level](message);
+            // A device that went: look at once.
+            if (level === 'error') this.changed(true);
+          },
           onDeath,
         }),
       ),
@@ -159,7 +164,7 @@ export class NodeAgent {
     problems.push(...desired.problems);
     this.resources = resources;
 
-    const portSettings = { nodeName, ...config.sockets };
+    const portSettings = { owner: this.#owner(), ...config.sockets };
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);
     // Make before break: ports, then routes to them, then the kernel's routes to us, then what is no more.
@@ -178,6 +183,10 @@ export class NodeAgent {
     await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
     this.#swept ||= sweep;
     this.#settle(problems);
+  }
+
+  #owner(): Owner {
+    return { node: this.config.nodeName, scope: netnsInode(null) ?? 0 };
   }
 
   /** MTU of the underlay device: the configured one, or the one that has the node's address. */
@@ -216,7 +225,7 @@ export class NodeAgent {
     const { resolved, failures: unresolved } = await resolve([...hops], host.device);
     const commands = planHost(
       host,
-      aliasOf(this.config.nodeName, host),
+      aliasOf(this.#owner(), host),
       desired.kernelRoutes.values(),
       resolved,
       links,

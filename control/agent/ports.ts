@@ -12,14 +12,14 @@ import type { WorkerHandle } from '../../dataplane/spawn.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { ipApply, type Link, netnsText, type Route, readNamespace } from '../kernel/iproute.ts';
-import { aliasOf, aliasPrefix, planPod } from '../kernel/plan.ts';
+import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
 
 /** Pods whose namespaces are looked at side by side. */
 const CONCURRENCY = 8;
 
 export interface PortSettings {
-  readonly nodeName: string;
+  readonly owner: Owner;
   readonly bufferBytes: number;
   readonly vxlanSenders: number;
   readonly udpChecksum: boolean;
@@ -117,7 +117,7 @@ export class Ports {
       this.#freeIds.push(port.id);
       changed ||= port.desired.device !== '';
     }
-    if (changed) await removeStrays(settings.nodeName, desired);
+    if (changed) await removeStrays(settings.owner, desired);
   }
 
   /** Let go of all descriptors: devices stay, for the next agent. */
@@ -169,7 +169,7 @@ export class Ports {
     const made = await this.#openTap(port, desired, settings, links, inode);
     const known = made ? links.filter((link) => link.ifname !== desired.device) : links;
     const remaining: Route[] = made ? [] : routes;
-    const commands = planPod(desired, aliasOf(settings.nodeName, desired), known, remaining);
+    const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining);
     const failures = await ipApply(desired.netns, commands);
     if (failures.length > 0) {
       port.failure = failures.map(({ command, message }) => `ip ${command}: ${message}`).join('; ');
@@ -185,7 +185,7 @@ export class Ports {
     inode: number,
   ): Promise<boolean> {
     const link = links.find((candidate) => candidate.ifname === desired.device);
-    if (link && !link.ifalias?.startsWith(aliasPrefix(settings.nodeName))) {
+    if (link && ownerOfAlias(link.ifalias)?.node !== settings.owner.node) {
       throw new TortieError(
         'DEVICE_FOREIGN',
         `${desired.device} in ${netnsText(desired.netns)} is not a device of this node; remove or rename it`,
@@ -198,7 +198,7 @@ export class Ports {
       name: desired.device,
       mtu: desired.mtu,
       ...(desired.mac && { mac: desired.mac }),
-      alias: aliasOf(settings.nodeName, desired),
+      alias: aliasOf(settings.owner, desired),
       persist: true,
       up: true,
     });
@@ -259,14 +259,15 @@ export class Ports {
 const sameDevice = (a: DesiredPort, b: DesiredPort): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** Remove devices of this node, in whatever namespace, that no port stands for. */
-async function removeStrays(nodeName: string, desired: readonly DesiredPort[]): Promise<void> {
+async function removeStrays({ node, scope }: Owner, desired: readonly DesiredPort[]): Promise<void> {
   const wanted = new Set(
     desired.filter((port) => port.device !== '').map((port) => `${netnsInode(port.netns)} ${port.device}`),
   );
   for (const namespace of listNamespaces()) {
     const { devices } = await findOurs(namespace);
     const strays = devices.filter(
-      ({ node, name }) => node === nodeName && !wanted.has(`${namespace.inode} ${name}`),
+      ({ owner, name }) =>
+        owner.node === node && owner.scope === scope && !wanted.has(`${namespace.inode} ${name}`),
     );
     await ipApply(
       namespace.netns,

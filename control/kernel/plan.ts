@@ -1,7 +1,7 @@
 /**
  * What iproute2 must do for the devices, addresses and routes that should be, given those that are. Pure.
  *
- * Ours are: devices whose alias begins with "tortie:NODE:", and routes with our protocol number. A device of
+ * Ours are: devices whose alias begins with "tortie:NODE:SCOPE:", and routes with our protocol number. A device of
  * ours is ours with its addresses, but for what its pod may send from: someone in the pod may have put it there.
  */
 import { formatAddress4, formatMac, formatPrefix4, tryAddress4 } from '../address.ts';
@@ -13,12 +13,18 @@ export const ROUTE_PROTOCOL = 84;
 /** The address that pods have as their gateway; proxy ARP answers for it. */
 const GATEWAY = '169.254.1.1';
 
-export const aliasPrefix = (nodeName: string): string => `tortie:${nodeName}:`;
-export const aliasOf = (nodeName: string, port: DesiredPort): string =>
-  `${aliasPrefix(nodeName)}${port.kind}:${port.name}`;
-/** The node whose device it is, or null if it is none of ours. */
-export const nodeOfAlias = (alias: string | undefined): string | null =>
-  /^tortie:([^:]+):/.exec(alias ?? '')?.[1] ?? null;
+/** Whose a device is: a node, and the inode of the namespace that it lives in, since two labs on one machine may name their nodes alike. */
+export interface Owner {
+  readonly node: string;
+  readonly scope: number;
+}
+export const aliasOf = ({ node, scope }: Owner, port: DesiredPort): string =>
+  `tortie:${node}:${scope}:${port.kind}:${port.name}`;
+/** The owner that an alias names, or null if the device is none of ours. */
+export function ownerOfAlias(alias: string | undefined): Owner | null {
+  const [, node, scope] = /^tortie:([^:]+):(\d+):/.exec(alias ?? '') ?? [];
+  return node === undefined ? null : { node, scope: Number(scope) };
+}
 
 /** Device and addresses of a port with a TAP. `link`: the device as it is, undefined if it was just made. */
 function planDevice(port: DesiredPort, alias: string, link: Link | undefined): string[] {

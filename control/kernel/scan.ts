@@ -1,7 +1,7 @@
 /** Finding what is tortie's on this machine without having been told: namespaces, devices, routes, agents. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { ipQuery, type Link, type Netns, type Route } from './iproute.ts';
-import { nodeOfAlias, ROUTE_PROTOCOL } from './plan.ts';
+import { type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
 const RUN_NETNS = '/run/netns';
 /** Abstract socket that an agent holds in its namespace while it lives; `@` is how /proc/net/unix shows it. */
@@ -19,7 +19,7 @@ export interface FoundDevice {
   readonly netns: Netns;
   readonly name: string;
   readonly alias: string;
-  readonly node: string;
+  readonly owner: Owner;
 }
 
 export interface FoundAgent {
@@ -73,8 +73,8 @@ export async function findOurs({ netns }: Namespace): Promise<{ devices: FoundDe
       `route show table main protocol ${ROUTE_PROTOCOL}`,
     ]);
     const devices = ((answers[0] ?? []) as Link[]).flatMap(({ ifname, ifalias = '' }) => {
-      const node = nodeOfAlias(ifalias);
-      return node === null ? [] : [{ netns, name: ifname, alias: ifalias, node }];
+      const owner = ownerOfAlias(ifalias);
+      return owner === null ? [] : [{ netns, name: ifname, alias: ifalias, owner }];
     });
     return { devices, routes: (answers[1] ?? []) as Route[] };
   } catch {
