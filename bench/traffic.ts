@@ -54,36 +54,18 @@ interface IperfReport {
 
 /** One TCP stream; Gb/s of payload that arrived. */
 const tcp: Measure = async (lab, path, context) => {
-  const seconds = context.quick ? 1 : 3;
-  const server = lab.spawn(path.server, 'iperf3', ['-s', '-1', '-p', TCP_PORT]);
+  const seconds = context.quick ? '1' : '3';
+  // It says that it listens once it does.
+  const server = await lab.start(path.server, 'iperf3', ['-s', '-1', '-p', TCP_PORT, '--forceflush']);
   try {
-    const text = await retry(() =>
-      lab.run(
-        path.client,
-        'iperf3',
-        ['-c', path.address, '-p', TCP_PORT, '-t', String(seconds), '-J'],
-        30_000,
-      ),
-    );
-    const { end, error } = JSON.parse(text) as IperfReport;
+    const args = ['-c', path.address, '-p', TCP_PORT, '-t', seconds, '-J'];
+    const { end, error } = JSON.parse(await lab.run(path.client, 'iperf3', args)) as IperfReport;
     if (!end.sum_received) throw new Error(`iperf3: ${error ?? 'no figures'}`);
     return end.sum_received.bits_per_second / 1e9;
   } finally {
     await server.stop();
   }
 };
-
-/** iperf3's server does not say when it listens. */
-async function retry<T>(action: () => Promise<T>): Promise<T> {
-  for (let left = 20; ; left--) {
-    try {
-      return await action();
-    } catch (error) {
-      const refused = /Connection refused/.test(String((error as { stdout?: string }).stdout));
-      if (!refused || left === 0) throw error;
-    }
-  }
-}
 
 /** 64-byte datagrams, as many as the sender makes; thousands a second that arrived. */
 const udp64: Measure = async (lab, path, context) => {
