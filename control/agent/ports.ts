@@ -199,8 +199,8 @@ export class Ports {
       mtu: desired.mtu,
       ...(desired.mac && { mac: desired.mac }),
       alias: aliasOf(settings.owner, desired),
+      // Not up yet: the plan first turns IPv6 off.
       persist: true,
-      up: true,
     });
     port.fds = tap.fds;
     port.ifindex = tap.ifindex;

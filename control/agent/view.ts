@@ -53,7 +53,7 @@ export class AgentView implements AgentApi {
         name,
         kind,
         netns,
-        device: device || kind,
+        device,
         mac: mac && formatMac(mac),
         addresses: addresses.map(formatAddress4),
         mtu,

@@ -109,7 +109,9 @@ export function locksSeenBy(pid: number): { node: string; socket: string }[] {
     // Num RefCount Protocol Flags Type St Inode Path
     const [, , , , , , inode, path] = line.trim().split(/\s+/);
     if (!path?.startsWith(`@${LOCK_PREFIX}`)) return [];
-    return [{ node: path.slice(LOCK_PREFIX.length + 1), socket: `socket:[${inode}]` }];
+    // libuv pads abstract names with zeros, shown as "@" like the first.
+    const node = path.slice(LOCK_PREFIX.length + 1).replace(/@+$/, '');
+    return [{ node, socket: `socket:[${inode}]` }];
   });
 }
 
