@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { tryAddress4 } from '../address.ts';
-import { TortieError } from '../error.ts';
+import { EX_UNAVAILABLE, TortieError } from '../error.ts';
 import { type AgentApi, type ApiErrorBody, MAX_TRACE_COUNT, type TraceRequest } from './types.ts';
 
 const MAX_CONNECTIONS = 64;
@@ -83,7 +83,11 @@ async function claim(path: string): Promise<void> {
     if (!found) return;
     if (!found.isSocket()) throw pathError(path, 'something that is no socket is there');
     if (await answers(path)) {
-      throw new TortieError('AGENT_RUNNING', `an agent already answers on ${path}; stop it first`);
+      throw new TortieError(
+        'AGENT_RUNNING',
+        `an agent already answers on ${path}; stop it first`,
+        EX_UNAVAILABLE,
+      );
     }
     unlinkSync(path);
   } catch (error) {

@@ -46,12 +46,19 @@ const resource = <K extends string, S extends z.ZodType>(kind: K, spec: S) =>
 const ipPool = resource(
   'IPPool',
   z.strictObject({
-    cidr: prefix,
-    ipipMode: encapMode.default('Never'),
-    vxlanMode: encapMode.default('Never'),
-    blockSize: z.int().min(20).max(32).default(26),
-    natOutgoing: z.boolean().default(false),
-    disabled: z.boolean().default(false),
+    cidr: prefix.describe('Addresses of the pool. Pools do not overlap.'),
+    ipipMode: encapMode
+      .default('Never')
+      .describe('IPIP to other nodes; CrossSubnet: only to those outside the subnet of the node.'),
+    vxlanMode: encapMode.default('Never').describe('VXLAN, likewise. One of both modes is Never.'),
+    blockSize: z.int().min(20).max(32).default(26).describe('Prefix length of the blocks.'),
+    natOutgoing: z.boolean().default(false).describe('Accepted with a warning: NAT is not built.'),
+    disabled: z
+      .boolean()
+      .default(false)
+      .describe(
+        'True: opens no tunnel and lowers no MTU by itself; its routes still leave as its mode says.',
+      ),
   }),
 );
 
@@ -60,49 +67,63 @@ const node = resource(
   z.strictObject({
     bgp: z
       .strictObject({
-        ipv4Address: interfaceAddress,
-        asNumber: asNumber.optional(),
-        ipv4IPIPTunnelAddr: address.optional(),
-        routeReflectorClusterID: address.optional(),
+        ipv4Address: interfaceAddress.describe('Address of the node, with the length of its subnet.'),
+        asNumber: asNumber.optional().describe('AS of the node, if it is not that of BGPConfiguration.'),
+        ipv4IPIPTunnelAddr: address.optional().describe('Address of the host device, for IPIP pools.'),
+        routeReflectorClusterID: address
+          .optional()
+          .describe('Accepted with a warning: tortie is a client of reflectors, not one.'),
       })
       .optional(),
-    ipv4VXLANTunnelAddr: address.optional(),
-    vxlanTunnelMACAddr: mac.optional(),
-    blocks: z.array(prefix).default([]),
+    ipv4VXLANTunnelAddr: address.optional().describe('Address of the host device, for VXLAN pools.'),
+    vxlanTunnelMACAddr: mac.optional().describe('MAC of the VTEP. Default: made from the name of the node.'),
+    blocks: z.array(prefix).default([]).describe('Blocks of the node: an addition of tortie’s.'),
   }),
 );
 
 const bgpConfiguration = resource(
   'BGPConfiguration',
   z.strictObject({
-    asNumber: asNumber.default(64512),
-    nodeToNodeMeshEnabled: z.boolean().default(true),
-    listenPort: z.int().min(1).max(65535).default(179),
+    asNumber: asNumber.default(64512).describe('AS of all nodes that name no other.'),
+    nodeToNodeMeshEnabled: z.boolean().default(true).describe('Every node peers with every other.'),
+    listenPort: z.int().min(1).max(65535).default(179).describe('TCP port of all nodes.'),
   }),
 );
 
 const bgpPeer = resource(
   'BGPPeer',
   z.strictObject({
-    node: z.string().min(1).optional(),
-    peerIP: refined(tryPeer, 'an IPv4 address, with :port if it is not 179'),
-    asNumber,
+    node: z.string().min(1).optional().describe('The node that peers. Default: all nodes.'),
+    peerIP: refined(tryPeer, 'an IPv4 address, with :port if it is not 179').describe(
+      'Address of the peer, with :port if it is not 179.',
+    ),
+    asNumber: asNumber.describe('AS of the peer.'),
   }),
 );
 
 const workloadEndpoint = resource(
   'WorkloadEndpoint',
   z.strictObject({
-    node: z.string().min(1),
-    orchestrator: z.string().min(1).default('k8s'),
-    workload: z.string().min(1).optional(),
-    pod: z.string().min(1).optional(),
-    endpoint: deviceName.default('eth0'),
-    interfaceName: deviceName,
-    netns: z.string().min(1).max(200),
-    ipNetworks: z.array(prefix).min(1).max(8),
-    mac: mac.optional(),
-    allowSpoofedSourcePrefixes: z.array(prefix).max(64).default([]),
+    node: z.string().min(1).describe('The node that the pod runs on.'),
+    orchestrator: z.string().min(1).default('k8s').describe('For people.'),
+    workload: z.string().min(1).optional().describe('For people.'),
+    pod: z.string().min(1).optional().describe('For people.'),
+    endpoint: deviceName.default('eth0').describe('Device in the pod.'),
+    interfaceName: deviceName.describe(
+      'Name of the port: in show ports, traces and replay. One of a kind on its node.',
+    ),
+    netns: z
+      .string()
+      .min(1)
+      .max(200)
+      .describe('Namespace of the pod: a name under /run/netns, or a path. An addition of tortie’s.'),
+    ipNetworks: z.array(prefix).min(1).max(8).describe('Addresses of the pod, each a /32 from a pool.'),
+    mac: mac.optional().describe('MAC of the device. Default: made from the names of node and port.'),
+    allowSpoofedSourcePrefixes: z
+      .array(prefix)
+      .max(64)
+      .default([])
+      .describe('What the pod may send from, beside its own addresses.'),
   }),
 );
 
