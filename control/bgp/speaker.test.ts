@@ -1,0 +1,436 @@
+/** The speaker over real sockets of the loopback device, against peers that keep to the rules and that do not. */
+import { connect } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { formatAddress4, formatPrefix4, parseAddress4, parsePrefix4 } from '../address.ts';
+import { NO_ATTRIBUTES } from './attributes.ts';
+import { FakeListener, FakePeer, openOf } from './fake-peer.ts';
+import {
+  encodeRouteRefresh,
+  frame,
+  HEADER,
+  KEEPALIVE,
+  keepalive,
+  NOTIFICATION,
+  OPEN,
+  ROUTE_REFRESH,
+  UPDATE,
+} from './message.ts';
+import { type PeerConfig, Speaker, type SpeakerConfig } from './speaker.ts';
+import { until } from './until.ts';
+import { decodeUpdate, encodeAnnouncements, encodeWithdrawals } from './update.ts';
+
+const US = '127.77.0.1';
+const PEER = '127.77.0.2';
+const OTHER = '127.77.0.3';
+const ASN = 64512;
+const hex = (text: string) => Uint8Array.from(Buffer.from(text.replace(/\s/g, ''), 'hex'));
+
+const closers: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+const logs: string[] = [];
+function config(more: Partial<SpeakerConfig> = {}): SpeakerConfig {
+  return {
+    asn: ASN,
+    routerId: US,
+    listen: { address: US, port: 0 },
+    peers: [passive(PEER)],
+    originate: [],
+    timers: { retryMinMs: 50, retryMaxMs: 200 },
+    ...more,
+  };
+}
+const passive = (address: string, more: Partial<PeerConfig> = {}): PeerConfig => ({
+  address,
+  asn: ASN,
+  passive: true,
+  label: 'global',
+  ...more,
+});
+
+async function speaker(more: Partial<SpeakerConfig> = {}): Promise<Speaker> {
+  logs.length = 0;
+  const log = (level: string, message: string, fields: Record<string, unknown>) => {
+    logs.push(`${level} ${message} ${JSON.stringify(fields)}`);
+  };
+  const made = new Speaker({ ...config(more), log });
+  closers.push(() => made.stop());
+  await made.start();
+  return made;
+}
+
+async function dial(s: Speaker, from = PEER): Promise<FakePeer> {
+  const peer = await FakePeer.dial(from, US, s.port!);
+  closers.push(() => void peer.socket.destroy());
+  return peer;
+}
+
+async function establish(s: Speaker, from = PEER, open = openOf(ASN, from)): Promise<FakePeer> {
+  const peer = await dial(s, from);
+  peer.send(open, keepalive);
+  await until('Established', () => state(s, from) === 'Established');
+  return peer;
+}
+
+const status = (s: Speaker, address = PEER) => s.peers().find((peer) => peer.address === address)!;
+const state = (s: Speaker, address = PEER) => status(s, address).state;
+const routes = (s: Speaker) =>
+  [...s.rib.best()].map(
+    ({ prefix, length, path }) => `${formatPrefix4(prefix, length)} via ${formatAddress4(path.nextHop)}`,
+  );
+const flat = (...prefixes: string[]) =>
+  prefixes.flatMap((text) => {
+    const { prefix, length } = parsePrefix4(text);
+    return [prefix, length];
+  });
+const announcement = (nextHop: string, prefixes: number[], more: object = {}) => [
+  ...encodeAnnouncements(
+    { attributes: { ...NO_ATTRIBUTES, nextHop: parseAddress4(nextHop), localPref: 100, ...more }, prefixes },
+    { as4: true },
+  ),
+];
+/** What a peer was told: prefixes announced with their next hop, and withdrawn. */
+const told = (peer: FakePeer, context = { as4: true, ibgp: true, peerAsn: ASN }) =>
+  peer.heard
+    .filter((message) => message[18] === UPDATE)
+    .flatMap((message) => {
+      const { announced, withdrawn } = decodeUpdate(message, HEADER, message.length, context);
+      const lines: string[] = [];
+      for (let i = 0; i < withdrawn.length; i += 2)
+        lines.push(`-${formatPrefix4(withdrawn[i]!, withdrawn[i + 1]!)}`);
+      for (const { attributes, prefixes } of announced) {
+        for (let i = 0; i < prefixes.length; i += 2) {
+          lines.push(
+            `${formatPrefix4(prefixes[i]!, prefixes[i + 1]!)} via ${formatAddress4(attributes.nextHop!)}`,
+          );
+        }
+      }
+      return lines;
+    });
+
+describe('a peer that does not keep to the rules gets the right NOTIFICATION', () => {
+  const open = openOf(ASN, PEER);
+  const changed = (at: number, ...bytes: number[]) => {
+    const copy = open.slice();
+    copy.set(bytes, at);
+    return copy;
+  };
+  const update = (text: string) => frame(UPDATE, hex(text));
+
+  it.each<[string, Uint8Array[], string]>([
+    ['a bad marker', [changed(3, 0)], '1/1'],
+    ['text', [Buffer.from('GET / HTTP/1.1\r\nHost: example\r\n\r\n')], '1/1'],
+    ['a bad length', [changed(16, 0, 18)], '1/2 0012'],
+    ['an unknown type', [changed(18, 9)], '1/3 09'],
+    ['version 3', [changed(19, 3)], '2/1 0004'],
+    ['another AS', [openOf(64999, PEER)], '2/2'],
+    ['identifier 0.0.0.0', [openOf(ASN, '0.0.0.0')], '2/3'],
+    ['our own identifier', [openOf(ASN, US)], '2/3'],
+    ['hold time 2', [openOf(ASN, PEER, 2)], '2/6'],
+    ['KEEPALIVE before OPEN', [keepalive], '5/1'],
+    ['UPDATE before KEEPALIVE', [open, update('0000 0000')], '5/2'],
+    ['OPEN twice', [open, open], '5/2'],
+    ['OPEN when established', [open, keepalive, open], '5/3'],
+    ['withdrawn routes beyond the message', [open, keepalive, update('0009 0000')], '3/1'],
+    ['an unknown well-known attribute', [open, keepalive, update('0000 0004 406301aa')], '3/2 406301aa'],
+    ['a prefix of 33 bits', [open, keepalive, update('0006 21 0a00000000 0000')], '3/10'],
+    ['a second type of garbage later', [open, keepalive, keepalive, changed(0, 1)], '1/1'],
+  ])('%s', async (_, messages, expected) => {
+    const s = await speaker();
+    const peer = await dial(s);
+    peer.send(...messages);
+    expect(await peer.notification()).toBe(expected);
+    await until('the connection ends', () => peer.closed);
+    expect(state(s)).toBe('Active');
+    expect(status(s).lastError).toContain(`(${expected.split(' ')[0]})`);
+    await establish(s);
+  });
+
+  it('costs nothing but its own session', async () => {
+    const s = await speaker({ peers: [passive(PEER), passive(OTHER)] });
+    const good = await establish(s);
+    good.send(...announcement(PEER, flat('10.65.1.0/26')));
+    for (let i = 0; i < 20; i++) {
+      const bad = await establish(s, OTHER);
+      bad.send(...announcement(OTHER, flat('10.65.1.0/26', '10.65.2.0/26')), hex('00'.repeat(4096)));
+      expect(await bad.notification()).toBe('1/1');
+      await until('the bad session is gone', () => state(s, OTHER) === 'Active');
+    }
+    await until('its routes are gone', () => routes(s).length === 1);
+    expect(routes(s)).toEqual([`10.65.1.0/26 via ${PEER}`]);
+    expect(state(s)).toBe('Established');
+  });
+
+  it('is refused where it is no peer', async () => {
+    const s = await speaker();
+    const peer = await dial(s, OTHER);
+    expect(await peer.notification()).toBe('6/5');
+    await until('the connection ends', () => peer.closed);
+    expect(peer.opened()).toBe(false);
+    expect(logs.join()).toContain(OTHER);
+  });
+
+  it('is left when it never sends OPEN', async () => {
+    const s = await speaker({ timers: { openMs: 100, retryMinMs: 50, retryMaxMs: 200 } });
+    expect(await (await dial(s)).notification()).toBe('4/0');
+  });
+
+  it('is left when it falls silent', async () => {
+    const s = await speaker({ peers: [passive(PEER, { holdTime: 3 })] });
+    const peer = await establish(s);
+    const counted = peer.heard.length;
+    expect(await peer.notification()).toBe('4/0');
+    // The hold time of 3 s is kept alive from our side twice or more before the peer's silence ends it.
+    const alive = peer.heard.slice(counted).filter((message) => message[18] === KEEPALIVE);
+    expect(alive.length).toBeGreaterThanOrEqual(2);
+    expect(status(s).lastError).toMatch(/hold timer expired/);
+  });
+
+  it('is left when it announces too many prefixes', async () => {
+    const s = await speaker({ peers: [passive(PEER, { maxPrefixes: 2 })] });
+    const peer = await establish(s);
+    peer.send(...announcement(PEER, flat('10.0.0.0/24', '10.0.1.0/24')));
+    await until('two routes', () => routes(s).length === 2);
+    peer.send(...announcement(PEER, flat('10.0.2.0/24')));
+    expect(await peer.notification()).toBe('6/1');
+    await until('its routes are gone', () => routes(s).length === 0);
+  });
+});
+
+describe('routes', () => {
+  it('come, are replaced, go, and go with the session', async () => {
+    const s = await speaker();
+    const changes: string[] = [];
+    s.rib.on('change', (batch) => {
+      changes.push(
+        ...batch.map(({ prefix, length, best }) => `${best ? '' : '-'}${formatPrefix4(prefix, length)}`),
+      );
+    });
+    const peer = await establish(s);
+    peer.send(...announcement('10.0.0.9', flat('10.65.1.0/26', '10.65.2.0/26')));
+    await until('two routes', () => routes(s).length === 2);
+    peer.send(...announcement('10.0.0.8', flat('10.65.1.0/26')), ...encodeWithdrawals(flat('10.65.2.0/26')));
+    await until('one replaced, one gone', () => routes(s).join() === '10.65.1.0/26 via 10.0.0.8');
+    expect(s.rib.lookup(parseAddress4('10.65.1.5'))).toMatchObject({ length: 26, reason: 'only path' });
+    expect(status(s)).toMatchObject({ prefixesReceived: 1, counters: { updatesIn: 3 } });
+    peer.socket.resetAndDestroy();
+    await until('all gone', () => routes(s).length === 0);
+    expect(status(s).lastError).toMatch(/ECONNRESET/);
+    expect(changes).toEqual([
+      '10.65.1.0/26',
+      '10.65.2.0/26',
+      '10.65.1.0/26',
+      '-10.65.2.0/26',
+      '-10.65.1.0/26',
+    ]);
+  });
+
+  it('are refused where they loop or lead to ourselves, and replace what was good before', async () => {
+    const s = await speaker();
+    const peer = await establish(s);
+    const prefix = flat('10.65.1.0/26');
+    for (const more of [
+      { asPath: [{ set: false, asns: [64999, ASN] }] },
+      { originatorId: parseAddress4(US) },
+      { clusterList: [1, parseAddress4(US)] },
+      { nextHop: parseAddress4(US) },
+    ]) {
+      peer.send(...announcement('10.0.0.9', prefix));
+      await until('a route', () => routes(s).length === 1);
+      peer.send(...announcement('10.0.0.9', prefix, more));
+      await until('it is refused', () => routes(s).length === 0);
+    }
+    expect(status(s)).toMatchObject({ state: 'Established', counters: { routesRefused: 4 } });
+  });
+
+  it('of malformed attributes are treated as withdrawn, the session goes on', async () => {
+    const s = await speaker();
+    const peer = await establish(s);
+    peer.send(...announcement('10.0.0.9', flat('10.65.1.0/26')));
+    await until('a route', () => routes(s).length === 1);
+    peer.send(frame(UPDATE, hex('0000 000d 40 01 01 07 40 02 00 40 03 03 010203 1a 0a410100')));
+    await until('it is withdrawn', () => routes(s).length === 0);
+    expect(status(s)).toMatchObject({ state: 'Established', counters: { updatesMalformed: 1 } });
+  });
+
+  it('by the hundred thousand do not hold up the event loop', async () => {
+    const s = await speaker();
+    const peer = await establish(s);
+    const prefixes = Array.from({ length: 100_000 }, (_, i) => [(0x0b000000 + i * 256) | 0, 24]).flat();
+    let largest = 0;
+    s.rib.on('change', (batch) => {
+      largest = Math.max(largest, batch.length);
+    });
+    peer.send(...announcement('10.0.0.9', prefixes));
+    await until('all routes', () => status(s).prefixesReceived === 100_000);
+    await until('all settled', () => routes(s).length === 100_000);
+    expect(largest).toBeLessThanOrEqual(4096);
+    peer.socket.destroy();
+    await until('all gone', () => routes(s).length === 0);
+  });
+
+  it('of our own go to every peer, and again when it asks', async () => {
+    const s = await speaker({ originate: ['10.65.0.0/26', '10.65.0.64/26'] });
+    const peer = await establish(s);
+    const all = [`10.65.0.0/26 via ${US}`, `10.65.0.64/26 via ${US}`];
+    await until('both blocks', () => told(peer).length === 2);
+    expect(told(peer)).toEqual(all);
+    peer.send(encodeRouteRefresh({ afi: 1, subtype: 0, safi: 1 }));
+    await until('both again', () => told(peer).length === 4);
+    expect(told(peer)).toEqual([...all, ...all]);
+    // Another family and an unknown subtype are ignored.
+    peer.send(frame(ROUTE_REFRESH, hex('0002 00 01')), frame(ROUTE_REFRESH, hex('0001 07 01')), keepalive);
+    await s.reconfigure(config({ originate: ['10.65.0.64/26'], listen: { address: US, port: 0 } }));
+    await until('one is withdrawn', () => told(peer).length === 5);
+    expect(told(peer)[4]).toBe('-10.65.0.0/26');
+  });
+
+  it('of an internal peer are not passed to another, those of an external one are', async () => {
+    const s = await speaker({
+      originate: ['10.65.0.0/26'],
+      peers: [passive(PEER), passive(OTHER), passive('127.77.0.4', { asn: 65001 })],
+    });
+    const internal = await establish(s);
+    const other = await establish(s, OTHER);
+    const external = await establish(s, '127.77.0.4', openOf(65001, '127.77.0.4'));
+    internal.send(...announcement('10.0.0.9', flat('10.1.0.0/16')));
+    external.send(
+      ...announcement('10.0.0.7', flat('10.2.0.0/16'), {
+        asPath: [{ set: false, asns: [65001] }],
+        localPref: null,
+      }),
+    );
+    const outside = { as4: true, ibgp: false, peerAsn: ASN };
+    await until('the external peer hears', () => told(external, outside).length === 2);
+    await until('the internal peer hears', () => told(other).length === 2);
+    expect(told(other).sort()).toEqual([`10.2.0.0/16 via 10.0.0.7`, `10.65.0.0/26 via ${US}`]);
+    expect(told(external, outside).sort()).toEqual([`10.1.0.0/16 via ${US}`, `10.65.0.0/26 via ${US}`]);
+    await until('and the first', () => told(internal).length === 2);
+  });
+});
+
+describe('connections', () => {
+  it('are one after a collision: the one that the higher identifier dialled (RFC 4271 6.8)', async () => {
+    for (const [peerId, outgoingStays] of [
+      ['1.0.0.1', true],
+      ['250.0.0.1', false],
+    ] as const) {
+      const listener = new FakeListener();
+      const port = await listener.listen(PEER);
+      closers.push(() => listener.close());
+      const s = await speaker({ peers: [passive(PEER, { passive: false, port })] });
+      const dialled = await until('we are dialled', () => listener.peers[0]);
+      const dialling = await dial(s);
+      const open = openOf(ASN, peerId);
+      await dialled.hear(OPEN);
+      await dialling.hear(OPEN);
+      dialled.send(open);
+      await dialled.hear(KEEPALIVE);
+      expect(state(s)).toBe('OpenConfirm');
+      dialling.send(open);
+      const [kept, lost] = outgoingStays ? [dialled, dialling] : [dialling, dialled];
+      expect(await lost.notification()).toBe('6/7');
+      await kept.hear(KEEPALIVE);
+      kept.send(keepalive);
+      await until('Established', () => state(s) === 'Established');
+      expect(kept.heard.some((message) => message[18] === NOTIFICATION)).toBe(false);
+    }
+  });
+
+  it('beside an established one are refused', async () => {
+    const s = await speaker();
+    const first = await establish(s);
+    const second = await dial(s);
+    second.send(openOf(ASN, PEER));
+    expect(await second.notification()).toBe('6/7');
+    expect(state(s)).toBe('Established');
+    expect(first.closed).toBe(false);
+    expect(status(s).lastError).toBeNull();
+  });
+
+  it('that the peer gave up for a new one are closed', async () => {
+    const s = await speaker();
+    const first = await dial(s);
+    await first.hear(OPEN);
+    const second = await dial(s);
+    expect(await first.notification()).toBe('6/7');
+    second.send(openOf(ASN, PEER), keepalive);
+    await until('Established', () => state(s) === 'Established');
+  });
+
+  it('are tried again until there is someone, and after he is gone', async () => {
+    const listener = new FakeListener();
+    const port = await listener.listen(PEER);
+    await listener.close();
+    const s = await speaker({ peers: [passive(PEER, { passive: false, port })] });
+    await until('refused', () => status(s).lastError?.includes('ECONNREFUSED'));
+    const again = new FakeListener();
+    again.server.listen(port, PEER);
+    closers.push(() => again.close());
+    for (let round = 0; round < 3; round++) {
+      const peer = await until('dialled', () => again.peers[round]);
+      peer.send(openOf(ASN, PEER), keepalive);
+      await until('Established', () => state(s) === 'Established');
+      peer.socket.destroy();
+    }
+  });
+});
+
+describe('the speaker', () => {
+  it('stops with Cease, even if a peer does not listen', async () => {
+    const s = await speaker({ peers: [passive(PEER), passive(OTHER)] });
+    const peer = await establish(s);
+    const deaf = connect({ host: US, port: s.port!, localAddress: OTHER, allowHalfOpen: true });
+    deaf.on('error', () => {});
+    closers.push(() => void deaf.destroy());
+    await until('it is there', () => state(s, OTHER) === 'OpenSent');
+    await s.stop();
+    expect(await peer.notification()).toBe('6/2');
+    expect(s.peers()).toEqual([]);
+    await s.stop();
+  });
+
+  it('changes only what differs', async () => {
+    const s = await speaker({ peers: [passive(PEER), passive(OTHER)] });
+    const listen = { address: US, port: s.port! };
+    await s.reconfigure(config({ listen, peers: [passive(PEER), passive(OTHER)] }));
+    const kept = await establish(s);
+    const gone = await establish(s, OTHER);
+    const { since } = status(s);
+    await s.reconfigure(
+      config({ listen, peers: [passive(PEER, { label: 'node specific' }), passive('127.77.0.9')] }),
+    );
+    expect(await gone.notification()).toBe('6/3');
+    expect(s.peers().map(({ address }) => address)).toEqual([PEER, '127.77.0.9']);
+    expect(status(s)).toMatchObject({ state: 'Established', since, label: 'node specific' });
+    await s.reconfigure(config({ listen, peers: [passive(PEER, { holdTime: 30 })] }));
+    expect(await kept.notification()).toBe('6/6');
+    await establish(s);
+  });
+
+  it('refuses a configuration that cannot be meant, and goes on', async () => {
+    const s = await speaker();
+    await establish(s);
+    for (const bad of [
+      { asn: 0 },
+      { routerId: '10.0.0' },
+      { routerId: '0.0.0.0' },
+      { originate: ['10.0.0.1/24'] },
+      { peers: [passive(PEER), passive(PEER)] },
+      { peers: [passive(PEER, { holdTime: 2 })] },
+      { peers: [passive(PEER, { asn: 2 ** 32 })] },
+    ]) {
+      await expect(s.reconfigure(config(bad))).rejects.toMatchObject({ code: 'BGP_CONFIG' });
+    }
+    expect(state(s)).toBe('Established');
+  });
+
+  it('says so when it cannot listen', async () => {
+    const s = await speaker();
+    const second = new Speaker({ ...config({ listen: { address: US, port: s.port! } }), log: () => {} });
+    await expect(second.start()).rejects.toMatchObject({ code: 'BGP_LISTEN' });
+    await second.stop();
+  });
+});
