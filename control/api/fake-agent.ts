@@ -18,10 +18,16 @@ const fallback: RouteView = {
 export const tracedPing: TraceView = {
   packet: 1,
   steps: [
-    { step: 'received', text: 'from pod1, 98 bytes', port: 'pod1', length: 98 },
-    { step: 'lookup', text: '10.65.1.2 is in 10.65.1.0/26', prefix: '10.65.1.0/26' },
+    { step: 'received', text: 'received on pod1, 98 bytes', port: 'pod1', length: 98 },
+    { step: 'header', text: 'IPv4 10.65.0.2 > 10.65.1.2, ICMP, ttl 64, 84 bytes: header good' },
+    { step: 'source-checked', text: 'source 10.65.0.2 is the pod’s own', source: '10.65.0.2' },
+    {
+      step: 'lookup',
+      text: 'look-up 10.65.1.2: 10.65.1.0/26 ipip via 192.0.2.2, from bgp 192.0.2.9 (AS 64512)',
+    },
+    { step: 'sent', text: 'sent on ipip, 104 bytes', port: 'ipip', length: 104 },
   ],
-  verdict: 'sent to ipip',
+  verdict: 'sent on ipip',
 };
 
 export const fakeAgent = (): AgentApi => ({

@@ -78,9 +78,12 @@ pod1   no_route      1         no route to the destination
     [
       'trace --count 1',
       `packet 1
-  received  from pod1, 98 bytes
-  lookup    10.65.1.2 is in 10.65.1.0/26
-  => sent to ipip
+  received on pod1, 98 bytes
+  IPv4 10.65.0.2 > 10.65.1.2, ICMP, ttl 64, 84 bytes: header good
+  source 10.65.0.2 is the pod’s own
+  look-up 10.65.1.2: 10.65.1.0/26 ipip via 192.0.2.2, from bgp 192.0.2.9 (AS 64512)
+  sent on ipip, 104 bytes
+  => sent on ipip
 
 `,
     ],

@@ -14,6 +14,11 @@ it('sets columns as calicoctl does', () => {
   ).toBe('NAME       CIDR           X\na          10.65.0.0/16   true\npool-two\n');
 });
 
+it('sets a full Internet table', () => {
+  const rows = Array.from({ length: 900_000 }, () => ['10.65.0.0/16', 'x']);
+  expect(columns(['PREFIX', 'VIA'], rows)).toHaveLength(18 + 900_000 * 17);
+});
+
 describe('box', () => {
   const header = ['Peer address', 'Peer type', 'State', 'Since', 'Info'];
   it('is the one of calicoctl’s manual', () => {

@@ -6,8 +6,9 @@ const PADDING = 3;
 /** Columns as calicoctl's `get` prints them (Go's text/tabwriter, least width 5, padding 3). Ends with a newline. */
 export function columns(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows];
+  // A full Internet table is more than a call takes as arguments: no Math.max(...rows).
   const widths = header.map((_, column) =>
-    Math.max(MIN_WIDTH, ...all.map((row) => row[column]!.length + PADDING)),
+    all.reduce((width, row) => Math.max(width, row[column]!.length + PADDING), MIN_WIDTH),
   );
   const line = (row: readonly string[]) =>
     row.map((cell, column) => (column < row.length - 1 ? cell.padEnd(widths[column]!) : cell)).join('');

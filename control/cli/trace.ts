@@ -38,8 +38,5 @@ function countArgument(text: string): number {
   return count;
 }
 
-function packetText({ packet, steps, verdict }: TraceView): string {
-  const width = Math.max(...steps.map(({ step }) => step.length)) + 2;
-  const lines = steps.map(({ step, text }) => `  ${step.padEnd(width)}${text}`.trimEnd());
-  return `${[`packet ${packet}`, ...lines, `  => ${verdict}`].join('\n')}\n\n`;
-}
+const packetText = ({ packet, steps, verdict }: TraceView): string =>
+  `${[`packet ${packet}`, ...steps.map(({ text }) => `  ${text}`), `  => ${verdict}`].join('\n')}\n\n`;
