@@ -1,0 +1,322 @@
+/**
+ * A cluster in network namespaces: a bridge as underlay, nodes on it, pods behind them, a route reflector.
+ * Made inside scripts/lab/enter, so names may be plain and nothing outlives the run.
+ *
+ *   underlay 192.0.2.0/24, MTU 1500:  node1 .1, node2 .2, ...   rr .254 (BIRD)
+ *   node N: block 10.65.N.0/26, tunnel address 10.65.N.1, pods podNa 10.65.N.2, podNb 10.65.N.3, ...
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { Lab } from '../../bench/lab.ts';
+import { ApiClient } from '../../control/api/client.ts';
+import { until } from '../../control/bgp/until.ts';
+
+export type Mode = 'ipip' | 'direct' | 'vxlan';
+export type Bgp = 'bird' | 'mesh' | 'none';
+
+/** From scripts/lab and from dist/scripts/lab alike. */
+export const ROOT = fileURLToPath(import.meta.url).replace(/(\/dist)?\/scripts\/lab\/[^/]*$/, '');
+export const TORTIE = join(ROOT, 'dist/control/cli/main.js');
+const AS_NUMBER = 64512;
+const REFLECTOR = '192.0.2.254';
+const STOP_MS = 8000;
+
+export interface Pod {
+  /** Its namespace. */
+  readonly name: string;
+  readonly address: string;
+  readonly node: number;
+}
+
+export interface ClusterOptions {
+  readonly nodes: number;
+  readonly podsPerNode: number;
+  readonly bgp: Bgp;
+  readonly mode: Mode;
+  /** Nodes that run something else than tortie: the test sets them up. */
+  readonly foreign?: readonly number[];
+  /** More settings of every agent. */
+  readonly settings?: Record<string, unknown>;
+}
+
+export const nodeName = (number: number): string => `node${number}`;
+export const nodeAddress = (number: number): string => `192.0.2.${number}`;
+export const tunnelAddress = (number: number): string => `10.65.${number}.1`;
+export const block = (number: number): string => `10.65.${number}.0/26`;
+export const vtepMac = (number: number): string => `66:00:00:00:00:0${number}`;
+
+/** Calico's two modes that together say one of ours. */
+const POOL_MODES: Record<Mode, { ipipMode: string; vxlanMode: string }> = {
+  ipip: { ipipMode: 'Always', vxlanMode: 'Never' },
+  direct: { ipipMode: 'Never', vxlanMode: 'Never' },
+  vxlan: { ipipMode: 'Never', vxlanMode: 'Always' },
+};
+
+/** A program in a namespace, its output in a file, so that it can stay when we go. */
+export class Daemon {
+  readonly log: string;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown>;
+
+  constructor(netns: string, command: readonly string[], log: string) {
+    this.log = log;
+    const output = openSync(log, 'a');
+    this.#child = spawn('ip', ['netns', 'exec', netns, ...command], { stdio: ['ignore', output, output] });
+    closeSync(output);
+    this.#child.unref();
+    this.#exited = once(this.#child, 'exit');
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+  get ended(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+  get output(): string {
+    return readFileSync(this.log, 'utf8');
+  }
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+  /** Ask it to end, and kill it if it does not; its exit status, null after a signal. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    if (this.ended) return this.#child.exitCode;
+    this.#child.kill(signal);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS);
+    await this.#exited;
+    clearTimeout(timer);
+    return this.#child.exitCode;
+  }
+}
+
+export class Cluster {
+  readonly lab = new Lab();
+  readonly pods: Pod[] = [];
+  readonly agents = new Map<number, Daemon>();
+  readonly #options: ClusterOptions;
+  #bird: Daemon | null = null;
+
+  private constructor(options: ClusterOptions) {
+    this.#options = options;
+  }
+
+  /** Build it all; agents run and BGP is established when it resolves. Cleans up after itself when it fails. */
+  static async create(options: ClusterOptions): Promise<Cluster> {
+    const cluster = new Cluster(options);
+    try {
+      await cluster.#build();
+      return cluster;
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+  }
+
+  get #numbers(): number[] {
+    return Array.from({ length: this.#options.nodes }, (_, index) => index + 1);
+  }
+  isForeign(number: number): boolean {
+    return this.#options.foreign?.includes(number) ?? false;
+  }
+  pod(name: string): Pod {
+    const pod = this.pods.find((candidate) => candidate.name === name);
+    if (!pod) throw new Error(`no pod ${name} in this cluster`);
+    return pod;
+  }
+  get resources(): string {
+    return join(this.lab.folder, 'resources');
+  }
+  settingsFile(number: number): string {
+    return join(this.lab.folder, `${nodeName(number)}.yaml`);
+  }
+  api(number: number): ApiClient {
+    return new ApiClient(`/run/tortie/${nodeName(number)}/api.sock`);
+  }
+
+  async #build(): Promise<void> {
+    const { lab } = this;
+    await lab.netns('underlay');
+    await lab.ip('underlay', 'link add br0 type bridge', 'link set br0 up');
+    for (const number of this.#numbers) {
+      const name = await lab.netns(nodeName(number));
+      await this.#plug(name, nodeAddress(number));
+      // As on any Kubernetes node: the host routes for its pods.
+      await lab.sysctl(name, 'net.ipv4.ip_forward=1');
+      if (this.isForeign(number)) continue;
+      for (let index = 0; index < this.#options.podsPerNode; index++) {
+        const pod = `pod${number}${String.fromCharCode(97 + index)}`;
+        await lab.netns(pod);
+        this.pods.push({ name: pod, address: `10.65.${number}.${2 + index}`, node: number });
+      }
+    }
+    this.#writeResources();
+    this.setMode(this.#options.mode);
+    if (this.#options.bgp === 'bird') await this.#startBird();
+    for (const number of this.#numbers) if (!this.isForeign(number)) this.startAgent(number);
+    for (const number of this.agents.keys()) await this.ready(number);
+  }
+
+  /** A device eth0 in the namespace, joined to the underlay's bridge. */
+  async #plug(netns: string, address: string): Promise<void> {
+    await this.lab.veth(netns, 'eth0', 'underlay', netns);
+    await this.lab.ip('underlay', `link set ${netns} master br0`);
+    await this.lab.ip(netns, `addr add ${address}/24 dev eth0`);
+    // A wire between machines has no tunnel offload: without this a super-frame reaches the other node uncut.
+    for (const [where, device] of [
+      [netns, 'eth0'],
+      ['underlay', netns],
+    ] as const) {
+      await this.lab.run(where, 'ethtool', [
+        '-K',
+        device,
+        'tx-udp_tnl-segmentation',
+        'off',
+        'tx-udp_tnl-csum-segmentation',
+        'off',
+      ]);
+    }
+  }
+
+  #write(name: string, kind: string, spec: unknown, metadata: Record<string, string> = {}): void {
+    const resource = {
+      apiVersion: 'projectcalico.org/v3',
+      kind,
+      metadata: { name, ...metadata },
+      spec,
+    };
+    writeFileSync(join(this.resources, `${kind.toLowerCase()}-${name}.yaml`), stringify(resource));
+  }
+
+  #writeResources(): void {
+    mkdirSync(this.resources);
+    const { bgp } = this.#options;
+    this.#write('default', 'BGPConfiguration', {
+      asNumber: AS_NUMBER,
+      nodeToNodeMeshEnabled: bgp === 'mesh',
+    });
+    if (bgp === 'bird') this.#write('reflector', 'BGPPeer', { peerIP: REFLECTOR, asNumber: AS_NUMBER });
+    for (const number of this.#numbers) {
+      this.#write(nodeName(number), 'Node', {
+        bgp: { ipv4Address: `${nodeAddress(number)}/24`, ipv4IPIPTunnelAddr: tunnelAddress(number) },
+        ipv4VXLANTunnelAddr: tunnelAddress(number),
+        vxlanTunnelMACAddr: vtepMac(number),
+        blocks: [block(number)],
+      });
+      writeFileSync(
+        this.settingsFile(number),
+        stringify({
+          nodeName: nodeName(number),
+          datastore: { kind: 'static', path: 'resources' },
+          bgp: { enabled: bgp !== 'none', retrySeconds: 0.2 },
+          ...this.#options.settings,
+        }),
+      );
+    }
+    for (const { name, address, node } of this.pods) {
+      const spec = {
+        node: nodeName(node),
+        pod: name,
+        interfaceName: `cali${name}`,
+        netns: name,
+        ipNetworks: [`${address}/32`],
+      };
+      this.#write(name, 'WorkloadEndpoint', spec, { namespace: 'default' });
+    }
+  }
+
+  /** Rewrite the pool; `reload` makes the agents read it. */
+  setMode(mode: Mode): void {
+    this.#write('pods', 'IPPool', { cidr: '10.65.0.0/16', ...POOL_MODES[mode] });
+  }
+
+  /** Switch the running cluster over, and wait until routes leave the new way. */
+  async switchTo(mode: Mode): Promise<void> {
+    this.setMode(mode);
+    this.reload();
+    await this.routed(mode);
+  }
+
+  reload(): void {
+    for (const agent of this.agents.values()) agent.signal('SIGHUP');
+  }
+
+  /** Wait until every agent's routes to the other nodes' blocks leave in this mode. */
+  async routed(mode: Mode): Promise<void> {
+    for (const number of this.agents.keys()) {
+      const others = this.#numbers.filter((other) => other !== number).map(block);
+      await until(`${nodeName(number)} routes ${others.join(' ')} by ${mode}`, async () => {
+        const routes = await this.api(number).routes();
+        return others.every((prefix) => routes.find((route) => route.prefix === prefix)?.via === mode);
+      });
+    }
+  }
+
+  startAgent(number: number): Daemon {
+    const agent = new Daemon(
+      nodeName(number),
+      [process.execPath, TORTIE, 'agent', '--config', this.settingsFile(number)],
+      join(this.lab.folder, `${nodeName(number)}.log`),
+    );
+    this.agents.set(number, agent);
+    return agent;
+  }
+
+  /** Wait until an agent answers, has its pods, and is established with all its BGP peers. */
+  async ready(number: number): Promise<void> {
+    const agent = this.agents.get(number)!;
+    const pods = this.pods.filter((pod) => pod.node === number).length;
+    await until(`the agent of ${nodeName(number)} is ready`, async () => {
+      if (agent.ended) throw new Error(`the agent of ${nodeName(number)} ended:\n${agent.output}`);
+      try {
+        const [status, ports] = [await this.api(number).nodeStatus(), await this.api(number).ports()];
+        const up = ports.filter((port) => port.kind === 'pod' && port.state === 'up').length;
+        return up === pods && status.peersV4.every((peer) => peer.info === 'Established');
+      } catch {
+        return false; // its socket is not there yet
+      }
+    });
+  }
+
+  async #startBird(): Promise<void> {
+    await this.lab.netns('rr');
+    await this.#plug('rr', REFLECTOR);
+    const clients = this.#numbers
+      .filter((number) => !this.isForeign(number))
+      .map(
+        (number) => `protocol bgp ${nodeName(number)} {
+  local ${REFLECTOR} as ${AS_NUMBER};
+  neighbor ${nodeAddress(number)} as ${AS_NUMBER};
+  rr client;
+  connect retry time 1; connect delay time 1; error wait time 1, 2;
+  ipv4 { import all; export all; };
+}`,
+      );
+    const config = join(this.lab.folder, 'bird.conf');
+    writeFileSync(config, `router id ${REFLECTOR};\nprotocol device { }\n${clients.join('\n')}\n`);
+    const command = ['bird', '-f', '-c', config, '-s', this.#birdSocket, '-P', `${config}.pid`];
+    this.#bird = new Daemon('rr', command, join(this.lab.folder, 'bird.log'));
+    await until('BIRD answers', () => this.birdc('show', 'status').catch(() => null));
+  }
+
+  get #birdSocket(): string {
+    return join(this.lab.folder, 'bird.ctl');
+  }
+  birdc(...command: string[]): Promise<string> {
+    return this.lab.run('rr', 'birdc', ['-s', this.#birdSocket, ...command], 5000);
+  }
+
+  /** The CLI, as a person on that node would use it; its output, errors included. */
+  tortie(number: number, ...args: string[]): Promise<string> {
+    return this.lab.run(nodeName(number), process.execPath, [TORTIE, ...args]);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.agents.values(), this.#bird].map((daemon) => daemon?.stop()));
+    await this.lab.close();
+  }
+}
