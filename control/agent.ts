@@ -4,7 +4,8 @@
  *   exit  when
  *   0     SIGTERM or SIGINT: peers were told, TAPs, addresses and routes stay for the next agent
  *   69    another agent runs in this network namespace (EX_UNAVAILABLE)
- *   70    a packet thread died; start again, the next agent adopts what is there (EX_SOFTWARE)
+ *   70    a packet thread died, or the end took too long; start again, the next agent adopts what is there
+ *         (EX_SOFTWARE)
  *   78    settings or resources are wrong (EX_CONFIG)
  *   1     anything else that kept it from starting
  */
@@ -66,7 +67,11 @@ export async function runAgent(configFile: string): Promise<number> {
     code = await end.promise;
   } finally {
     process.off('SIGHUP', reload);
-    await inTime(Promise.all([server?.close(), agent.stop(), store.close()]), log);
+    const ended = Promise.all([server?.close(), agent.stop(), store.close()]);
+    if (!(await inTime(ended))) {
+      log.error('the end takes too long; leaving as it is');
+      process.exit(EX_SOFTWARE);
+    }
     lock.close();
     end.release();
   }
@@ -109,14 +114,13 @@ function reloadAll(config: AgentConfig, store: StaticDatastore, agent: NodeAgent
   }
 }
 
-async function inTime(work: Promise<unknown>, log: Logger): Promise<void> {
+/** Whether the work is done before the time for it is over. */
+async function inTime(work: Promise<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(() => {
-      log.error('the end takes too long; leaving as it is');
-      resolve();
-    }, STOP_TIMEOUT_MS);
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), STOP_TIMEOUT_MS);
   });
-  await Promise.race([work, late]);
+  const isDone = await Promise.race([work.then(() => true), late]);
   clearTimeout(timer);
+  return isDone;
 }

@@ -152,6 +152,9 @@ class Builder {
   readonly #remoteByAddress: Map<number, Remote>;
   readonly #workloads: WorkloadEndpoint[];
   readonly #podMtu: number;
+  readonly #hostMac: Uint8Array;
+  /** The node's address and its tunnels'. */
+  readonly #own: ReadonlySet<number>;
 
   readonly #routes = new Map<number, DesiredRoute>();
   readonly #kernelRoutes = new Map<number, KernelRoute>();
@@ -195,6 +198,8 @@ class Builder {
       (resource) => resource.kind === 'WorkloadEndpoint' && resource.spec.node === settings.nodeName,
     ) as WorkloadEndpoint[];
     this.#podMtu = this.#smallestMtu();
+    this.#hostMac = deviceMac(settings.nodeName, settings.hostDevice);
+    this.#own = new Set([this.#address, ...this.#tunnelAddresses()]);
   }
 
   build(bgpRoutes: Iterable<BgpRoute>): Desired {
@@ -208,7 +213,7 @@ class Builder {
     return {
       node: {
         address: this.#address,
-        local: [...this.#ownAddresses()],
+        local: [...this.#own],
         vtepMac: this.#vtepMac,
         vni: this.#settings.vni,
         icmpRate: this.#settings.icmpRate,
@@ -233,25 +238,22 @@ class Builder {
   #tunnelAddresses(): number[] {
     return [...new Set([this.#ipipAddress, this.#vxlanAddress])].filter((address) => address !== null);
   }
-  #ownAddresses(): Set<number> {
-    return new Set([this.#address, ...this.#tunnelAddresses()]);
-  }
 
   // ---- This node -----------------------------------------------------------------------------------
 
   #addHost(): void {
-    const { hostDevice, nodeName } = this.#settings;
+    const { hostDevice } = this.#settings;
     this.#ports.push({
       name: hostDevice,
       kind: 'host',
       netns: null,
       device: hostDevice,
-      mac: deviceMac(nodeName, hostDevice),
+      mac: this.#hostMac,
       addresses: this.#tunnelAddresses(),
       sources: [],
       mtu: this.#podMtu,
     });
-    for (const address of this.#ownAddresses()) {
+    for (const address of this.#own) {
       this.#route(address, 32, this.#hostAdjacency(0), 'this node');
     }
   }
@@ -354,7 +356,7 @@ class Builder {
 
   #reach(to: Prefix4, nextHop: number, way: Encapsulation, origin: string): void {
     // Announced by ourselves and reflected, or a default route: the host's own default stays the host's.
-    if (this.#ownAddresses().has(nextHop) || to.length === 0) return;
+    if (this.#own.has(nextHop) || to.length === 0) return;
     if (this.#routes.has(routeKey(to.prefix, to.length))) return;
     if (way === 'none') {
       this.#route(to.prefix, to.length, this.#hostAdjacency(nextHop), origin);
@@ -409,13 +411,20 @@ class Builder {
 
   /** The host's kernel; with a next hop it is to forward there, unencapsulated. */
   #hostAdjacency(nextHop: number): DesiredAdjacency {
-    const { nodeName, hostDevice } = this.#settings;
-    const dmac = deviceMac(nodeName, hostDevice);
-    return this.#share({ ...none, kind: adj.HOST, port: hostDevice, nextHop, dmac, smac: GATEWAY_MAC });
+    const { hostDevice } = this.#settings;
+    return this.#share({
+      ...none,
+      kind: adj.HOST,
+      port: hostDevice,
+      nextHop,
+      dmac: this.#hostMac,
+      smac: GATEWAY_MAC,
+    });
   }
 
   #share(adjacency: DesiredAdjacency): DesiredAdjacency {
-    const key = `${adjacency.kind} ${adjacency.port} ${adjacency.nextHop} ${adjacency.dmac}`;
+    // Kind, port and next hop decide the rest.
+    const key = `${adjacency.kind} ${adjacency.port} ${adjacency.nextHop}`;
     const known = this.#adjacencies.get(key);
     if (known) return known;
     this.#adjacencies.set(key, adjacency);

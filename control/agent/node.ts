@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import { native as loadNative, type Native } from '../../dataplane/native/index.ts';
+import { native as loadNative } from '../../dataplane/native/index.ts';
 import { spawnWorker, type WorkerHandle } from '../../dataplane/spawn.ts';
 import { formatAddress4, parseAddress4 } from '../address.ts';
 import type { AgentConfig } from '../config/config.ts';
@@ -19,7 +19,7 @@ import { bgpPlan } from './bgp-plan.ts';
 import { Ports } from './ports.ts';
 import type { Routing } from './routing.ts';
 
-/** Least time between the starts of two reconciles: many changes at once cost one. */
+/** Least pause before a reconcile, or as long as the last one took: many changes at once cost one. */
 const THROTTLE_MS = 100;
 /** How often the kernel is looked at without a cause. */
 const REFRESH_MS = 90_000;
@@ -44,15 +44,14 @@ export class NodeAgent {
   config: AgentConfig;
   readonly routing: Routing;
   readonly tables = new TableWriter();
-  workers: readonly WorkerHandle[] = [];
-  ports!: Ports;
+  readonly workers: WorkerHandle[] = [];
+  readonly ports: Ports;
   resources: readonly Resource[] = [];
   problems: readonly string[] = [];
   onTrace: ((packets: Int32Array[]) => void) | null = null;
 
   readonly #options: NodeAgentOptions;
   readonly #log: Logger;
-  readonly #native: Native = loadNative();
   #dirty = false;
   #refresh = true;
   #running: Promise<void> | null = null;
@@ -62,18 +61,20 @@ export class NodeAgent {
   #retryMs = FIRST_RETRY_MS;
   #nextRefresh = 0;
   #lastStart = 0;
+  #lastEnd = 0;
 
   constructor(options: NodeAgentOptions) {
     this.#options = options;
     this.config = options.config;
     this.#log = options.log;
+    this.ports = new Ports(loadNative(), this.workers, this.tables.shared);
     this.routing = options.routing(this);
   }
 
   /** Start the workers and reconcile once; what fails then is tried again later. */
   async start(): Promise<void> {
     const { log, onDeath } = this.#options;
-    this.workers = await Promise.all(
+    const workers = await Promise.all(
       Array.from({ length: this.config.workers }, (_, index) =>
         spawnWorker({
           index,
@@ -82,13 +83,15 @@ export class NodeAgent {
           onLog: (level, message) => {
             log[level](message);
             // A device that went: look at once.
-            if (level === 'error') this.changed(true);
+            if (level !== 'error') return;
+            this.ports.distrust();
+            this.changed(true);
           },
           onDeath,
         }),
       ),
     );
-    this.ports = new Ports(this.#native, this.workers, this.tables.shared);
+    this.workers.push(...workers);
     // Nothing is written before the first full picture: this throws if there is none.
     await this.#reconcile();
     this.#schedule();
@@ -117,7 +120,7 @@ export class NodeAgent {
     if (this.#timer) clearTimeout(this.#timer);
     await Promise.all([this.routing.stop(), this.#running]);
     await Promise.all(this.workers.map((worker) => worker.stop()));
-    this.ports?.shutdown();
+    this.ports.shutdown();
   }
 
   /** Arm the one timer for whatever is due next. */
@@ -125,7 +128,7 @@ export class NodeAgent {
     if (this.#stopped || this.#running || this.workers.length === 0) return;
     const now = Date.now();
     let due = this.#nextRefresh;
-    if (this.#dirty) due = this.#lastStart + THROTTLE_MS;
+    if (this.#dirty) due = this.#lastEnd + Math.max(THROTTLE_MS, this.#lastEnd - this.#lastStart);
     else if (!this.#swept) due = Math.min(due, now + SETTLE_POLL_MS);
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#run(), Math.max(0, due - now));
@@ -140,6 +143,7 @@ export class NodeAgent {
       .catch((error: unknown) => this.#log.error({ err: error }, 'reconcile failed; it is tried again'))
       .finally(() => {
         this.#running = null;
+        this.#lastEnd = Date.now();
         this.#schedule();
       });
   }
@@ -237,12 +241,7 @@ export class NodeAgent {
 
   /** Say what is new, and decide when to look again. */
   #settle(problems: readonly string[]): void {
-    const all = [
-      ...problems,
-      ...this.ports
-        .list()
-        .flatMap(({ desired, failure }) => (failure === null ? [] : [`port ${desired.name}: ${failure}`])),
-    ];
+    const all = [...problems, ...this.ports.problems()];
     for (const problem of all) if (!this.problems.includes(problem)) this.#log.warn(problem);
     for (const problem of this.problems) if (!all.includes(problem)) this.#log.info(`settled: ${problem}`);
     this.problems = all;

@@ -48,6 +48,7 @@ export class Ports {
   /** Ids that were given back, oldest first: adjacencies of the old port are long gone when one comes up again. */
   readonly #freeIds: number[] = [];
   #nextId = 0;
+  #refused: string[] = [];
   #node = '';
 
   constructor(native: Native, workers: readonly WorkerHandle[], tables: SharedTables) {
@@ -74,8 +75,18 @@ export class Ports {
     return port.id % this.#workers.length;
   }
 
-  get failed(): boolean {
-    return this.list().some((port) => port.failure !== null);
+  /** Why ports are not as they should be, for people. */
+  problems(): string[] {
+    const refused = this.#refused.map((name) => `port ${name}: all ${MAX_PORTS} ports are in use`);
+    const failed = this.list().flatMap(({ desired, failure }) =>
+      failure === null ? [] : [`port ${desired.name}: ${failure}`],
+    );
+    return [...refused, ...failed];
+  }
+
+  /** A worker gave up a port: tell the workers of tunnels anew. A device is looked at by the next refresh. */
+  distrust(): void {
+    for (const port of this.list()) if (port.desired.device === '') port.told = '';
   }
 
   /** Tell the workers what node they are, if that has changed. */
@@ -88,6 +99,7 @@ export class Ports {
 
   /** Open, set up and attach what should be. `refresh`: look at all pods' namespaces for drift, not only at changes. */
   async open(desired: readonly DesiredPort[], settings: PortSettings, refresh: boolean): Promise<void> {
+    this.#refused = [];
     const queue = desired.filter((port) => port.kind !== 'host');
     const work = async () => {
       for (let next = queue.shift(); next; next = queue.shift()) await this.#openOne(next, settings, refresh);
@@ -132,17 +144,20 @@ export class Ports {
     if (isSettled && !(refresh && desired.kind === 'pod')) return;
     await this.#attempt(port, async () => {
       if (desired.kind === 'pod') await this.#openPod(port, desired, settings);
-      else this.#openSockets(port, desired, settings);
+      else await this.#openSockets(port, desired, settings);
       await this.#attach(port, desired);
     });
   }
 
-  /** The record of a port, made on first sight; undefined when there are too many. */
+  /** The record of a port, made on first sight; undefined, and noted as refused, when there are too many. */
   #claim(desired: DesiredPort): OpenPort | undefined {
     const known = this.#ports.get(desired.name);
     if (known) return known;
     const id = this.#nextId < MAX_PORTS ? this.#nextId++ : this.#freeIds.shift();
-    if (id === undefined) return undefined;
+    if (id === undefined) {
+      this.#refused.push(desired.name);
+      return undefined;
+    }
     clearPortCounters(this.#counters, id);
     const port: OpenPort = { id, desired, fds: [], ifindex: 0, inode: 0, told: '', failure: null };
     this.#ports.set(desired.name, port);
@@ -208,10 +223,10 @@ export class Ports {
     return tap.created;
   }
 
-  #openSockets(port: OpenPort, desired: DesiredPort, settings: PortSettings): void {
+  async #openSockets(port: OpenPort, desired: DesiredPort, settings: PortSettings): Promise<void> {
     if (port.fds.length > 0 && sameDevice(port.desired, desired)) return;
     // Another address: the old sockets cannot serve it, and the new may need their ports.
-    this.#closeFds(port);
+    await this.#detach(port);
     const address = desired.addresses[0]!;
     const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
     port.fds =

@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import { formatAddress4 } from '../address.ts';
+import { type Kind, type Resource, SCHEMAS } from '../resources/schema.ts';
+import { bgpPlan } from './bgp-plan.ts';
+
+const make = (kind: Kind, name: string, spec: object): Resource =>
+  SCHEMAS[kind].parse({ apiVersion: 'projectcalico.org/v3', kind, metadata: { name }, spec });
+const node = (name: string, address: string, asNumber?: number) =>
+  make('Node', name, { bgp: { ipv4Address: `${address}/24`, ...(asNumber && { asNumber }) } });
+const nodes = [node('n1', '192.0.2.1'), node('n2', '192.0.2.2'), node('n3', '192.0.2.3', 65003)];
+const meshOff = make('BGPConfiguration', 'default', { nodeToNodeMeshEnabled: false, asNumber: 64600 });
+const peers = (resources: Resource[], name = 'n1') =>
+  bgpPlan(name, resources).peers.map(
+    ({ address, port, asn, type }) => `${formatAddress4(address)}:${port} ${asn} ${type}`,
+  );
+
+describe('peers', () => {
+  it('are all other nodes by default', () => {
+    expect(bgpPlan('n1', nodes)).toMatchObject({ asn: 64512, listenPort: 179 });
+    expect(peers(nodes)).toEqual([
+      '192.0.2.2:179 64512 node-to-node mesh',
+      '192.0.2.3:179 65003 node-to-node mesh',
+    ]);
+  });
+
+  it('are none without mesh and BGPPeers', () => {
+    expect(peers([...nodes, meshOff])).toEqual([]);
+    expect(bgpPlan('n1', [...nodes, meshOff]).asn).toBe(64600);
+    expect(bgpPlan('n3', [...nodes, meshOff]).asn).toBe(65003);
+  });
+
+  it('are reflectors for every node, and those for this one', () => {
+    const resources = [
+      ...nodes,
+      meshOff,
+      make('BGPPeer', 'rr', { peerIP: '192.0.2.9', asNumber: 64512 }),
+      make('BGPPeer', 'tor', { node: 'n1', peerIP: '192.0.2.10:1179', asNumber: 65010 }),
+      make('BGPPeer', 'other', { node: 'n2', peerIP: '192.0.2.11', asNumber: 65011 }),
+    ];
+    expect(peers(resources)).toEqual(['192.0.2.9:179 64512 global', '192.0.2.10:1179 65010 node specific']);
+    expect(peers(resources, 'n2')[1]).toBe('192.0.2.11:179 65011 node specific');
+  });
+
+  it('are one an address, the most specific, and never the node itself', () => {
+    const resources = [
+      ...nodes,
+      make('BGPPeer', 'mine', { node: 'n1', peerIP: '192.0.2.2', asNumber: 65002 }),
+      make('BGPPeer', 'all', { peerIP: '192.0.2.2', asNumber: 65001 }),
+      make('BGPPeer', 'self', { peerIP: '192.0.2.1', asNumber: 64512 }),
+    ];
+    expect(peers(resources)[0]).toBe('192.0.2.2:179 65002 node specific');
+    expect(peers(resources)).toHaveLength(2);
+  });
+});
+
+it('listens where the configuration says, and the mesh dials there', () => {
+  const resources = [...nodes, make('BGPConfiguration', 'default', { listenPort: 1790 })];
+  expect(bgpPlan('n1', resources).listenPort).toBe(1790);
+  expect(peers(resources)[0]).toContain('192.0.2.2:1790');
+});
