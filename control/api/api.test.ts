@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -150,6 +150,35 @@ describe('trace', () => {
     };
     await expect(broken()).rejects.toMatchObject({ code: 'WORKER_DEAD' });
     expect(seen).toEqual([tracedPing]);
+  });
+
+  it('cuts off a client that does not read, and minds no packet after that', async () => {
+    const long = { ...tracedPing, verdict: 'x'.repeat(100_000) };
+    let emitted = 0;
+    let ended: (() => void) | undefined;
+    const end = new Promise<void>((resolve) => {
+      ended = resolve;
+    });
+    await serve({
+      trace: async (_request, emit, signal) => {
+        // What emits in one go does not see the signal between its packets.
+        while (!signal.aborted) {
+          for (let i = 0; i < 20; i++) emit(long);
+          emitted += 20;
+          await new Promise(setImmediate);
+        }
+        emit(long);
+        ended!();
+      },
+    });
+    const socket = connect(path);
+    socket.on('error', () => {});
+    socket.pause();
+    socket.write('GET /v1/trace?count=10000 HTTP/1.1\r\nhost: x\r\n\r\n');
+    await end;
+    expect(emitted).toBeLessThan(1000);
+    socket.destroy();
+    expect(await new ApiClient(path).workers()).toHaveLength(1);
   });
 
   it('ends when the agent ends', async () => {

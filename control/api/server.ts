@@ -186,6 +186,7 @@ async function trace(
   const tracing = api.trace(
     wanted,
     (packet) => {
+      if (response.destroyed) return;
       response.write(`${JSON.stringify(packet)}\n`);
       if (response.writableLength > MAX_TRACE_BACKLOG) response.destroy();
     },
