@@ -171,19 +171,28 @@ export class NodeAgent {
     const portSettings = { owner: this.#owner(), ...config.sockets };
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);
-    // Make before break: ports, then routes to them, then the kernel's routes to us, then what is no more.
+    // Make before break: ports, then the kernel's ways to other nodes, our routes to both, the kernel's routes to
+    // us, and last goes what is no more. So no packet is sent to where nobody forwards it yet.
     const made = await this.ports.openHost(host, portSettings, links);
     await this.ports.open(desired.ports, portSettings, refresh);
+    const known = made ? links.filter((link) => link.ifname !== host.device) : links;
+    const sweep = !this.#swept && this.routing.isSettled();
+    const { commands, failures } = await this.#planHost(desired, known, routes, sweep || this.#swept);
+    const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
+    failures.push(...(await ipApply(null, commands.filter(leadsAway))));
     problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
+    failures.push(
+      ...(await ipApply(
+        null,
+        commands.filter((command) => !leadsAway(command)),
+      )),
+    );
+    problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
     if (config.bgp.enabled) {
       await this.routing
         .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
         .catch((error: Error) => problems.push(`BGP: ${error.message}`));
     }
-    const sweep = !this.#swept && this.routing.isSettled();
-    const known = made ? links.filter((link) => link.ifname !== host.device) : links;
-    const failures = await this.#applyHost(desired, known, routes, sweep || this.#swept);
-    problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
     await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
     this.#swept ||= sweep;
     this.#settle(problems);
@@ -213,16 +222,19 @@ export class NodeAgent {
     return link?.mtu ?? DEFAULT_MTU;
   }
 
-  /** The node's namespace: parameters, host device, routes. `mayDelete`: routes of ours that nobody wants go. */
-  async #applyHost(
+  /**
+   * The node's namespace: sets parameters, and answers with what to do about the host device and routes.
+   * `mayDelete`: routes of ours that nobody wants go.
+   */
+  async #planHost(
     desired: Desired,
     links: readonly Link[],
     routes: readonly Route[],
     mayDelete: boolean,
-  ): Promise<readonly Failure[]> {
+  ): Promise<{ commands: string[]; failures: Failure[] }> {
     const host = desired.ports.find((port) => port.kind === 'host')!;
-    if (this.ports.idOf(host.name) === null) return [];
-    const failures: Failure[] = applySysctls(hostSysctls(host.device));
+    if (this.ports.idOf(host.name) === null) return { commands: [], failures: [] };
+    const failures = applySysctls(hostSysctls(host.device));
     const hops = new Set(
       [...desired.kernelRoutes.values()].flatMap(({ via }) => (via === null ? [] : [via])),
     );
@@ -236,7 +248,7 @@ export class NodeAgent {
       routes,
     );
     const allowed = mayDelete ? commands : commands.filter((command) => !command.startsWith('route del'));
-    return [...failures, ...unresolved, ...(await ipApply(null, allowed))];
+    return { commands: allowed, failures: [...failures, ...unresolved] };
   }
 
   /** Say what is new, and decide when to look again. */
