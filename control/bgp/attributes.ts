@@ -63,7 +63,8 @@ export interface AttributeContext {
   /** Both sides have the 4-octet AS capability. */
   as4: boolean;
   ibgp: boolean;
-  peerAsn: number;
+  /** AS that an external path has to begin with (RFC 4271 6.3); null: any, as from a route server. */
+  firstAs: number | null;
 }
 
 export interface DecodedAttributes {
@@ -276,8 +277,8 @@ export function decodeAttributes(
       case T.AS_PATH: {
         const path = decodeAsPath(bytes, at, stop, context.as4 ? 4 : 2);
         if (typeof path === 'string') fault(`AS_PATH: ${path}`);
-        else if (!context.ibgp && neighbourAs(path) !== context.peerAsn) {
-          fault(`AS_PATH does not begin with the peer's AS ${context.peerAsn}`);
+        else if (!context.ibgp && context.firstAs !== null && neighbourAs(path) !== context.firstAs) {
+          fault(`AS_PATH does not begin with the peer's AS ${context.firstAs}`);
         } else a.asPath = path;
         break;
       }

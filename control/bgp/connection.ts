@@ -45,6 +45,8 @@ export interface ConnectionConfig {
   /** BGP identifier, int32. */
   routerId: number;
   peerAsn: number;
+  /** External paths must begin with the peer's AS; false for a route server. */
+  enforceFirstAs: boolean;
   /** Seconds that we propose: 0 or at least 3. */
   holdTime: number;
   /** How long a peer may take to send its OPEN, ms. */
@@ -242,8 +244,9 @@ export class Connection {
     switch (type) {
       case UPDATE: {
         this.#owner.counters.updatesIn++;
-        const { peerAsn, asn } = this.#config;
-        const context = { as4: this.as4, ibgp: peerAsn === asn, peerAsn };
+        const { peerAsn, asn, enforceFirstAs } = this.#config;
+        const firstAs = enforceFirstAs ? peerAsn : null;
+        const context = { as4: this.as4, ibgp: peerAsn === asn, firstAs };
         const update = decodeUpdate(bytes, offset, end, context);
         this.#owner.onUpdate(this, update);
         return update.announced.reduce((sum, a) => sum + a.prefixes.length / 2, update.withdrawn.length / 2);
@@ -283,6 +286,7 @@ export class Connection {
     clearTimeout(this.#hold);
     this.#hold = undefined;
     this.send(keepalive);
+    if ((this.state as ConnectionState) === 'Closed') return;
     if (this.holdTime > 0) {
       this.#hold = setTimeout(() => this.#holdExpired(), this.holdTime * 1000);
       this.#scheduleKeepalive();

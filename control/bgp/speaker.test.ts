@@ -92,7 +92,7 @@ const announcement = (nextHop: string, prefixes: number[], more: object = {}) =>
   ),
 ];
 /** What a peer was told: prefixes announced with their next hop, and withdrawn. */
-const told = (peer: FakePeer, context = { as4: true, ibgp: true, peerAsn: ASN }) =>
+const told = (peer: FakePeer, context = { as4: true, ibgp: true, firstAs: ASN }) =>
   peer.heard
     .filter((message) => message[18] === UPDATE)
     .flatMap((message) => {
@@ -302,7 +302,7 @@ describe('routes', () => {
         localPref: null,
       }),
     );
-    const outside = { as4: true, ibgp: false, peerAsn: ASN };
+    const outside = { as4: true, ibgp: false, firstAs: ASN };
     await until('the external peer hears', () => told(external, outside).length === 2);
     await until('the internal peer hears', () => told(other).length === 2);
     expect(told(other).sort()).toEqual([`10.2.0.0/16 via 10.0.0.7`, `10.65.0.0/26 via ${US}`]);

@@ -22,6 +22,8 @@ export interface PeerConfig {
   passive?: boolean;
   /** Seconds; 0 (never) or 3 to 65535. Default 90. */
   holdTime?: number;
+  /** Refuse paths of an external peer that do not begin with its AS; false for a route server. Default true. */
+  enforceFirstAs?: boolean;
   /** More prefixes than this end the session. Default 2,000,000. */
   maxPrefixes?: number;
   /** Passed through to the status. */
@@ -190,6 +192,7 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
             port: peer.port ?? DEFAULT_PORT,
             localAddress: peer.localAddress ?? own,
             passive: peer.passive ?? false,
+            enforceFirstAs: peer.enforceFirstAs ?? true,
             holdTime: peer.holdTime ?? DEFAULT_HOLD_TIME,
             maxPrefixes: peer.maxPrefixes ?? DEFAULT_MAX_PREFIXES,
             maxOutputBytes: maxOutputBytes ?? DEFAULT_MAX_OUTPUT,

@@ -22,9 +22,9 @@ const flat = (...prefixes: string[]) =>
     return [prefix, length];
   });
 
-const IBGP: AttributeContext = { as4: true, ibgp: true, peerAsn: 64512 };
-const EBGP: AttributeContext = { as4: true, ibgp: false, peerAsn: 65001 };
-const EBGP_2: AttributeContext = { as4: false, ibgp: false, peerAsn: 65001 };
+const IBGP: AttributeContext = { as4: true, ibgp: true, firstAs: 64512 };
+const EBGP: AttributeContext = { as4: true, ibgp: false, firstAs: 65001 };
+const EBGP_2: AttributeContext = { as4: false, ibgp: false, firstAs: 65001 };
 
 const u16 = (value: number) => value.toString(16).padStart(4, '0');
 /** Body of an UPDATE from hex of its three parts. */
@@ -198,7 +198,7 @@ describe('errors that cost only the routes (RFC 7606 treat-as-withdraw)', () => 
 
   it('AS_PATH that does not begin with the external peer', () => {
     expect(decode(body('', GOOD, PREFIX), EBGP).fault).toBeNull();
-    expect(decode(body('', GOOD, PREFIX), { ...EBGP, peerAsn: 65009 }).fault).toMatch(/65009/);
+    expect(decode(body('', GOOD, PREFIX), { ...EBGP, firstAs: 65009 }).fault).toMatch(/65009/);
     expect(decode(body('', `${ORIGIN} 40 02 00 ${NEXT_HOP}`, PREFIX), EBGP).fault).toMatch(/65001/);
   });
 });
@@ -330,7 +330,7 @@ describe('encoding and decoding', () => {
           aggregator: aggregating === null ? null : { asn: aggregating, address: 1 },
         };
         const [message] = encodeAnnouncements({ attributes, prefixes: [0, 0] }, { as4: false });
-        const decoded = whole(message!, { as4: false, ibgp: true, peerAsn: 1 });
+        const decoded = whole(message!, { as4: false, ibgp: true, firstAs: 1 });
         expect(decoded.announced[0]?.attributes).toEqual(attributes);
       }),
     );
