@@ -143,11 +143,11 @@ export class Cluster {
     await lab.netns('underlay');
     await lab.ip('underlay', 'link add br0 type bridge', 'link set br0 up');
     for (const number of this.#numbers) {
+      if (this.isForeign(number)) continue;
       const name = await lab.netns(nodeName(number));
-      await this.#plug(name, nodeAddress(number));
+      await this.plug(name, nodeAddress(number));
       // As on any Kubernetes node: the host routes for its pods.
       await lab.sysctl(name, 'net.ipv4.ip_forward=1');
-      if (this.isForeign(number)) continue;
       for (let index = 0; index < this.#options.podsPerNode; index++) {
         const pod = `pod${number}${String.fromCharCode(97 + index)}`;
         await lab.netns(pod);
@@ -162,7 +162,7 @@ export class Cluster {
   }
 
   /** A device eth0 in the namespace, joined to the underlay's bridge. */
-  async #plug(netns: string, address: string): Promise<void> {
+  async plug(netns: string, address: string): Promise<void> {
     await this.lab.veth(netns, 'eth0', 'underlay', netns);
     await this.lab.ip('underlay', `link set ${netns} master br0`);
     await this.lab.ip(netns, `addr add ${address}/24 dev eth0`);
@@ -284,7 +284,7 @@ export class Cluster {
 
   async #startBird(): Promise<void> {
     await this.lab.netns('rr');
-    await this.#plug('rr', REFLECTOR);
+    await this.plug('rr', REFLECTOR);
     const clients = this.#numbers
       .filter((number) => !this.isForeign(number))
       .map(

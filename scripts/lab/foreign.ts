@@ -1,0 +1,127 @@
+/** The other node as Linux itself: its VXLAN device, and its IPIP device in a user-mode kernel where ours has none. */
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { until } from '../../control/bgp/until.ts';
+import { block, type Cluster, Daemon, nodeAddress, nodeName, tunnelAddress, vtepMac } from './cluster.ts';
+
+const GATEWAY = '169.254.1.1';
+const VXLAN_DEVICE = 'vxlan.calico';
+const BOOT_MS = 30_000;
+
+/**
+ * A node as Calico makes it, all in the kernel: VXLAN device with static neighbours and forwarding entries,
+ * and a pod behind a veth with proxy ARP. Returns the pod's namespace and address.
+ */
+export async function kernelVxlanNode(
+  cluster: Cluster,
+  number: number,
+  peer: number,
+): Promise<{ pod: string; address: string }> {
+  const { lab } = cluster;
+  const node = await lab.netns(nodeName(number));
+  await cluster.plug(node, nodeAddress(number));
+  const pod = await lab.netns(`pod${number}a`);
+  const address = `10.65.${number}.2`;
+  await lab.ip(
+    node,
+    `link add ${VXLAN_DEVICE} address ${vtepMac(number)} mtu 1450 type vxlan id 4096 dstport 4789 local ${nodeAddress(number)} dev eth0 nolearning`,
+    `addr add ${tunnelAddress(number)}/32 dev ${VXLAN_DEVICE}`,
+    `link set ${VXLAN_DEVICE} up`,
+    `neigh add ${tunnelAddress(peer)} lladdr ${vtepMac(peer)} dev ${VXLAN_DEVICE} nud permanent`,
+    `route add ${block(peer)} via ${tunnelAddress(peer)} dev ${VXLAN_DEVICE} onlink`,
+  );
+  await lab.run(node, 'bridge', [
+    ...['fdb', 'append', vtepMac(peer), 'dev', VXLAN_DEVICE, 'dst', nodeAddress(peer)],
+  ]);
+  await lab.veth(node, `cali${pod}`, pod, 'eth0');
+  // Proxy ARP answers only for what is routed elsewhere, as 169.254.1.1 is by the default route of any real node.
+  await lab.ip(node, `route add ${address}/32 dev cali${pod}`, 'route add default dev eth0');
+  await lab.sysctl(node, 'net.ipv4.ip_forward=1', `net.ipv4.conf.cali${pod}.proxy_arp=1`);
+  await lab.ip(
+    pod,
+    'link set eth0 mtu 1450',
+    `addr add ${address}/32 dev eth0`,
+    `route add ${GATEWAY} dev eth0 scope link`,
+    `route add default via ${GATEWAY} dev eth0`,
+  );
+  return { pod, address };
+}
+
+/** A Linux of its own as a node: IPIP device towards `peer`, iperf3 serving on its tunnel address. */
+export class UmlIpipNode {
+  readonly address: string;
+  readonly #daemon: Daemon;
+
+  private constructor(address: string, daemon: Daemon) {
+    this.address = address;
+    this.#daemon = daemon;
+  }
+
+  /**
+   * Boot it. Once it is up it also sends by TCP: every time that `target` listens on port 5202, some megabytes,
+   * with one line "SENT bytes" on its console.
+   */
+  static async start(cluster: Cluster, number: number, peer: number, target: string): Promise<UmlIpipNode> {
+    const { lab } = cluster;
+    const tap = nodeName(number);
+    await lab.ip(
+      'underlay',
+      `tuntap add ${tap} mode tap`,
+      `link set ${tap} up`,
+      `link set ${tap} master br0`,
+    );
+    const address = tunnelAddress(number);
+    const init = join(lab.folder, 'uml-init');
+    writeFileSync(
+      init,
+      `#!/bin/sh
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /tmp
+for module in tunnel4 ip_tunnel ipip; do insmod $(find /usr/lib/uml/modules -name $module.ko); done
+ip link set lo up
+ip addr add ${nodeAddress(number)}/24 dev vec0; ip link set vec0 up
+ip link add tunl1 type ipip local ${nodeAddress(number)} remote ${nodeAddress(peer)}
+ip addr add ${address}/32 dev tunl1; ip link set tunl1 up mtu 1480
+ip route add ${block(peer)} dev tunl1 src ${address}
+iperf3 -s -B ${address} >/dev/null 2>&1 &
+echo READY
+while :; do
+  iperf3 -c ${target} -p 5202 -B ${address} -n 4M -J >/tmp/report 2>&1 &&
+    echo SENT $(sed -n '/sum_sent/,$ s/.*"bytes":[^0-9]*\\([0-9]*\\).*/\\1/p' /tmp/report | head -n 1)
+  sleep 0.2
+done
+`,
+    );
+    chmodSync(init, 0o755);
+    // TERM makes the user-mode kernel halt at once; it leaves no children.
+    const daemon = new Daemon(
+      'underlay',
+      [
+        ...['timeout', '120', 'linux.uml', 'rootfstype=hostfs', 'rootflags=/', 'ro', 'mem=256M'],
+        ...[`init=${init}`, 'con=null', 'con0=null,fd:1', `vec0:transport=tap,ifname=${tap},gro=0`],
+      ],
+      join(lab.folder, 'uml.log'),
+    );
+    const node = new UmlIpipNode(address, daemon);
+    await until('user-mode Linux is up', () => node.#console('READY'), BOOT_MS);
+    if (/Unknown device type|Cannot find device/.test(daemon.output)) {
+      throw new Error(`user-mode Linux has no IPIP device:\n${daemon.output}`);
+    }
+    return node;
+  }
+
+  #console(text: string): boolean {
+    if (this.#daemon.ended) throw new Error(`user-mode Linux ended:\n${this.#daemon.output}`);
+    return this.#daemon.output.includes(text);
+  }
+
+  /** Bytes that it sent in its next transfer. */
+  async sent(): Promise<number> {
+    await until('user-mode Linux has sent', () => this.#console('SENT '), 30_000);
+    return Number(this.#daemon.output.match(/SENT (\d+)/)?.[1] ?? Number.NaN);
+  }
+
+  async stop(): Promise<void> {
+    await this.#daemon.stop();
+  }
+}

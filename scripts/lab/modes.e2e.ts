@@ -1,0 +1,92 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dropped, expectBalanced } from './account.ts';
+import { type Bgp, block, Cluster, type Mode, nodeAddress, tunnelAddress } from './cluster.ts';
+import { ping, tcp, wire } from './traffic.ts';
+
+const WIRE: Record<Mode, { filter: string; proof: RegExp }> = {
+  ipip: { filter: 'ip proto 4', proof: /IPIP \(4\)/ },
+  direct: { filter: 'icmp', proof: /10\.65\.1\.2 > 10\.65\.2\.2/ },
+  vxlan: { filter: 'udp port 4789', proof: /VXLAN, flags \[I\] \(0x08\), vni 4096/ },
+};
+
+describe.each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (bgp) => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 2, podsPerNode: 2, bgp, mode: 'ipip' });
+  });
+  afterAll(() => cluster?.close());
+
+  it('gives a pod its route and its gateway’s MAC', async () => {
+    const { lab } = cluster;
+    expect(await lab.run('pod1a', 'ip', ['route'])).toMatch(
+      /default via 169\.254\.1\.1 dev eth0\s+169\.254\.1\.1 dev eth0 scope link/,
+    );
+    expect(await ping(lab, 'pod1a', '10.65.1.3')).toMatchObject({ sent: 3, received: 3, ttl: 63 });
+    expect(await lab.run('pod1a', 'arp', ['-n'])).toMatch(/169\.254\.1\.1 .*ee:ee:ee:ee:ee:ee/);
+  });
+
+  describe.each<Mode>(['ipip', 'direct', 'vxlan'])('%s', (mode) => {
+    beforeAll(() => cluster.switchTo(mode));
+
+    it('carries ping across nodes with ttl 62, in that mode on the wire', async () => {
+      const { filter, proof } = WIRE[mode];
+      const seen = await wire(cluster.lab, 'underlay', 'node1', filter, async () => {
+        expect(await ping(cluster.lab, 'pod1a', '10.65.2.2')).toMatchObject({
+          sent: 3,
+          received: 3,
+          ttl: 62,
+        });
+      });
+      expect(seen).toMatch(proof);
+    });
+
+    it('carries TCP both ways', async () => {
+      expect(await tcp(cluster.lab, 'pod1a', 'pod2a', '10.65.2.2')).toBeGreaterThanOrEqual(20e6);
+      expect(await tcp(cluster.lab, 'pod2b', 'pod1b', '10.65.1.3')).toBeGreaterThanOrEqual(20e6);
+    });
+
+    it('joins hosts and pods, here and on the other node', async () => {
+      const { lab } = cluster;
+      expect(await ping(lab, 'node1', '10.65.1.2')).toMatchObject({ received: 3, ttl: 64 });
+      expect(await ping(lab, 'node1', '10.65.2.2')).toMatchObject({ received: 3, ttl: 63 });
+      expect(await ping(lab, 'pod1a', nodeAddress(1))).toMatchObject({ received: 3, ttl: 64 });
+      expect(await ping(lab, 'pod1a', tunnelAddress(1))).toMatchObject({ received: 3, ttl: 64 });
+      expect(await ping(lab, 'pod1a', nodeAddress(2))).toMatchObject({ received: 3 });
+      expect(await tcp(lab, 'node1', 'pod2a', '10.65.2.2', ['-n', '2M'])).toBeGreaterThanOrEqual(2e6);
+    });
+
+    it('tells a sender with DF what fits', async () => {
+      const { lab } = cluster;
+      const fits = { ipip: 1480, vxlan: 1450, direct: 1500 }[mode];
+      expect(await ping(lab, 'pod1a', '10.65.2.2', ['-M', 'do', '-s', String(fits - 28)])).toMatchObject({
+        received: 3,
+      });
+      const tooBig = await ping(lab, 'pod1a', '10.65.2.2', ['-M', 'do', '-s', String(fits - 27)]);
+      expect(tooBig.received).toBe(0);
+    });
+
+    it('shows routes with where they came from', async () => {
+      const routes = await cluster.tortie(1, 'show', 'routes', '--node', 'node1');
+      const origin =
+        mode === 'vxlan' ? 'datastore node node2' : bgp === 'bird' ? 'bgp 192.0.2.254' : 'bgp 192.0.2.2';
+      expect(routes).toMatch(
+        new RegExp(`${block(2).replaceAll('.', '\\.')}\\s+192\\.0\\.2\\.2\\s+${mode}\\s.*${origin}`),
+      );
+    });
+  });
+
+  it('answers TTL 1 with 11/0 and a blackholed address with silence', async () => {
+    const { lab } = cluster;
+    const expired = await ping(lab, 'pod1a', '10.65.2.2', ['-t', '1']);
+    expect(expired.received).toBe(0);
+    expect(expired.output).toMatch(/From 192\.0\.2\.1 .*Time to live exceeded/);
+    const silent = await ping(lab, 'pod1a', '10.65.1.60', ['-W', '1']);
+    expect(silent.output).not.toMatch(/From /);
+    expect(await dropped(cluster, 1, 'calipod1a', 'blackhole')).toBeGreaterThanOrEqual(3);
+  });
+
+  it('keeps its account', async () => {
+    await expectBalanced(cluster, 1);
+    await expectBalanced(cluster, 2);
+  });
+});
