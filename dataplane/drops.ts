@@ -28,7 +28,7 @@ const registry = {
   multicast: ['multicast destination', 'pods on a routed network have no multicast'],
   broadcast: ['limited broadcast destination', 'pods on a routed network have no broadcast'],
   link_local: ['destination in 169.254/16, never forwarded', 'use a routed address'],
-  pod_source: ['source address is not the pod’s', 'add it to allowedSourcePrefixes if it is meant'],
+  pod_source: ['source address is not the pod’s', 'add it to allowSpoofedSourcePrefixes if it is meant'],
   ttl_expired: ['TTL ran out here', 'a traceroute, or a routing loop: see show lookup'],
   no_route: ['no route to the destination', 'see show lookup, and whether BGP is up'],
   blackhole: [
