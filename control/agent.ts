@@ -10,9 +10,7 @@
  *   1     anything else that kept it from starting
  */
 import pino, { type Logger } from 'pino';
-import { BgpRouting } from './agent/bgp-routing.ts';
 import { NodeAgent } from './agent/node.ts';
-import { noRouting } from './agent/routing.ts';
 import { AgentView } from './agent/view.ts';
 import { type ApiServer, serveApi } from './api/server.ts';
 import { type AgentConfig, loadConfig } from './config/config.ts';
@@ -39,14 +37,6 @@ export async function runAgent(configFile: string): Promise<number> {
     config,
     log,
     resources: async () => (await store.list()).map(({ resource }) => resource),
-    routing: (node) =>
-      config.bgp.enabled
-        ? new BgpRouting(
-            () => node.config,
-            () => node.changed(),
-            log,
-          )
-        : noRouting,
     onDeath: (error) => {
       log.fatal({ err: error }, 'a packet thread died');
       end.resolve(EX_SOFTWARE);

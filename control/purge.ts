@@ -49,7 +49,16 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
 
   for (const namespace of namespaces) {
     const { netns } = namespace;
-    const { devices, routes } = await findOurs(namespace);
+    let found: Awaited<ReturnType<typeof findOurs>>;
+    try {
+      found = await findOurs(namespace);
+    } catch (error) {
+      // Without a look at our own nothing can be said; another's may be closed to us.
+      if (netns === null) throw error;
+      actions.push({ kind: 'device', subject: `anything in ${netns}`, error: (error as Error).message });
+      continue;
+    }
+    const { devices, routes } = found;
     const commands = new Map<string, Omit<PurgeAction, 'error'>>();
     for (const { name, alias, owner } of devices) {
       if (!isMeant(owner.node)) continue;

@@ -1,4 +1,4 @@
-/** The BGP speaker as the agent uses it. */
+/** The BGP speaker as the agent uses it: configured level-triggered, asked for best routes. */
 import type { Logger } from 'pino';
 import { formatAddress4, formatPrefix4 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
@@ -6,7 +6,6 @@ import { Speaker, type SpeakerConfig } from '../bgp/speaker.ts';
 import type { AgentConfig } from '../config/config.ts';
 import type { BgpRoute, Desired } from '../desired.ts';
 import type { BgpPlan } from './bgp-plan.ts';
-import type { Routing } from './routing.ts';
 
 /** The retry pause doubles up to so many times itself. */
 const RETRY_GROWTH = 30;
@@ -15,7 +14,7 @@ const QUIET_MS = 2000;
 /** A peer that does not come up holds the picture up no longer than this. */
 const SETTLE_LIMIT_MS = 30_000;
 
-export class BgpRouting implements Routing {
+export class BgpRouting {
   asn = 0;
   readonly #config: () => AgentConfig;
   readonly #changed: () => void;
@@ -32,8 +31,13 @@ export class BgpRouting implements Routing {
     this.#log = log;
   }
 
+  /**
+   * Become what the plan says; sessions that it does not touch go on. With BGP off there are none. Rejects if it
+   * cannot listen.
+   */
   async configure(plan: BgpPlan, node: Desired['node'], originate: Desired['originate']): Promise<void> {
     this.asn = plan.asn;
+    if (!this.#config().bgp.enabled) return this.stop();
     const config = this.#speakerConfig(plan, node, originate);
     const text = JSON.stringify(config);
     if (text === this.#told) return;
@@ -49,6 +53,7 @@ export class BgpRouting implements Routing {
     }
   }
 
+  /** Best routes that others announced. */
   *routes(): Iterable<BgpRoute> {
     for (const { prefix, length, path } of this.#speaker?.rib.best() ?? []) {
       const { source, nextHop } = path;
@@ -70,7 +75,9 @@ export class BgpRouting implements Routing {
     }));
   }
 
+  /** Whether all that was known before a restart may be taken as known again: sessions up, or long enough waited. */
   isSettled(): boolean {
+    if (!this.#config().bgp.enabled) return true;
     if (!this.#speaker) return false;
     const now = Date.now();
     if (now - this.#configuredAt > SETTLE_LIMIT_MS) return true;
@@ -80,6 +87,7 @@ export class BgpRouting implements Routing {
     return now - since > QUIET_MS;
   }
 
+  /** Cease to all peers. */
   async stop(): Promise<void> {
     const speaker = this.#speaker;
     this.#speaker = null;

@@ -8,7 +8,7 @@ import { native as loadNative } from '../../dataplane/native/index.ts';
 import { spawnWorker, type WorkerHandle } from '../../dataplane/spawn.ts';
 import { formatAddress4, parseAddress4 } from '../address.ts';
 import type { AgentConfig } from '../config/config.ts';
-import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
+import { type Desired, desiredState } from '../desired.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
 import { netnsInode } from '../kernel/scan.ts';
@@ -16,8 +16,8 @@ import { applySysctls, hostSysctls } from '../kernel/sysctl.ts';
 import type { Resource } from '../resources/schema.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
+import { BgpRouting } from './bgp-routing.ts';
 import { Ports } from './ports.ts';
-import type { Routing } from './routing.ts';
 
 /** Least pause before a reconcile, or as long as the last one took: many changes at once cost one. */
 const THROTTLE_MS = 100;
@@ -33,7 +33,6 @@ const SETTLE_POLL_MS = 500;
 
 export interface NodeAgentOptions {
   readonly config: AgentConfig;
-  readonly routing: (agent: NodeAgent) => Routing;
   readonly resources: () => Promise<Resource[]>;
   readonly log: Logger;
   /** A worker died: this process can no longer do its work. */
@@ -42,7 +41,7 @@ export interface NodeAgentOptions {
 
 export class NodeAgent {
   config: AgentConfig;
-  readonly routing: Routing;
+  readonly routing: BgpRouting;
   readonly tables = new TableWriter();
   readonly workers: WorkerHandle[] = [];
   readonly ports: Ports;
@@ -68,7 +67,11 @@ export class NodeAgent {
     this.config = options.config;
     this.#log = options.log;
     this.ports = new Ports(loadNative(), this.workers, this.tables.shared);
-    this.routing = options.routing(this);
+    this.routing = new BgpRouting(
+      () => this.config,
+      () => this.changed(),
+      options.log,
+    );
   }
 
   /** Start the workers and reconcile once; what fails then is tried again later. */
@@ -118,7 +121,8 @@ export class NodeAgent {
   async stop(): Promise<void> {
     this.#stopped = true;
     if (this.#timer) clearTimeout(this.#timer);
-    await Promise.all([this.routing.stop(), this.#running]);
+    await this.#running;
+    await this.routing.stop();
     await Promise.all(this.workers.map((worker) => worker.stop()));
     this.ports.shutdown();
   }
@@ -162,9 +166,8 @@ export class NodeAgent {
     const resources = await this.#options.resources();
     const { links, routes } = await readNamespace(null);
     const problems: string[] = [];
-    const bgp: readonly BgpRoute[] = [...this.routing.routes()];
     const underlayMtu = this.#underlayMtu(resources, links, problems);
-    const desired = desiredState({ ...config, underlayMtu }, resources, bgp);
+    const desired = desiredState({ ...config, underlayMtu }, resources, this.routing.routes());
     problems.push(...desired.problems);
     this.resources = resources;
 
@@ -188,11 +191,9 @@ export class NodeAgent {
       )),
     );
     problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
-    if (config.bgp.enabled) {
-      await this.routing
-        .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
-        .catch((error: Error) => problems.push(`BGP: ${error.message}`));
-    }
+    await this.routing
+      .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
+      .catch((error: Error) => problems.push(`BGP: ${error.message}`));
     await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
     this.#swept ||= sweep;
     this.#settle(problems);

@@ -279,7 +279,8 @@ async function removeStrays({ node, scope }: Owner, desired: readonly DesiredPor
     desired.filter((port) => port.device !== '').map((port) => `${netnsInode(port.netns)} ${port.device}`),
   );
   for (const namespace of listNamespaces()) {
-    const { devices } = await findOurs(namespace);
+    // A namespace that is closed to us holds nothing that we made.
+    const { devices } = await findOurs(namespace).catch(() => ({ devices: [] }));
     const strays = devices.filter(
       ({ owner, name }) =>
         owner.node === node && owner.scope === scope && !wanted.has(`${namespace.inode} ${name}`),

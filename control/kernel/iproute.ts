@@ -107,7 +107,8 @@ function run(argv: readonly string[], input: string) {
     const child = spawn(argv[0]!, argv.slice(1), {
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: TIMEOUT_MS,
-      env: { ...process.env, LC_ALL: 'C' },
+      // Ordinary users have no sbin on their path.
+      env: { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
     });
     let stdout = '';
     let stderr = '';

@@ -65,8 +65,11 @@ function isNamespace(path: string): boolean {
   return optional(() => statSync(path).dev === statSync('/proc/self/ns/net').dev) ?? false;
 }
 
-/** Devices of ours in a namespace, and routes with our protocol number. Empty if the namespace is gone. */
-export async function findOurs({ netns }: Namespace): Promise<{ devices: FoundDevice[]; routes: Route[] }> {
+/** Devices of ours in a namespace, and routes with our protocol number. Nothing if the namespace is gone. */
+export async function findOurs({
+  netns,
+  inode,
+}: Namespace): Promise<{ devices: FoundDevice[]; routes: Route[] }> {
   try {
     const { answers } = await ipQuery(netns, [
       'link show',
@@ -77,7 +80,8 @@ export async function findOurs({ netns }: Namespace): Promise<{ devices: FoundDe
       return owner === null ? [] : [{ netns, name: ifname, alias: ifalias, owner }];
     });
     return { devices, routes: (answers[1] ?? []) as Route[] };
-  } catch {
+  } catch (error) {
+    if (netnsInode(netns) === inode) throw error;
     // It went between the listing and the look.
     return { devices: [], routes: [] };
   }
@@ -104,7 +108,11 @@ export function findAgents(namespaces: readonly Namespace[]): FoundAgent[] {
 
 /** Names and sockets ("socket:[INODE]") of the agents' locks in the namespace of a process. */
 export function locksSeenBy(pid: number): { node: string; socket: string }[] {
-  const table = optional(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '';
+  return parseLocks(optional(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '');
+}
+
+/** The locks in a table as /proc/net/unix shows it. */
+export function parseLocks(table: string): { node: string; socket: string }[] {
   return table.split('\n').flatMap((line) => {
     // Num RefCount Protocol Flags Type St Inode Path
     const [, , , , , , inode, path] = line.trim().split(/\s+/);
