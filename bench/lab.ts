@@ -5,8 +5,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
@@ -18,14 +16,14 @@ const KILL_MS = 5000;
 export class Lab {
   readonly #namespaces: string[] = [];
   readonly #services: Service[] = [];
-  /** For files of the lab; goes with it. */
+  /** For files of the lab: the world has a /run of its own. */
   readonly folder: string;
 
   /** Throws where the bench has no world of its own to build in. */
   constructor() {
     if (process.env.TORTIE_LAB !== '1')
       throw new Error(process.env.TORTIE_NO_LAB ?? 'not inside scripts/lab/enter');
-    this.folder = mkdtempSync(join(tmpdir(), 'tortie-bench-'));
+    this.folder = mkdtempSync('/run/bench-');
   }
 
   /** Make a namespace with its loopback up. */

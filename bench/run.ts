@@ -108,7 +108,9 @@ function printTable(machine: Machine, results: readonly Result[]): void {
         .trimEnd(),
     );
   }
-  for (const [name, error] of failures(results)) console.log(`\n${name}: ${error}`);
+  const failed = failures(results);
+  if (failed.length > 0) console.log('\nnot measured:');
+  for (const [name, error] of failed) console.log(`  ${name}: ${error}`);
 }
 
 function cells(measured: Measured): string[] {
