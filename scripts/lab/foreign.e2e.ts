@@ -1,13 +1,14 @@
 /** Nodes that are not tortie: the kernel's VXLAN device, and Linux's IPIP device in a user-mode kernel. */
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { balanced } from './account.ts';
+import { expectBalanced } from './account.ts';
 import { Cluster } from './cluster.ts';
 import { kernelVxlanNode, UmlIpipNode } from './foreign.ts';
 import { noLab } from './in-lab.ts';
 import { ping, tcp } from './traffic.ts';
 
-const MEGABYTES = 5 * 1024 * 1024;
+/** Of the twenty that iperf3 sends, what surely has arrived when it stops counting. */
+const MEGABYTES = 2 * 1024 * 1024;
 
 describe.skipIf(noLab)('a node whose VXLAN is the kernel’s', () => {
   let cluster: Cluster;
@@ -39,7 +40,7 @@ describe.skipIf(noLab)('a node whose VXLAN is the kernel’s', () => {
     expect(more.received).toBe(0);
   });
 
-  it('leaves an account that adds up', () => balanced(cluster, 1));
+  it('leaves an account that adds up', () => expectBalanced(cluster, 1));
 });
 
 const noUml = existsSync('/usr/bin/linux.uml')
@@ -77,5 +78,5 @@ describe.skipIf(noLab ?? noUml)('a node whose IPIP is Linux’s', () => {
     await server.stop();
   });
 
-  it('leaves an account that adds up', () => balanced(cluster, 1));
+  it('leaves an account that adds up', () => expectBalanced(cluster, 1));
 });
