@@ -2,6 +2,7 @@
  * The node agent's heart: one reconcile at a time takes what should be (desired.ts), what is (the kernel, the
  * open ports, the tables), and applies the difference. A change of anything only marks dirty.
  */
+import { type FSWatcher, watch } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
@@ -11,7 +12,7 @@ import type { AgentConfig } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
-import { netnsInode } from '../kernel/scan.ts';
+import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
 import { applySysctls, hostSysctls } from '../kernel/sysctl.ts';
 import type { Resource } from '../resources/schema.ts';
 import { TableWriter } from '../tables.ts';
@@ -61,6 +62,7 @@ export class NodeAgent {
   #nextRefresh = 0;
   #lastStart = 0;
   #lastEnd = 0;
+  #watcher: FSWatcher | null = null;
 
   constructor(options: NodeAgentOptions) {
     this.#options = options;
@@ -97,6 +99,7 @@ export class NodeAgent {
     this.workers.push(...workers);
     // Nothing is written before the first full picture: this throws if there is none.
     await this.#reconcile();
+    this.#watcher = this.#watchNamespaces();
     this.#schedule();
   }
 
@@ -120,11 +123,24 @@ export class NodeAgent {
   /** Stop touching anything, and let go of descriptors: TAPs, addresses and routes stay. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#watcher?.close();
     if (this.#timer) clearTimeout(this.#timer);
     await this.#running;
     await this.routing.stop();
     await Promise.all(this.workers.map((worker) => worker.stop()));
     this.ports.shutdown();
+  }
+
+  /** Named namespaces come and go with pods: look at once. Null where there are none to watch yet. */
+  #watchNamespaces(): FSWatcher | null {
+    try {
+      return watch(RUN_NETNS, () => this.changed()).on('error', (error) =>
+        this.#log.debug({ err: error }, 'namespaces are not watched'),
+      );
+    } catch (error) {
+      this.#log.debug({ err: error }, 'namespaces are not watched');
+      return null;
+    }
   }
 
   /** Arm the one timer for whatever is due next. */

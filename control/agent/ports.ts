@@ -140,10 +140,12 @@ export class Ports {
   async #openOne(desired: DesiredPort, settings: PortSettings, refresh: boolean): Promise<void> {
     const port = this.#claim(desired);
     if (!port) return;
+    const isPod = desired.kind === 'pod';
     const isSettled = port.failure === null && port.told !== '' && sameDevice(port.desired, desired);
-    if (isSettled && !(refresh && desired.kind === 'pod')) return;
+    const mustLook = isPod && (refresh || netnsInode(desired.netns) !== port.inode);
+    if (isSettled && !mustLook) return;
     await this.#attempt(port, async () => {
-      if (desired.kind === 'pod') await this.#openPod(port, desired, settings);
+      if (isPod) await this.#openPod(port, desired, settings);
       else await this.#openSockets(port, desired, settings);
       await this.#attach(port, desired);
     });

@@ -136,7 +136,7 @@ describe('the node’s namespace', () => {
     expect(plan([tunnelled, moved], [...stale, stranger, ...there])).toEqual([
       'route replace 10.65.3.0/26 dev tortie0 scope link src 10.65.0.1 proto 84',
       'route del 10.65.9.0/26 via 192.0.2.9 dev eth1 proto 84',
-      'route del 6 10.65.8.0/26 proto 84',
+      'route del blackhole 10.65.8.0/26 proto 84',
     ]);
   });
 

@@ -123,9 +123,17 @@ export function planHost(
   return [...commands, ...[...present.values()].map(deleteRoute), ...surplus];
 }
 
+/** Route types that a command must name, by rtnetlink's number. */
+const ROUTE_TYPES: Record<string, string> = {
+  6: 'blackhole ',
+  7: 'unreachable ',
+  8: 'prohibit ',
+  9: 'throw ',
+};
+
 /** The command that removes exactly this route. */
 export function deleteRoute({ type, dst, gateway, dev, metric }: Route): string {
-  const kind = type && type !== 'unicast' && type !== '1' ? `${type} ` : '';
+  const kind = ROUTE_TYPES[type ?? ''] ?? '';
   const way = `${gateway ? ` via ${gateway}` : ''}${dev ? ` dev ${dev}` : ''}`;
   return `route del ${kind}${dst}${way} proto ${ROUTE_PROTOCOL}${metric ? ` metric ${metric}` : ''}`;
 }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { ipQuery, type Link, type Netns, type Route } from './iproute.ts';
 import { type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
-const RUN_NETNS = '/run/netns';
+export const RUN_NETNS = '/run/netns';
 /** Abstract socket that an agent holds in its namespace while it lives; `@` is how /proc/net/unix shows it. */
 export const LOCK_PREFIX = 'tortie-agent:';
 
