@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../control/bgp/until.ts';
 import { dropped, expectBalanced } from './account.ts';
 import { Cluster } from './cluster.ts';
+import { noLab } from './in-lab.ts';
 import { ping } from './traffic.ts';
 
-describe('an agent comes and goes', () => {
+describe.skipIf(noLab)('an agent comes and goes', () => {
   let cluster: Cluster;
   beforeAll(async () => {
     cluster = await Cluster.create({ nodes: 2, podsPerNode: 1, bgp: 'bird', mode: 'ipip' });
@@ -107,7 +108,7 @@ describe('an agent comes and goes', () => {
   });
 });
 
-describe('who may send what', () => {
+describe.skipIf(noLab)('who may send what', () => {
   let cluster: Cluster;
   beforeAll(async () => {
     cluster = await Cluster.create({ nodes: 2, podsPerNode: 1, bgp: 'mesh', mode: 'vxlan' });
@@ -143,6 +144,18 @@ describe('who may send what', () => {
     );
     await scapy('node2', `send(IP(src="192.0.2.2",dst="192.0.2.1")/${inner('10.65.3.2')}, verbose=0)`);
     await until('the liar is dropped', async () => (await dropped(cluster, 1, 'vxlan', 'peer_source')) === 1);
+  });
+
+  it('so it is with IPIP', async () => {
+    await cluster.switchTo('ipip');
+    const inner = (source: string) => `IP(src="${source}",dst="10.65.1.2")/ICMP()`;
+    await scapy('underlay', `send(IP(src="192.0.2.200",dst="192.0.2.1")/${inner('10.65.2.2')}, verbose=0)`);
+    await until(
+      'the stranger is dropped',
+      async () => (await dropped(cluster, 1, 'ipip', 'unknown_peer')) === 1,
+    );
+    await scapy('node2', `send(IP(src="192.0.2.2",dst="192.0.2.1")/${inner('10.65.3.2')}, verbose=0)`);
+    await until('the liar is dropped', async () => (await dropped(cluster, 1, 'ipip', 'peer_source')) === 1);
   });
 
   it('keeps its account', () => expectBalanced(cluster, 1));

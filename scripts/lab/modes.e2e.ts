@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dropped, expectBalanced } from './account.ts';
 import { type Bgp, block, Cluster, type Mode, nodeAddress, tunnelAddress } from './cluster.ts';
+import { noLab } from './in-lab.ts';
 import { ping, tcp, wire } from './traffic.ts';
 
 const WIRE: Record<Mode, { filter: string; proof: RegExp }> = {
@@ -9,7 +10,7 @@ const WIRE: Record<Mode, { filter: string; proof: RegExp }> = {
   vxlan: { filter: 'udp port 4789', proof: /VXLAN, flags \[I\] \(0x08\), vni 4096/ },
 };
 
-describe.each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (bgp) => {
+describe.skipIf(noLab).each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (bgp) => {
   let cluster: Cluster;
   beforeAll(async () => {
     cluster = await Cluster.create({ nodes: 2, podsPerNode: 2, bgp, mode: 'ipip' });
