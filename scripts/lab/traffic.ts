@@ -1,6 +1,9 @@
 /** Traffic through a lab, and what the tools said of it. */
+import { chmod } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lab } from '../../bench/lab.ts';
+import { ROOT } from './cluster.ts';
 
 const CAPTURE_MS = 2000;
 
@@ -98,6 +101,8 @@ export async function wire(
   ]);
   try {
     while (!tcpdump.said.includes('listening on') && !tcpdump.ended) await sleep(10);
+    if (tcpdump.said.includes("Couldn't change to"))
+      return await captured(lab, netns, device, filter, action);
     await action();
     // It ends once it has its packet, of which it prints one line a header.
     const lines: string[] = [];
@@ -109,4 +114,37 @@ export async function wire(
   } finally {
     await tcpdump.stop();
   }
+}
+
+/**
+ * The same in a user namespace, whose root tcpdump may not leave: capture first, then have tcpdump read the
+ * file as nobody, which needs no leaving.
+ */
+async function captured(
+  lab: Lab,
+  netns: string,
+  device: string,
+  filter: string,
+  action: () => Promise<unknown>,
+): Promise<string | null> {
+  const file = join(lab.folder, 'wire.pcap');
+  const capture = await lab.start(netns, 'python3', [join(ROOT, 'scripts/lab/capture.py'), device, file]);
+  try {
+    await action();
+  } finally {
+    await capture.stop();
+  }
+  await chmod(lab.folder, 0o755);
+  const text = await lab.run(netns, 'unshare', [
+    '--user',
+    'tcpdump',
+    '-n',
+    '-v',
+    '-c',
+    '1',
+    '-r',
+    file,
+    filter,
+  ]);
+  return text.trim() || null;
 }
