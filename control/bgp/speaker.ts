@@ -98,8 +98,8 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
   /** Listen and dial. Rejects with TortieError BGP_LISTEN if the address cannot be listened on. */
   start(): Promise<void> {
     return this.#inTurn(async () => {
-      this.#running = true;
       await this.#listen();
+      this.#running = true;
       this.#originate();
       this.#startSessions();
     });
@@ -118,7 +118,7 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
 
   /**
    * Become what `config` says; sessions that it does not touch go on, and those that it does restart. Rejects
-   * as the constructor and start() do; a configuration that is refused changes nothing.
+   * with BGP_CONFIG, which changes nothing, or with BGP_LISTEN, when all is done but the listening.
    */
   reconfigure(config: SpeakerConfig): Promise<void> {
     return this.#inTurn(async () => {
@@ -137,12 +137,16 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
         }
       }
       await Promise.all(stopping);
+      let deaf: unknown = null;
       if (JSON.stringify(before.listen) !== JSON.stringify(config.listen)) {
         this.#unlisten();
-        await this.#listen();
+        await this.#listen().catch((error: unknown) => {
+          deaf = error;
+        });
       }
       this.#originate();
       this.#startSessions();
+      if (deaf) throw deaf;
     });
   }
 
