@@ -1,5 +1,5 @@
 /** The other node as Linux itself: its VXLAN device, and its IPIP device in a user-mode kernel where ours has none. */
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../../control/bgp/until.ts';
 import { block, type Cluster, Daemon, nodeAddress, nodeName, tunnelAddress, vtepMac } from './cluster.ts';
@@ -72,11 +72,15 @@ export class UmlIpipNode {
     );
     const address = tunnelAddress(number);
     const init = join(lab.folder, 'uml-init');
+    // The machine's own is set-user-id, and in a user namespace its owner is nobody.
+    const mount = join(lab.folder, 'mount');
+    copyFileSync('/bin/mount', mount);
+    chmodSync(mount, 0o755);
     writeFileSync(
       init,
       `#!/bin/sh
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /tmp
+${mount} -t proc proc /proc; ${mount} -t sysfs sysfs /sys; ${mount} -t tmpfs tmpfs /tmp
 for module in tunnel4 ip_tunnel ipip; do insmod $(find /usr/lib/uml/modules -name $module.ko); done
 ip link set lo up
 ip addr add ${nodeAddress(number)}/24 dev vec0; ip link set vec0 up
