@@ -4,9 +4,10 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { apiSocket } from './config/config.ts';
 import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
+import { forEachSideBySide } from './kernel/each.ts';
 import { ipApply, netnsText } from './kernel/iproute.ts';
 import { deleteRoute } from './kernel/plan.ts';
-import { type FoundAgent, findAgents, findOurs, listNamespaces } from './kernel/scan.ts';
+import { type FoundAgent, findAgents, findOurs, listNamespaces, type Namespace } from './kernel/scan.ts';
 
 /** An agent ends within five seconds of SIGTERM; some more for a loaded machine. */
 const STOP_TIMEOUT_MS = 10_000;
@@ -47,41 +48,10 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
     actions.push({ kind: 'agent', subject: `agent of node ${agent.node} (pid ${agent.pid})`, error: null });
   }
 
-  for (const namespace of namespaces) {
-    const { netns } = namespace;
-    let found: Awaited<ReturnType<typeof findOurs>>;
-    try {
-      found = await findOurs(namespace);
-    } catch (error) {
-      // Without a look at our own nothing can be said; another's may be closed to us.
-      if (netns === null) throw error;
-      actions.push({ kind: 'device', subject: `anything in ${netns}`, error: (error as Error).message });
-      continue;
-    }
-    const { devices, routes } = found;
-    const commands = new Map<string, Omit<PurgeAction, 'error'>>();
-    for (const { name, alias, owner } of devices) {
-      if (!isMeant(owner.node)) continue;
-      const subject = `device ${name} in ${netnsText(netns)} (${alias})`;
-      commands.set(`link del dev ${name}`, { kind: 'device', subject });
-    }
-    // Routes carry no node's name; they belong to the node whose host device or agent is in the namespace.
-    const others =
-      devices.some(({ owner }) => !isMeant(owner.node)) ||
-      findAgents([namespace]).some(({ node }) => !isMeant(node));
-    for (const route of others ? [] : routes) {
-      // What leads to a device of ours goes with it.
-      if (devices.some(({ name }) => name === route.dev)) continue;
-      const by = `${route.gateway ? ` via ${route.gateway}` : ''}${route.dev ? ` dev ${route.dev}` : ''}`;
-      const subject = `route ${route.dst}${by} in ${netnsText(netns)}`;
-      commands.set(deleteRoute(route), { kind: 'route', subject });
-    }
-    const failures = dryRun ? [] : await ipApply(netns, [...commands.keys()]);
-    for (const [command, action] of commands) {
-      const failure = failures.find((candidate) => candidate.command === command);
-      actions.push({ ...action, error: failure?.message ?? null });
-    }
-  }
+  const inNamespaces = await forEachSideBySide(namespaces, (namespace) =>
+    purgeNamespace(namespace, isMeant, dryRun),
+  );
+  actions.push(...inNamespaces.flat());
 
   for (const path of socketFolders(options)) {
     if (!existsSync(path)) continue;
@@ -94,6 +64,46 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
     actions.push({ kind: 'socket', subject: path, error });
   }
   return actions;
+}
+
+/** Devices and routes of one namespace. */
+async function purgeNamespace(
+  namespace: Namespace,
+  isMeant: (node: string) => boolean,
+  dryRun: boolean,
+): Promise<PurgeAction[]> {
+  const { netns } = namespace;
+  let found: Awaited<ReturnType<typeof findOurs>>;
+  try {
+    found = await findOurs(namespace);
+  } catch (error) {
+    // Without a look at our own nothing can be said; another's may be closed to us.
+    if (netns === null) throw error;
+    return [{ kind: 'device', subject: `anything in ${netns}`, error: (error as Error).message }];
+  }
+  const { devices, routes } = found;
+  const commands = new Map<string, Omit<PurgeAction, 'error'>>();
+  for (const { name, alias, owner } of devices) {
+    if (!isMeant(owner.node)) continue;
+    const subject = `device ${name} in ${netnsText(netns)} (${alias})`;
+    commands.set(`link del dev ${name}`, { kind: 'device', subject });
+  }
+  // Routes carry no node's name; they belong to the node whose host device or agent is in the namespace.
+  const others =
+    devices.some(({ owner }) => !isMeant(owner.node)) ||
+    (routes.length > 0 && findAgents([namespace]).some(({ node }) => !isMeant(node)));
+  for (const route of others ? [] : routes) {
+    // What leads to a device of ours goes with it.
+    if (devices.some(({ name }) => name === route.dev)) continue;
+    const by = `${route.gateway ? ` via ${route.gateway}` : ''}${route.dev ? ` dev ${route.dev}` : ''}`;
+    const subject = `route ${route.dst}${by} in ${netnsText(netns)}`;
+    commands.set(deleteRoute(route), { kind: 'route', subject });
+  }
+  const failures = dryRun ? [] : await ipApply(netns, [...commands.keys()]);
+  return [...commands].map(([command, action]) => ({
+    ...action,
+    error: failures.find((candidate) => candidate.command === command)?.message ?? null,
+  }));
 }
 
 /** The folders of control sockets by default; a socket elsewhere is removed by itself. */

@@ -11,12 +11,10 @@ import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
 import type { WorkerHandle } from '../../dataplane/spawn.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
+import { forEachSideBySide } from '../kernel/each.ts';
 import { ipApply, type Link, netnsText, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
-
-/** Pods whose namespaces are looked at side by side. */
-const CONCURRENCY = 8;
 
 export interface PortSettings {
   readonly owner: Owner;
@@ -100,11 +98,8 @@ export class Ports {
   /** Open, set up and attach what should be. `refresh`: look at all pods' namespaces for drift, not only at changes. */
   async open(desired: readonly DesiredPort[], settings: PortSettings, refresh: boolean): Promise<void> {
     this.#refused = [];
-    const queue = desired.filter((port) => port.kind !== 'host');
-    const work = async () => {
-      for (let next = queue.shift(); next; next = queue.shift()) await this.#openOne(next, settings, refresh);
-    };
-    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+    const others = desired.filter((port) => port.kind !== 'host');
+    await forEachSideBySide(others, (port) => this.#openOne(port, settings, refresh));
   }
 
   /** Open the host device; what is in the node's namespace is known already. Answers whether it was made anew. */
@@ -280,7 +275,7 @@ async function removeStrays({ node, scope }: Owner, desired: readonly DesiredPor
   const wanted = new Set(
     desired.filter((port) => port.device !== '').map((port) => `${netnsInode(port.netns)} ${port.device}`),
   );
-  for (const namespace of listNamespaces()) {
+  await forEachSideBySide(listNamespaces(), async (namespace) => {
     // A namespace that is closed to us holds nothing that we made.
     const { devices } = await findOurs(namespace).catch(() => ({ devices: [] }));
     const strays = devices.filter(
@@ -291,5 +286,5 @@ async function removeStrays({ node, scope }: Owner, desired: readonly DesiredPor
       namespace.netns,
       strays.map(({ name }) => `link del dev ${name}`),
     );
-  }
+  });
 }
