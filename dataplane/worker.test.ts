@@ -313,16 +313,17 @@ describe.skipIf(!isRoot)('two nodes', () => {
     routeBy(adj.VXLAN, VXLAN, 1450);
     const seen = run('ip', [
       ...['netns', 'exec', underlays[1], 'timeout', '20'],
-      ...['tcpdump', '-lnvi', 'u0', '-c1', 'udp dst port 4789 and ip[1] = 0xb9'],
+      // Not tcpdump: it insists on leaving root, which a user namespace forbids.
+      ...['tshark', '-ni', 'u0', '-c1', '-f', 'udp dst port 4789 and ip[1] = 0xb9'],
+      ...['-T', 'fields', '-E', 'occurrence=f', '-e', 'ip.dsfield'],
     ]);
-    // Until tcpdump listens and has seen one.
+    // Until it listens and has seen one.
     let done = false;
-    const finished = seen.then((result) => {
+    const finished = seen.finally(() => {
       done = true;
-      return result;
     });
     while (!done) await ping(pods[0], podAddresses[1], '-c1', '-W5', '-Q0xb9');
-    expect((await finished).stdout).toContain('tos 0xb9');
+    expect((await finished).stdout).toContain('0xb9');
   });
 
   it('count what the underlay refuses', async () => {
