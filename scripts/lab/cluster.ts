@@ -105,7 +105,7 @@ export class Cluster {
     this.#options = options;
   }
 
-  /** Build it all; agents run and BGP is established when it resolves. Cleans up after itself when it fails. */
+  /** Build it all; when it resolves, agents run, BGP is established and routes are there. Cleans up after itself when it fails. */
   static async create(options: ClusterOptions): Promise<Cluster> {
     const cluster = new Cluster(options);
     try {
@@ -159,6 +159,8 @@ export class Cluster {
     if (this.#options.bgp === 'bird') await this.#startBird();
     for (const number of this.#numbers) if (!this.isForeign(number)) this.startAgent(number);
     for (const number of this.agents.keys()) await this.ready(number);
+    // What foreign nodes announce, they announce once the test has set them up.
+    if (!this.#options.foreign) await this.routed(this.#options.mode);
   }
 
   /** A device eth0 in the namespace, joined to the underlay's bridge. */

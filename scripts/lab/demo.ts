@@ -108,7 +108,6 @@ interface Outcome {
 }
 
 async function walk(cluster: Cluster, bgp: 'bird' | 'mesh'): Promise<Outcome> {
-  await cluster.routed('ipip');
   heading('What a pod sees');
   await inPod(cluster, 'pod1a', 'ip route');
   const neighbour = cluster.pod('pod1b').address;

@@ -25,12 +25,15 @@ describe.skipIf(noLab)('an agent comes and goes', () => {
     const good = readFileSync(file, 'utf8');
     const agent = cluster.agents.get(1)!;
     const before = await cluster.tortie(1, 'show', 'routes', '--node', 'node1');
-    writeFileSync(file, good.replace('ipipMode', 'ippMode'));
-    agent.signal('SIGHUP');
-    await until('the agent complains', () => agent.output.includes('did you mean ipipMode?'));
-    expect(await cluster.tortie(1, 'show', 'routes', '--node', 'node1')).toBe(before);
-    expect(await ping(cluster.lab, 'pod1a', '10.65.2.2')).toMatchObject({ received: 3 });
-    writeFileSync(file, good);
+    try {
+      writeFileSync(file, good.replace('ipipMode', 'ippMode'));
+      agent.signal('SIGHUP');
+      await until('the agent complains', () => agent.output.includes('did you mean ipipMode?'));
+      expect(await cluster.tortie(1, 'show', 'routes', '--node', 'node1')).toBe(before);
+      expect(await ping(cluster.lab, 'pod1a', '10.65.2.2')).toMatchObject({ received: 3 });
+    } finally {
+      writeFileSync(file, good);
+    }
   });
 
   it('SIGTERM: Cease to the peer, exit 0, everything stays and is adopted', async () => {
