@@ -13,6 +13,7 @@ import { native as load, type TapOptions } from './index.ts';
 const native = load();
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.log('native.test.ts: tests of TAPs, raw sockets and namespaces skipped: they need root');
+else console.log('native.test.ts: what an ordinary user is refused is skipped: this is root');
 const ADDON = createRequire(import.meta.url).resolve('../../build/Release/tortie.node');
 const LOOPBACK = 0x7f000001;
 const SLOT = HEADROOM + MAX_FRAME + 128;
