@@ -3,12 +3,15 @@
  * shared memory: entries never move, so a reader needs no lock and sees each change at once.
  *
  * 0.0.0.0 is no peer, so 0 marks a free slot. Deletion leaves a tombstone (-1, 255.255.255.255, no peer
- * either); tombstones that no search crosses are freed again.
+ * either), except directly before a free slot, where no search needs one.
  */
 import { MAX_PEERS } from '../memory/layout.ts';
 
-/** Twice the limit: searches stay short. */
-const SLOTS = MAX_PEERS * 2;
+/**
+ * Four times the limit. At twice, a full table whose peers come and go fills with tombstones until a search for
+ * a stranger crosses all of it; at four times, 400,000 replacements leave 2.5 probes for a stranger.
+ */
+const SLOTS = MAX_PEERS * 4;
 const FREE = 0;
 const TOMBSTONE = -1;
 
@@ -32,7 +35,6 @@ const home = (address: number): number => (Math.imul(address, 0x9e3779b1) >>> 8)
 export class PeerWriter {
   readonly #table: Int32Array;
   readonly #members = new Set<number>();
-  #tombstones = 0;
 
   constructor(shared: SharedArrayBuffer) {
     this.#table = new Int32Array(shared);
@@ -45,7 +47,6 @@ export class PeerWriter {
     if (this.#members.size >= MAX_PEERS) return false;
     let slot = home(address);
     while (this.#table[slot] !== FREE && this.#table[slot] !== TOMBSTONE) slot = (slot + 1) & (SLOTS - 1);
-    if (this.#table[slot] === TOMBSTONE) this.#tombstones--;
     Atomics.store(this.#table, slot, address);
     this.#members.add(address);
     return true;
@@ -56,8 +57,11 @@ export class PeerWriter {
     let slot = home(address);
     while (this.#table[slot] !== address) slot = (slot + 1) & (SLOTS - 1);
     Atomics.store(this.#table, slot, TOMBSTONE);
-    this.#tombstones++;
-    if (this.#tombstones > MAX_PEERS / 2) this.#sweep();
+    if (this.#table[(slot + 1) & (SLOTS - 1)] !== FREE) return;
+    // Whoever comes this far ends at the free slot: this tombstone, and those directly before it, serve nobody.
+    for (; this.#table[slot] === TOMBSTONE; slot = (slot - 1) & (SLOTS - 1)) {
+      Atomics.store(this.#table, slot, FREE);
+    }
   }
 
   has(address: number): boolean {
@@ -70,16 +74,5 @@ export class PeerWriter {
 
   values(): IterableIterator<number> {
     return this.#members.values();
-  }
-
-  /** Free tombstones that no search needs: those directly before a free slot, from the end backwards. */
-  #sweep(): void {
-    for (let pass = SLOTS * 2 - 1; pass >= 0; pass--) {
-      const slot = pass & (SLOTS - 1);
-      if (this.#table[slot] === TOMBSTONE && this.#table[(slot + 1) & (SLOTS - 1)] === FREE) {
-        Atomics.store(this.#table, slot, FREE);
-        this.#tombstones--;
-      }
-    }
   }
 }

@@ -89,9 +89,25 @@ describe('peers', () => {
     expect(writer.add(MAX_PEERS + 1)).toBe(false);
     for (let i = 1; i <= MAX_PEERS; i++) writer.delete(i);
     expect(writer.size).toBe(0);
-    expect(table.filter((cell) => cell === -1).length).toBeLessThanOrEqual(MAX_PEERS / 2);
+    expect(table.every((cell) => cell === 0)).toBe(true);
     for (let i = 1; i <= MAX_PEERS; i++) writer.add(-i - 1);
     expect(hasPeer(table, -2)).toBe(true);
     expect(hasPeer(table, 2)).toBe(false);
+  });
+
+  it('keeps free slots for a search to end at while a full table changes', () => {
+    const shared = createPeers();
+    const table = new Int32Array(shared);
+    const writer = new PeerWriter(shared);
+    // An odd multiplier: every number gives another address, spread over the table.
+    const address = (i: number) => Math.imul(i, 0x2c1b3c6d);
+    for (let i = 1; i <= MAX_PEERS; i++) writer.add(address(i));
+    for (let i = 1; i <= MAX_PEERS * 12; i++) {
+      writer.delete(address(i));
+      writer.add(address(i + MAX_PEERS));
+    }
+    expect(table.filter((cell) => cell === 0).length).toBeGreaterThan(table.length / 3);
+    expect(hasPeer(table, address(MAX_PEERS * 13))).toBe(true);
+    expect(hasPeer(table, address(MAX_PEERS * 12))).toBe(false);
   });
 });
