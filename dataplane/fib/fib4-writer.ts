@@ -11,6 +11,9 @@ import { MAX_ADJACENCIES } from '../memory/layout.ts';
 import { BASE_CELLS, type Fib4, GROUP_CELLS, GROUP_FLAG, lookup4, MAX_GROUPS, openFib4 } from './fib4.ts';
 import { maskOf, PrefixMap } from './prefix-map.ts';
 
+/** A cell of the header that nobody reads: it orders stores. */
+const FENCE = 1;
+
 /** A limit of the FIB was reached; nothing was changed. */
 export class FibError extends Error {
   readonly code: 'FIB_FULL' | 'FIB_ARGUMENT';
@@ -52,6 +55,7 @@ export class Fib4Writer {
     }
     if (length > 24 && this.#routes.get(prefix, length) < 0) this.#reserveGroup(prefix);
     const fresh = this.#routes.set(prefix, length, adjacency);
+    this.#publish();
     if (length === 0) Atomics.store(this.#fib.header, 0, adjacency);
     else if (length <= 24) this.#paintBase(prefix, length, adjacency, length, length);
     else this.#setLong(prefix, length, adjacency, fresh);
@@ -172,6 +176,15 @@ export class Fib4Writer {
     if (this.#freeGroups.length === 0) {
       throw new FibError('FIB_FULL', `all ${MAX_GROUPS} groups for prefixes longer than /24 are in use`);
     }
+  }
+
+  /**
+   * Let whatever was stored before, the adjacency's row above all, be seen before any cell that is stored
+   * after: cells are plain stores, which ARM may move to before a lone atomic store.
+   */
+  #publish(): void {
+    Atomics.store(this.#fib.header, FENCE, 0);
+    Atomics.load(this.#fib.header, FENCE);
   }
 
   #takeGroup(): number {

@@ -30,6 +30,9 @@ export class Readers {
   enter(worker: number): void {
     // If control moves on between load and store, we publish the older epoch and merely delay it a loop.
     Atomics.store(this.#cells, (1 + worker) * LINE, Atomics.load(this.#cells, 0));
+    // Look-ups are plain loads. Where memory is ordered weakly (ARM) only a load keeps them behind the store:
+    // before it, control takes us for offline and waits for nobody.
+    Atomics.load(this.#cells, 0);
   }
 
   /** Go offline: holds nothing until the next `enter`. */
