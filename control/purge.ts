@@ -1,8 +1,8 @@
 /** Removing what is tortie's from this machine, agent or no agent. Nothing need be told: it is found by its marks. */
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { apiSocket } from './config/config.ts';
+import { agentSchema, apiSocket } from './config/config.ts';
 import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
 import { forEachSideBySide } from './kernel/each.ts';
 import { ipApply, netnsText } from './kernel/iproute.ts';
@@ -37,6 +37,10 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
   const { nodeName, all = false, dryRun = false } = options;
   if (all === (nodeName !== undefined)) {
     throw new TortieError('PURGE_SCOPE', 'say what to purge: one node by its name, or all', EX_USAGE);
+  }
+  // The name becomes a part of a path that is removed with all that is in it.
+  if (nodeName !== undefined && !agentSchema.shape.nodeName.safeParse(nodeName).success) {
+    throw new TortieError('PURGE_SCOPE', `"${nodeName}" is no name of a node`, EX_USAGE);
   }
   const isMeant = (node: string) => all || node === nodeName;
   const actions: PurgeAction[] = [];
@@ -117,7 +121,8 @@ function socketFolders({ nodeName, apiSocket: configured }: PurgeOptions): strin
 async function stop({ node, pid }: FoundAgent): Promise<void> {
   const isAlive = () => {
     try {
-      return process.kill(pid, 0);
+      // A zombie has ended, even if a first process that never waits for its children keeps the number taken.
+      return !/\) [ZX] [^)]*$/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
     } catch {
       return false;
     }
