@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DROP_REASONS } from './drops.ts';
 import * as adj from './fib/adjacency.ts';
+import { PORT, ROW, STATUS } from './memory/burst.ts';
 import {
   frame,
   GATEWAY,
@@ -559,15 +560,15 @@ describe('bad input', () => {
 
   it('charges a failed send to the port that it came from', () => {
     const scenario = new Scenario();
-    const rows = new Int32Array(8 * 4);
+    const rows = new Int32Array(ROW * 4);
     for (const [i, [from, errno]] of [
       [POD_A, 11],
       [POD_A, 105],
       [POD_A, 90],
       [~POD_A, 5],
     ].entries()) {
-      rows[i * 8 + 2] = from!;
-      rows[i * 8 + 6] = errno!;
+      rows[i * ROW + PORT] = from!;
+      rows[i * ROW + STATUS] = errno!;
     }
     scenario.pipeline.transmitted(POD_B, rows, 4);
     expect(scenario.drops(POD_A)).toEqual({ tx_full: 2, tx_too_big: 1 });

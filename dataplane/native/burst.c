@@ -1,5 +1,5 @@
 /*
- * Bursts: many frames in one crossing from JavaScript. A burst is an arena of bytes and a row of eight int32
+ * Bursts: many frames in one crossing from JavaScript. A burst is an arena of bytes and a row of sixteen int32
  * a frame (dataplane/memory/burst.ts). Every offset and length is checked against the arena before use.
  */
 #include "tortie.h"
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* Cells of a row; the same numbers as in memory/burst.ts. */
-enum { OFFSET, LENGTH, PORT, ADDRESS, UDP_PORT, TOS, STATUS, SEGMENT, ROW };
+enum { OFFSET, LENGTH, PORT, ADDRESS, UDP_PORT, TOS, STATUS, SEGMENT, ROW = 16 };
 /* Largest frame of any port, MAX_FRAME in memory/layout.ts; and messages a recvmmsg or sendmmsg. */
 enum { MAX_FRAME = 65536 + 64, BATCH = 64, LINE = 64 };
 

@@ -53,7 +53,7 @@ export interface RawOptions {
 }
 
 /**
- * Bursts: `arena` is the worker's bytes, `rows` one row of eight int32 a frame (memory/burst.ts). Receives
+ * Bursts: `arena` is the worker's bytes, `rows` one row of sixteen int32 a frame (memory/burst.ts). Receives
  * put frame i behind `headroom` free bytes, next offsets rounded up to 64, beginning at arena offset
  * `start`; they return the number of frames (0: nothing there) and throw on anything but EAGAIN.
  * Sends write errno or 0 into each row's STATUS and return the number that went.
