@@ -12,6 +12,7 @@
 import pino, { type Logger } from 'pino';
 import { NodeAgent } from './agent/node.ts';
 import { AgentView } from './agent/view.ts';
+import { type MetricsServer, serveMetrics } from './api/metrics.ts';
 import { type ApiServer, serveApi } from './api/server.ts';
 import { type AgentConfig, loadConfig } from './config/config.ts';
 import { StaticDatastore } from './datastore/static.ts';
@@ -45,19 +46,22 @@ export async function runAgent(configFile: string): Promise<number> {
   const reload = () => reloadAll(config, store, agent, log);
   process.on('SIGHUP', reload);
   let server: ApiServer | undefined;
+  let metrics: MetricsServer | undefined;
   let code: number;
   try {
     // First the socket: it refuses if another agent of this node serves it from elsewhere.
-    server = await serveApi(config.sockets.api, new AgentView(agent), (error) =>
-      log.error({ err: error }, 'control socket'),
-    );
+    const view = new AgentView(agent);
+    server = await serveApi(config.sockets.api, view, (error) => log.error({ err: error }, 'control socket'));
+    if (config.metrics.enabled) {
+      metrics = await serveMetrics(config.metrics, view, (error) => log.error({ err: error }, 'metrics'));
+    }
     await agent.start();
     store.watch(() => agent.changed());
     log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
     code = await end.promise;
   } finally {
     process.off('SIGHUP', reload);
-    const ended = Promise.all([server?.close(), agent.stop(), store.close()]);
+    const ended = Promise.all([server?.close(), metrics?.close(), agent.stop(), store.close()]);
     if (!(await inTime(ended))) {
       log.error('the end takes too long; leaving as it is');
       process.exit(EX_SOFTWARE);

@@ -53,13 +53,23 @@ export type WorkerCommand =
   | { readonly type: 'stats'; readonly seq: number }
   | { readonly type: 'stop'; readonly seq: number };
 
-/** What a worker has done since it started. */
-export interface WorkerStats {
+/** What a worker has done since it started, and what it spent its time on. */
+export interface WorkerRuntime {
   /** Times that it woke from epoll, or found work there at once. */
   readonly wakeups: number;
   readonly bursts: number;
-  /** Frames in those bursts. */
+  /** Frames in those bursts; a super-frame is one. */
   readonly frames: number;
+  /** Time outside epoll. */
+  readonly busySeconds: number;
+  /** The same as a share of the last seconds, 0 to 1. */
+  readonly busyShare: number;
+  /** Frames in the bursts that were timed, and the seconds that each stage of those took (runtime.ts, STAGE_NAMES). */
+  readonly sampledFrames: number;
+  readonly sampledSeconds: readonly number[];
+}
+
+export interface WorkerStats extends WorkerRuntime {
   /** Ports that it receives from. */
   readonly ports: number;
 }

@@ -28,6 +28,7 @@ export interface WorkerHandle {
   readonly index: number;
   /** Node's number of the thread. */
   readonly threadId: number;
+  readonly startedAt: Date;
   /** Resolves once the worker has carried the command out; rejects when it could not, or ends before. */
   send(command: Command): Promise<void>;
   stats(): Promise<WorkerStats>;
@@ -66,6 +67,7 @@ function stopAll(): void {
 class Handle implements WorkerHandle {
   readonly index: number;
   readonly threadId: number;
+  readonly startedAt = new Date();
   readonly ready: Promise<void>;
   readonly #thread: Worker;
   readonly #wakeFd: number;

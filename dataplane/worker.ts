@@ -14,6 +14,7 @@ import type { PortSpec, WorkerCommand, WorkerData, WorkerEvent, WorkerStats } fr
 import { native as loadNative, type Native } from './native/index.ts';
 import { Pipeline } from './pipeline.ts';
 import { openPort, type Port } from './port/port.ts';
+import { PIPELINE, Runtime, TRANSMIT } from './runtime.ts';
 
 /** What epoll reports for the eventfd; ports report their ids. */
 const WAKE = -1;
@@ -51,9 +52,7 @@ class Worker {
   readonly #arena = new Uint8Array(BURST * SLOT);
   readonly #rows = new Int32Array(BURST * ROW);
   readonly #ports: (Attached | undefined)[] = new Array(MAX_PORTS).fill(undefined);
-  #wakeups = 0;
-  #bursts = 0;
-  #frames = 0;
+  readonly #runtime = new Runtime(monotonicMs());
   #tracing = false;
   #running = true;
 
@@ -73,9 +72,9 @@ class Worker {
     this.#post({ type: 'ready' });
     while (this.#running) {
       this.#readers.leave(this.#index);
-      const count = this.#native.epollWait(this.#epoll, ready, WAIT_FOR_EVER);
+      const count = this.#native.epollWait(this.#epoll, ready, WAIT_FOR_EVER, this.#runtime.clock);
       this.#readers.enter(this.#index);
-      this.#wakeups++;
+      this.#runtime.woke();
       for (let i = 0; i < count; i++) {
         const tag = ready[i];
         if (tag === WAKE) this.#obey();
@@ -93,6 +92,7 @@ class Worker {
     // Detached by a command earlier in this round.
     if (!attached?.watched) return;
     let count: number;
+    this.#runtime.begin();
     try {
       count = attached.port.receive(this.#arena, this.#rows, BURST, 0, HEADROOM);
     } catch (error) {
@@ -101,11 +101,12 @@ class Worker {
     }
     attached.failures = 0;
     if (count === 0) return;
-    this.#bursts++;
-    this.#frames += count;
+    this.#runtime.received(count);
     try {
       this.#pipeline.receiveBurst(id, this.#rows, count);
+      this.#runtime.end(PIPELINE);
       this.#flush();
+      this.#runtime.end(TRANSMIT);
     } catch (error) {
       // No packet may end the worker. Whoever mends this needs the stack.
       this.#pipeline.egress.clear();
@@ -237,7 +238,7 @@ class Worker {
 
   #stats(): WorkerStats {
     const ports = this.#ports.filter((attached) => attached?.watched).length;
-    return { wakeups: this.#wakeups, bursts: this.#bursts, frames: this.#frames, ports };
+    return { ...this.#runtime.snapshot(monotonicMs()), ports };
   }
 
   #postTraces(): void {
@@ -257,6 +258,9 @@ class Worker {
     this.#control.postMessage(event);
   }
 }
+
+/** CLOCK_MONOTONIC, as epollWait tells it. */
+const monotonicMs = (): number => Number(process.hrtime.bigint() / 1000n) / 1000;
 
 function setStatus(rows: Int32Array, count: number, errno: number): void {
   for (let row = 0; row < count * ROW; row += ROW) rows[row + STATUS] = errno;

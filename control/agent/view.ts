@@ -2,16 +2,21 @@
 import { readPortCounters } from '../../dataplane/counters.ts';
 import { HOST, KIND_NAMES } from '../../dataplane/fib/adjacency.ts';
 import type { TraceFilter } from '../../dataplane/messages.ts';
+import { STAGE_NAMES } from '../../dataplane/runtime.ts';
 import { formatAddress4, formatMac, formatPrefix4, mask4, parseAddress4 } from '../address.ts';
+import { renderMetrics } from '../api/metrics.ts';
 import type {
   AgentApi,
   DropView,
   LookupView,
+  MetricsView,
   NodeStatusView,
   PortView,
   RouteView,
+  RuntimeView,
   TraceRequest,
   TraceView,
+  WorkerRuntimeView,
   WorkerView,
 } from '../api/types.ts';
 import type { DesiredRoute } from '../desired.ts';
@@ -103,6 +108,32 @@ export class AgentView implements AgentApi {
         };
       }),
     );
+  }
+
+  async runtime(): Promise<RuntimeView> {
+    const workers = await Promise.all(
+      this.#agent.workers.map(async (worker): Promise<WorkerRuntimeView> => {
+        const { sampledFrames, sampledSeconds, ...rest } = await worker.stats();
+        const stages = STAGE_NAMES.map((stage, index) => ({
+          stage,
+          frames: sampledFrames,
+          seconds: sampledSeconds[index]!,
+        }));
+        return { index: worker.index, startedAt: worker.startedAt.toISOString(), ...rest, stages };
+      }),
+    );
+    return { workers };
+  }
+
+  async metrics(): Promise<MetricsView> {
+    return renderMetrics({
+      status: this.nodeStatus(),
+      ports: this.ports(),
+      drops: this.drops(),
+      runtime: await this.runtime(),
+      routes: this.#agent.tables.routes().length,
+      problems: this.#agent.problems.length,
+    });
   }
 
   configShow(): unknown {

@@ -61,7 +61,13 @@ describe('requests', () => {
     expect(await client.lookup('10.65.1.2')).toEqual(agent.lookup('10.65.1.2'));
     expect(await client.drops()).toEqual(agent.drops());
     expect(await client.workers()).toEqual(await agent.workers());
+    expect(await client.runtime()).toEqual(await agent.runtime());
     expect(await client.config()).toEqual(agent.configShow());
+  });
+
+  it('serves metrics to a scraper', async () => {
+    await serve();
+    expect(await raw({ path: '/metrics' })).toEqual([200, (await fakeAgent().metrics()).text]);
   });
 
   it('refuses what it does not serve', async () => {

@@ -8,6 +8,7 @@ import type {
   NodeStatusView,
   PortView,
   RouteView,
+  RuntimeView,
   TraceRequest,
   TraceView,
   WorkerView,
@@ -33,6 +34,7 @@ export class ApiClient {
     this.#get(`/v1/lookup?${new URLSearchParams({ address })}`);
   drops = (): Promise<DropView[]> => this.#get('/v1/drops');
   workers = (): Promise<WorkerView[]> => this.#get('/v1/workers');
+  runtime = (): Promise<RuntimeView> => this.#get('/v1/runtime');
   config = (): Promise<unknown> => this.#get('/v1/config');
 
   /** Traced packets as they come; `onBegun` is called once the agent is tracing. Ends with the count or the signal. */

@@ -95,6 +95,29 @@ export const fakeAgent = (): AgentApi => ({
       sleeps: 19,
     },
   ],
+  runtime: async () => ({
+    workers: [
+      {
+        index: 0,
+        startedAt: '2026-01-01T00:00:00.000Z',
+        wakeups: 19,
+        bursts: 20,
+        frames: 210,
+        busyShare: 0.125,
+        busySeconds: 0.5,
+        stages: [
+          { stage: 'receive', frames: 20, seconds: 0.00002 },
+          { stage: 'pipeline', frames: 20, seconds: 0.000004 },
+          { stage: 'transmit', frames: 20, seconds: 0.00003 },
+        ],
+        ports: 2,
+      },
+    ],
+  }),
+  metrics: async () => ({
+    contentType: 'text/plain; version=0.0.4; charset=utf-8',
+    text: '# HELP tortie_routes Routes in the FIB.\n# TYPE tortie_routes gauge\ntortie_routes 2\n',
+  }),
   configShow: () => ({ nodeName: 'node1', workers: 1 }),
   trace: async (request, emit) => {
     for (let packet = 1; packet <= request.count; packet++) emit({ ...tracedPing, packet });

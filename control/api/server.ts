@@ -1,6 +1,7 @@
 /**
  * The control socket: HTTP/1.1 over a Unix socket that only its owner may open. Every request is a GET without
- * a body; answers are JSON, a trace is one JSON object a line (NDJSON) for as long as the client stays.
+ * a body; answers are JSON, a trace is one JSON object a line (NDJSON) for as long as the client stays, and
+ * /metrics is Prometheus' text.
  */
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -8,11 +9,10 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { tryAddress4 } from '../address.ts';
 import { EX_UNAVAILABLE, TortieError } from '../error.ts';
+import { closeServer, HTTP_LIMITS } from './http.ts';
+import { answerMetrics } from './metrics.ts';
 import { type AgentApi, type ApiErrorBody, MAX_TRACE_COUNT, type TraceRequest } from './types.ts';
 
-const MAX_CONNECTIONS = 64;
-const MAX_HEADER_BYTES = 8192;
-const REQUEST_TIMEOUT_MS = 5000;
 /** Longest path that fits a sockaddr_un, with its final zero. */
 const MAX_SOCKET_PATH = 107;
 /** A tracing client that lets this much pile up, bytes, is cut off. */
@@ -35,17 +35,10 @@ export async function serveApi(
 ): Promise<ApiServer> {
   await claim(path);
   const leaving = new AbortController();
-  const server = createServer(
-    {
-      maxHeaderSize: MAX_HEADER_BYTES,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      headersTimeout: REQUEST_TIMEOUT_MS,
-    },
-    (request, response) => {
-      answer(api, request, response, leaving.signal).catch((error) => fail(response, error, onError));
-    },
-  );
-  server.maxConnections = MAX_CONNECTIONS;
+  const server = createServer(HTTP_LIMITS, (request, response) => {
+    answer(api, request, response, leaving.signal).catch((error) => fail(response, error, onError));
+  });
+  server.maxConnections = HTTP_LIMITS.maxConnections;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(pathError(path, error.message)));
     // Owner only from the first moment: a socket is bound before listen() returns.
@@ -60,12 +53,10 @@ export async function serveApi(
   server.on('error', onError);
   return {
     path,
-    close: () =>
-      new Promise((resolve) => {
-        leaving.abort();
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close: () => {
+      leaving.abort();
+      return closeServer(server);
+    },
   };
 }
 
@@ -144,6 +135,10 @@ async function answer(
       return json(response, api.drops());
     case '/v1/workers':
       return json(response, await api.workers());
+    case '/v1/runtime':
+      return json(response, await api.runtime());
+    case '/metrics':
+      return answerMetrics(api, response);
     case '/v1/config':
       return json(response, api.configShow());
     case '/v1/trace':

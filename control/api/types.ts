@@ -72,6 +72,29 @@ export interface WorkerView {
   frames: number;
   sleeps: number;
 }
+/** How a packet thread spends its time. */
+export interface WorkerRuntimeView {
+  index: number;
+  /** Since when it runs: ISO 8601. */
+  startedAt: string;
+  wakeups: number;
+  bursts: number;
+  /** A super-frame counts as one. */
+  frames: number;
+  /** Share of the last seconds spent outside epoll, 0 to 1. */
+  busyShare: number;
+  busySeconds: number;
+  /** Each stage, from one burst in 64: how many frames were timed, and how long they took. */
+  stages: { stage: string; frames: number; seconds: number }[];
+  ports: number;
+}
+export interface RuntimeView {
+  workers: WorkerRuntimeView[];
+}
+export interface MetricsView {
+  contentType: string;
+  text: string;
+}
 /** Most packets that one request may trace. */
 export const MAX_TRACE_COUNT = 10_000;
 
@@ -94,6 +117,9 @@ export interface AgentApi {
   lookup(address: string): LookupView;
   drops(): DropView[];
   workers(): Promise<WorkerView[]>;
+  runtime(): Promise<RuntimeView>;
+  /** What a Prometheus server scrapes. */
+  metrics(): Promise<MetricsView>;
   configShow(): unknown;
   /** Calls back for every traced packet until count is reached or the signal aborts; resolves then. */
   trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void>;

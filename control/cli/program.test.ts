@@ -10,6 +10,8 @@ import type { ReplayOptions } from '../replay.ts';
 import { statusText } from './node.ts';
 import { runCli } from './test-io.ts';
 
+const RUNTIME = await fakeAgent().runtime();
+
 let runFolder: string;
 let folder: string;
 let socket: string;
@@ -74,6 +76,12 @@ pod1   no_route      1         no route to the destination
 0        3        running   20       21       19       pod1,ipip
 `,
     ],
+    [
+      'show runtime',
+      `WORKER   PORTS   WAKEUPS   BURSTS   FRAMES   FRAMES/BURST   RECEIVE NS   PIPELINE NS   TRANSMIT NS   BUSY
+0        2       19        20       210      10.5           1000         200           1500          12.5 %
+`,
+    ],
     ['config show', 'nodeName: node1\nworkers: 1\n'],
     [
       'trace --count 1',
@@ -97,6 +105,7 @@ pod1   no_route      1         no route to the destination
     ['show routes', fakeAgent().routes()],
     ['show lookup 10.65.1.2', fakeAgent().lookup('10.65.1.2')],
     ['show drops', fakeAgent().drops()],
+    ['show runtime', RUNTIME],
     ['config show', fakeAgent().configShow()],
     ['trace --count 1', tracedPing],
   ])('prints JSON: %s', async (args, expected) => {

@@ -2,7 +2,15 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { tryAddress4 } from '../address.ts';
 import type { ApiClient } from '../api/client.ts';
-import type { DropView, LookupView, PortView, RouteView, WorkerView } from '../api/types.ts';
+import type {
+  DropView,
+  LookupView,
+  PortView,
+  RouteView,
+  RuntimeView,
+  WorkerRuntimeView,
+  WorkerView,
+} from '../api/types.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
 import { type Io, printJson } from './io.ts';
 import { columns } from './table.ts';
@@ -28,6 +36,7 @@ export function addShow(program: Command, io: Io): void {
   add('routes', 'the routes that packets follow, and who told them', (client) => client.routes(), routesText);
   add('drops', 'packets dropped, by port and reason', (client) => client.drops(), dropsText);
   add('workers', 'the packet threads', (client) => client.workers(), workersText);
+  add('runtime', 'how the packet threads spend their time', (client) => client.runtime(), runtimeText);
   asksDaemon(show.command('lookup'))
     .description('the route that a packet to an address takes')
     .argument('<ip>', 'IPv4 address', addressArgument)
@@ -107,3 +116,36 @@ const workersText = (workers: readonly WorkerView[]): string =>
       list(worker.ports),
     ]),
   );
+
+const STAGES = ['receive', 'pipeline', 'transmit'];
+
+const runtimeText = ({ workers }: RuntimeView): string =>
+  columns(
+    [
+      'WORKER',
+      'PORTS',
+      'WAKEUPS',
+      'BURSTS',
+      'FRAMES',
+      'FRAMES/BURST',
+      ...STAGES.map((stage) => `${stage.toUpperCase()} NS`),
+      'BUSY',
+    ],
+    workers.map((worker) => [
+      String(worker.index),
+      String(worker.ports),
+      String(worker.wakeups),
+      String(worker.bursts),
+      String(worker.frames),
+      ratio(worker.frames, worker.bursts, 1),
+      ...STAGES.map((stage) => nsPerFrame(worker, stage)),
+      `${(worker.busyShare * 100).toFixed(1)} %`,
+    ]),
+  );
+
+const ratio = (a: number, b: number, digits: number): string => (b === 0 ? '-' : (a / b).toFixed(digits));
+
+function nsPerFrame({ stages }: WorkerRuntimeView, name: string): string {
+  const stage = stages.find((candidate) => candidate.stage === name);
+  return stage ? ratio(stage.seconds * 1e9, stage.frames, 0) : '-';
+}

@@ -51,6 +51,20 @@ export const agentSchema = z.strictObject({
     })
     .prefault({})
     .describe('Sockets of the agent.'),
+  metrics: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(false)
+        .describe('True: serve GET /metrics over TCP, too; the control socket always does.'),
+      address: z
+        .ipv4()
+        .default('127.0.0.1')
+        .describe('Address to serve on. Whoever can connect may read: think before it is not loopback.'),
+      port: z.int().min(1).max(65535).default(9091).describe('Port to serve on.'),
+    })
+    .prefault({})
+    .describe('Metrics for Prometheus.'),
   bgp: z
     .strictObject({
       enabled: z

@@ -110,8 +110,11 @@ export interface Native {
   /** Watch fd for input; `tag` is what epollWait reports. */
   epollAdd(epoll: number, fd: number, tag: number): void;
   epollDelete(epoll: number, fd: number): void;
-  /** Writes ready tags; timeout in ms, -1 waits for ever. Blocks the thread. */
-  epollWait(epoll: number, tags: Int32Array, timeoutMs: number): number;
+  /**
+   * Writes ready tags; timeout in ms, -1 waits for ever. Blocks the thread. Into `clock` go the times of falling
+   * asleep and of waking, CLOCK_MONOTONIC in ms.
+   */
+  epollWait(epoll: number, tags: Int32Array, timeoutMs: number, clock?: Float64Array): number;
   eventfdCreate(): number;
   eventfdSignal(fd: number): void;
   eventfdDrain(fd: number): void;

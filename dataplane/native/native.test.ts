@@ -302,6 +302,19 @@ describe('sleeping and waking', () => {
     expect(native.epollWait(epoll, tags, 0)).toBe(0);
   });
 
+  it('tells when it slept', () => {
+    const epoll = keep(native.epollCreate());
+    const clock = new Float64Array(2);
+    const before = process.hrtime.bigint();
+    expect(native.epollWait(epoll, new Int32Array(1), 2, clock)).toBe(0);
+    expect(clock[0]).toBeGreaterThanOrEqual(Number(before / 1000n) / 1e3);
+    expect(clock[1] - clock[0]).toBeGreaterThanOrEqual(1);
+    expect(() => native.epollWait(epoll, new Int32Array(1), 0, new Float64Array(1))).toThrow(
+      'clock must have room for 2 numbers',
+    );
+    expect(() => native.epollWait(epoll, new Int32Array(1), 0, [] as never)).toThrow('a Float64Array');
+  });
+
   it('wakes another thread that sleeps in epoll', async () => {
     const wake = keep(native.eventfdCreate());
     const thread = new Worker(

@@ -68,6 +68,8 @@ struct cells {
 };
 bool get_bytes(napi_env env, napi_value value, const char *name, struct bytes *bytes);
 bool get_cells(napi_env env, napi_value value, const char *name, struct cells *cells);
+/* A Float64Array of `least` numbers or more. */
+bool get_doubles(napi_env env, napi_value value, const char *name, size_t least, double **doubles);
 
 napi_value from_int(napi_env env, int64_t value);
 

@@ -134,7 +134,10 @@ static bool get_typed(napi_env env, napi_value value, const char *name, napi_typ
   napi_typedarray_type type;
   if (napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == wanted)
     return true;
-  throw_type(env, "%s must be %s", name, wanted == napi_int32_array ? "an Int32Array" : "a Uint8Array");
+  const char *kind = wanted == napi_int32_array   ? "an Int32Array"
+                     : wanted == napi_uint8_array ? "a Uint8Array"
+                                                  : "a Float64Array";
+  throw_type(env, "%s must be %s", name, kind);
   return false;
 }
 
@@ -150,6 +153,16 @@ bool get_cells(napi_env env, napi_value value, const char *name, struct cells *c
   if (!get_typed(env, value, name, napi_int32_array, &data, &cells->length)) return false;
   cells->data = data;
   return true;
+}
+
+bool get_doubles(napi_env env, napi_value value, const char *name, size_t least, double **doubles) {
+  void *data;
+  size_t length;
+  if (!get_typed(env, value, name, napi_float64_array, &data, &length)) return false;
+  *doubles = data;
+  if (length >= least) return true;
+  throw_range(env, "%s must have room for %zu numbers", name, least);
+  return false;
 }
 
 napi_value from_int(napi_env env, int64_t value) {

@@ -85,6 +85,18 @@ describe.skipIf(noLab)('an agent comes and goes', () => {
     await reachable();
   });
 
+  it('shows what its worker does, to people and to Prometheus', async () => {
+    const [worker] = (await cluster.api(1).runtime()).workers;
+    expect(worker!.frames).toBeGreaterThanOrEqual(worker!.bursts);
+    expect(worker!.busyShare).toBeLessThan(0.5);
+    expect(await cluster.tortie(1, 'show', 'runtime', '--node', 'node1')).toMatch(/^WORKER .* BUSY\n0 /);
+    const socket = '/run/tortie/node1/api.sock';
+    const url = 'http://tortie/metrics';
+    const text = await cluster.lab.run('node1', 'curl', ['-sS', '--unix-socket', socket, url]);
+    expect(text).toMatch(/^tortie_bgp_peer_established\{peer="192.0.2.254",type="global"\} 1$/m);
+    expect(text).toMatch(/^tortie_port_receive_frames_total\{port="calipod1a",kind="pod"\} [1-9]/m);
+  });
+
   it('purge removes all that is tortie’s, and nothing else', async () => {
     const { lab } = cluster;
     await lab.ip('node1', 'tuntap add foreign mode tap', 'route add blackhole 203.0.113.0/24 proto static');

@@ -1,0 +1,236 @@
+/**
+ * The agent in Prometheus' text format. Names are stable: docs/METRICS.md lists them, and a test compares.
+ *
+ * The workers count in shared memory and nobody keeps a second account: each scrape fills a registry of its own.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { Counter, Gauge, Registry } from 'prom-client';
+import { TortieError } from '../error.ts';
+import { closeServer, HTTP_LIMITS } from './http.ts';
+import type { AgentApi, DropView, MetricsView, NodeStatusView, PortView, RuntimeView } from './types.ts';
+
+/** What a scrape tells of. */
+export interface MetricsSource {
+  readonly status: NodeStatusView;
+  readonly ports: readonly PortView[];
+  readonly drops: readonly DropView[];
+  readonly runtime: RuntimeView;
+  readonly routes: number;
+  readonly problems: number;
+}
+
+interface Family {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter' | 'gauge';
+  readonly labels: readonly string[];
+  /** Values with their labels, in the order of `labels`. */
+  readonly samples: (source: MetricsSource) => [number, ...string[]][];
+}
+
+const family = (
+  name: string,
+  type: Family['type'],
+  labels: readonly string[],
+  help: string,
+  samples: Family['samples'],
+): Family => ({ name: `tortie_${name}`, help, type, labels, samples });
+
+const PORT_COUNTERS = [
+  ['receive_frames', 'rxFrames', 'Frames received from the port.'],
+  ['receive_bytes', 'rxBytes', 'Bytes received from the port.'],
+  ['delivered_frames', 'delivered', 'Frames received here that left by some port.'],
+  ['consumed_frames', 'consumed', 'Frames received here that were answered: proxy ARP.'],
+  ['dropped_frames', 'dropped', 'Frames received here that were dropped, for any reason.'],
+  ['transmit_frames', 'txFrames', 'Frames that left by the port.'],
+  ['transmit_bytes', 'txBytes', 'Bytes that left by the port.'],
+  ['originated_frames', 'originated', 'Frames made on account of frames received here: ICMP errors.'],
+  ['originated_lost_frames', 'originatedLost', 'Of those, made but not sent.'],
+  ['icmp_limited', 'icmpLimited', 'ICMP errors that were due and not made: rate limit.'],
+] as const;
+
+const perWorker =
+  (value: (worker: RuntimeView['workers'][number]) => number) =>
+  ({ runtime }: MetricsSource) =>
+    runtime.workers.map((worker): [number, string] => [value(worker), String(worker.index)]);
+
+const perStage =
+  (value: (stage: RuntimeView['workers'][number]['stages'][number]) => number) =>
+  ({ runtime }: MetricsSource) =>
+    runtime.workers.flatMap(({ index, stages }) =>
+      stages.map((stage): [number, string, string] => [value(stage), String(index), stage.stage]),
+    );
+
+/** Every family there is, in the order of the manual. */
+export const FAMILIES: readonly Family[] = [
+  family(
+    'build_info',
+    'gauge',
+    ['node', 'version', 'runtime'],
+    'Always 1; labels tell node, version, and Node.',
+    ({ status }) => [[1, status.node, status.version, process.version]],
+  ),
+  family('start_time_seconds', 'gauge', [], 'When the agent started, Unix time.', ({ status }) => [
+    [Date.parse(status.startedAt) / 1000],
+  ]),
+  family('process_cpu_seconds_total', 'counter', [], 'CPU time of the agent, all threads.', () => {
+    const { user, system } = process.cpuUsage();
+    return [[(user + system) / 1e6]];
+  }),
+  family('process_resident_memory_bytes', 'gauge', [], 'Resident memory of the agent.', () => [
+    [process.memoryUsage.rss()],
+  ]),
+  family(
+    'problems',
+    'gauge',
+    [],
+    'What is not as it should be: the entries of "tortie config show".',
+    (source) => [[source.problems]],
+  ),
+  family('routes', 'gauge', [], 'Routes in the FIB.', ({ routes }) => [[routes]]),
+  family(
+    'bgp_peer_established',
+    'gauge',
+    ['peer', 'type'],
+    '1 while the session is established, else 0.',
+    ({ status }) =>
+      status.peersV4.map(({ address, type, info }) => [info === 'Established' ? 1 : 0, address, type]),
+  ),
+  family('port_up', 'gauge', ['port', 'kind'], '1 while the port is as it should be, else 0.', ({ ports }) =>
+    ports.map(({ name, kind, state }) => [state === 'up' ? 1 : 0, name, kind]),
+  ),
+  ...PORT_COUNTERS.map(([name, counter, help]) =>
+    family(`port_${name}_total`, 'counter', ['port', 'kind'], help, ({ ports }) =>
+      ports.map(({ name: port, kind, counters }) => [counters[counter] ?? 0, port, kind]),
+    ),
+  ),
+  family(
+    'port_drops_total',
+    'counter',
+    ['port', 'reason'],
+    'Frames received here that were dropped, by reason; only reasons that occurred.',
+    ({ drops }) => drops.map(({ port, reason, packets }) => [packets, port, reason]),
+  ),
+  family(
+    'worker_ports',
+    'gauge',
+    ['worker'],
+    'Ports that the worker receives from.',
+    perWorker((w) => w.ports),
+  ),
+  family(
+    'worker_wakeups_total',
+    'counter',
+    ['worker'],
+    'Times that the worker woke, or found work at once.',
+    perWorker((w) => w.wakeups),
+  ),
+  family(
+    'worker_bursts_total',
+    'counter',
+    ['worker'],
+    'Bursts received.',
+    perWorker((w) => w.bursts),
+  ),
+  family(
+    'worker_frames_total',
+    'counter',
+    ['worker'],
+    'Frames in those bursts; a super-frame is one.',
+    perWorker((w) => w.frames),
+  ),
+  family(
+    'worker_busy_seconds_total',
+    'counter',
+    ['worker'],
+    'Time that the worker was awake; its rate is its busy share.',
+    perWorker((w) => w.busySeconds),
+  ),
+  family(
+    'worker_sampled_frames_total',
+    'counter',
+    ['worker', 'stage'],
+    'Frames in the bursts that were timed: one in 64.',
+    perStage((s) => s.frames),
+  ),
+  family(
+    'worker_sampled_seconds_total',
+    'counter',
+    ['worker', 'stage'],
+    'Time that those took in the stage (receive, pipeline, transmit).',
+    perStage((s) => s.seconds),
+  ),
+];
+
+export async function renderMetrics(source: MetricsSource): Promise<MetricsView> {
+  const registry = new Registry();
+  for (const { name, help, type, labels, samples } of FAMILIES) {
+    const options = { name, help, labelNames: [...labels], registers: [registry] };
+    const named = (values: readonly string[]) =>
+      Object.fromEntries(labels.map((label, index) => [label, values[index]!]));
+    if (type === 'counter') {
+      const counter = new Counter(options);
+      for (const [value, ...values] of samples(source)) counter.inc(named(values), value);
+    } else {
+      const gauge = new Gauge(options);
+      for (const [value, ...values] of samples(source)) gauge.set(named(values), value);
+    }
+  }
+  return { contentType: registry.contentType, text: await registry.metrics() };
+}
+
+export interface MetricsServer {
+  /** The port that it listens on. */
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Serve GET /metrics, and nothing else, over TCP. Nobody is asked who he is: by default only this machine can
+ * connect. Throws METRICS_ADDRESS if it cannot be bound.
+ */
+export async function serveMetrics(
+  { address, port }: { readonly address: string; readonly port: number },
+  api: Pick<AgentApi, 'metrics'>,
+  onError: (error: unknown) => void = () => {},
+): Promise<MetricsServer> {
+  const server = createServer(HTTP_LIMITS, (request, response) => {
+    answer(api, request, response).catch((error) => {
+      onError(error);
+      response.writeHead(500).end('the agent failed; look at its log\n');
+    });
+  });
+  server.maxConnections = HTTP_LIMITS.maxConnections;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', ({ message }) => {
+      const advice = 'set metrics.address and metrics.port to what is free here';
+      reject(new TortieError('METRICS_ADDRESS', `cannot serve metrics: ${message}; ${advice}`));
+    });
+    server.listen(port, address, resolve);
+  });
+  server.on('error', onError);
+  const bound = server.address();
+  return {
+    port: bound !== null && typeof bound === 'object' ? bound.port : port,
+    close: () => closeServer(server),
+  };
+}
+
+async function answer(
+  api: Pick<AgentApi, 'metrics'>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (request.method !== 'GET') {
+    response.writeHead(405, { connection: 'close' }).end('only GET is served\n');
+  } else if (new URL(request.url ?? '/', 'http://tortie').pathname !== '/metrics') {
+    response.writeHead(404).end('only /metrics is served here\n');
+  } else {
+    await answerMetrics(api, response);
+  }
+}
+
+export async function answerMetrics(api: Pick<AgentApi, 'metrics'>, response: ServerResponse): Promise<void> {
+  const { contentType, text } = await api.metrics();
+  response.writeHead(200, { 'content-type': contentType }).end(text);
+}
