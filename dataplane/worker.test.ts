@@ -2,7 +2,7 @@
  * A worker between real devices: pods in namespaces of their own, a tunnel to a second node. Needs root and
  * the build (scripts/build); without root it says so and skips.
  */
-import { execFile, execFileSync, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -334,6 +334,18 @@ describe.skipIf(!isRoot)('two nodes', () => {
     const failed = nodes[0].counters(POD_A).drops.find((drop) => drop.reason === 'tx_failed');
     expect(failed?.packets).toBe(1);
     expect(nodes[0].logs).toEqual(['worker 0, port vxlan4: sending fails: EHOSTUNREACH']);
+  });
+});
+
+describe('the bundled packet path', () => {
+  it('leads back to its sources in a stack', () => {
+    const built = new URL('../dist/dataplane/pipeline.js', import.meta.url).href;
+    const script = `import(${JSON.stringify(built)}).then(({ Pipeline }) => new Pipeline({}))`;
+    const { stderr } = spawnSync(process.execPath, ['--enable-source-maps', '-e', script], {
+      encoding: 'utf8',
+    });
+    expect(stderr).toMatch(/at new Pipeline \(.*dataplane\/pipeline\.ts:\d+:\d+\)/);
+    expect(stderr).not.toContain('pipeline.js:');
   });
 });
 
