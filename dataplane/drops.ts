@@ -58,6 +58,11 @@ const registry = {
   tx_full: ['the egress queue was full', 'the receiver is slower than the sender'],
   tx_too_big: ['the underlay refused the size', 'the path MTU shrank: lower the pods’ MTU'],
   tx_failed: ['the egress device refused the frame', 'see show ports, and the log'],
+  offload_header: [
+    'what the device says of checksum or segments contradicts the packet',
+    'a raw socket in the pod wrote a header that lies',
+  ],
+  tx_segments: ['a super-frame of too many small segments', 'the sender’s MSS is tiny: look at its path MTU'],
   port_gone: ['the egress port is gone', 'the pod was just removed'],
 } as const satisfies Record<string, readonly [description: string, cure: string]>;
 

@@ -21,6 +21,26 @@ export interface PortSpec {
   /** Pod: addresses it may send from, host-order int32 pairs [prefix, mask, prefix, mask, ...]; its own /32s first. */
   readonly sources: readonly number[];
   readonly mtu: number;
+  /** TAPs: bytes of virtio's header before each frame, 0 for none. */
+  readonly vnetHeader?: number;
+  /** Tunnels: how packets leave. */
+  readonly way?: TunnelWay;
+  /** With way `host`: the host's TAP. */
+  readonly uplink?: UplinkSpec;
+}
+
+/**
+ * host: through the host's TAP, super-frames whole. sockets: super-frames are cut, the kernel sends and joins
+ * runs of datagrams (UDP_SEGMENT, UDP_GRO). plain: cut, packet by packet.
+ */
+export const TUNNEL_WAYS = ['host', 'sockets', 'plain'] as const;
+export type TunnelWay = (typeof TUNNEL_WAYS)[number];
+
+export interface UplinkSpec {
+  readonly fds: readonly number[];
+  readonly vnetHeader: number;
+  /** MAC of the host's side. */
+  readonly mac: Uint8Array;
 }
 
 /** What a worker must know of the node. */

@@ -20,9 +20,22 @@ import * as adj from './fib/adjacency.ts';
 import { ADJ_ROW } from './fib/adjacency.ts';
 import { type Fib4, lookup4, openFib4 } from './fib/fib4.ts';
 import { hasPeer } from './fib/peers.ts';
-import { ADDRESS, LENGTH, OFFSET, PORT, ROW, STATUS } from './memory/burst.ts';
-import { MAX_PORTS, type SharedTables } from './memory/layout.ts';
+import {
+  ADDRESS,
+  LENGTH,
+  OFFLOAD,
+  OFFSET,
+  PORT,
+  ROW,
+  SEGMENTED,
+  STATUS,
+  SUPER_MASK,
+  TIGHT,
+} from './memory/burst.ts';
+import { HEADROOM, MAX_PORTS, type SharedTables } from './memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
+import { longestPacket } from './offload/cut.ts';
+import { describeUnfinished, isPlausible } from './offload/received.ts';
 import * as step from './trace.ts';
 import { Tracer } from './trace.ts';
 import * as arp from './wire/arp.ts';
@@ -58,6 +71,7 @@ const KINDS: Record<PortSpec['kind'], number> = {
 const MAX_QUOTE = 576 - IPV4_LENGTH - ICMP_LENGTH;
 const OUTER_TTL = 64;
 const LINUX_EMSGSIZE = 90;
+const LINUX_E2BIG = 7;
 const LINUX_EAGAIN = 11;
 const LINUX_ENOBUFS = 105;
 
@@ -77,6 +91,8 @@ export interface PipelineOptions {
   readonly worker: number;
   /** The frames' memory. HEADROOM bytes before every received frame are free. */
   readonly arena: Uint8Array;
+  /** Where in the arena frames are copied to that have no free bytes before them; [start, end). */
+  readonly spare?: readonly [start: number, end: number];
   /** Milliseconds, for the ICMP rate limit; replay passes the capture's time. */
   readonly clock?: () => number;
 }
@@ -96,6 +112,7 @@ export class Pipeline {
   readonly #kinds = new Uint8Array(MAX_PORTS);
   readonly #macHi = new Int32Array(MAX_PORTS);
   readonly #macLo = new Int32Array(MAX_PORTS);
+  readonly #mtus = new Int32Array(MAX_PORTS);
   /** Pod's first address: the fast path of the source check. */
   readonly #ownAddress = new Int32Array(MAX_PORTS);
   /** Prefix and mask pairs that a pod may send from. */
@@ -112,7 +129,14 @@ export class Pipeline {
   #icmpRefilled = 0;
   #identification = 0;
 
+  // Of the arena's spare part: where it begins, ends, and is free.
+  readonly #spareStart: number;
+  readonly #spareEnd: number;
+  #spareNext = 0;
+
   // The frame in hand.
+  #rows: Int32Array = new Int32Array(0);
+  #row = 0;
   #port = 0;
   #portKind = GONE;
   #cells = 0;
@@ -127,6 +151,7 @@ export class Pipeline {
     this.#adjacencies = new Int32Array(options.tables.adjacencies);
     this.#peers = new Int32Array(options.tables.peers);
     this.#counters = new Float64Array(options.tables.counters);
+    [this.#spareStart, this.#spareEnd] = options.spare ?? [0, 0];
   }
 
   attach(spec: PortSpec): void {
@@ -135,6 +160,7 @@ export class Pipeline {
     this.#macLo[spec.id] = spec.mac ? get32(spec.mac, 2) : 0;
     this.#sources[spec.id] = Int32Array.from(spec.sources);
     this.#ownAddress[spec.id] = spec.sources[0] ?? 0;
+    this.#mtus[spec.id] = spec.mtu;
     this.#kinds[spec.id] = KINDS[spec.kind];
   }
 
@@ -164,16 +190,22 @@ export class Pipeline {
     return traces;
   }
 
-  /** Process `count` frames that were received on a port. What must leave is in `egress` afterwards. */
-  receiveBurst(port: number, rows: Int32Array, count: number): void {
+  /**
+   * Process frames that were received on a port, `count` rows from row `first` on, EGRESS_ROWS at most. What must
+   * leave is in `egress` afterwards, and stays where it is in the arena until the next call.
+   */
+  receiveBurst(port: number, rows: Int32Array, count: number, first = 0): void {
     const kind = this.#kinds[port];
     this.#port = port;
     this.#portKind = kind;
     this.#cells = cellsOf(this.#worker, port);
-    for (let i = 0; i < count; i++) {
+    this.#rows = rows;
+    this.#spareNext = this.#spareStart;
+    for (let i = first; i < first + count; i++) {
       const row = i * ROW;
       const offset = rows[row + OFFSET];
       const length = rows[row + LENGTH];
+      this.#row = row;
       this.#count(counter.RX_FRAMES, 1);
       this.#count(counter.RX_BYTES, length);
       if (this.#tracer) this.#beginTrace(offset, length);
@@ -238,6 +270,9 @@ export class Pipeline {
     const source = ipv4.source(bytes, ip);
     const destination = ipv4.destination(bytes, ip);
     if (this.#traced) this.#traceHeader(ip);
+    if (this.#rows[this.#row + OFFLOAD] !== 0 && !isPlausible(bytes, this.#rows, this.#row, ip, total)) {
+      return this.#drop(DROP.offload_header);
+    }
     if (ipv4.isMulticast(destination)) return this.#drop(DROP.multicast);
     if (ipv4.isBroadcast(destination)) return this.#drop(DROP.broadcast);
     if (
@@ -387,15 +422,17 @@ export class Pipeline {
     if (ipv4.isMartianSource(source)) return this.#drop(DROP.martian_source);
     if (ipv4.isMulticast(destination)) return this.#drop(DROP.multicast);
     if (ipv4.isBroadcast(destination)) return this.#drop(DROP.broadcast);
+    const total = ipv4.totalLength(bytes, ip);
     // A node's own address needs no route via itself: ICMP errors and its host's traffic come from it.
-    if (
-      source !== peer &&
-      this.#adjacencies[lookup4(this.#fib, source) * ADJ_ROW + adj.ADJ_NEXT_HOP] !== peer
-    ) {
+    const back = lookup4(this.#fib, source) * ADJ_ROW;
+    if (source !== peer && this.#adjacencies[back + adj.ADJ_NEXT_HOP] !== peer) {
       return this.#drop(DROP.peer_source);
     }
     if (this.#traced) this.#step(step.SOURCE_CHECKED, source, step.AGAINST_PEER);
-    this.#forward(ip, ipv4.totalLength(bytes, ip), destination);
+    if ((this.#rows[this.#row + OFFLOAD] & SEGMENTED) !== 0) {
+      describeUnfinished(bytes, this.#rows, this.#row, ip, total, this.#mtus[this.#port]);
+    }
+    this.#forward(ip, total, destination);
   }
 
   // ---- Look-up and out -----------------------------------------------------------------------------
@@ -440,7 +477,10 @@ export class Pipeline {
     if (takesTtl && ttl <= 1)
       return this.#reject(DROP.ttl_expired, icmp.TIME_EXCEEDED, icmp.CODE_TTL, ip, length);
     const mtu = adjacencies[row + adj.ADJ_MTU];
-    if (mtu !== 0 && length > mtu) return this.#tooBig(ip, length, mtu);
+    if (mtu !== 0 && length > mtu) {
+      const packet = this.#longestPacket(ip, length);
+      if (packet > mtu) return this.#tooBig(ip, packet, length, mtu);
+    }
     if (takesTtl) {
       ipv4.decrementTtl(bytes, ip);
       if (this.#traced) this.#step(step.TTL, ttl, ttl - 1);
@@ -448,9 +488,15 @@ export class Pipeline {
     this.#send(row, kind, ip, length, this.#port);
   }
 
+  /** What counts against an MTU: of a super-frame the packets that it stands for. */
+  #longestPacket(ip: number, length: number): number {
+    const isSuper = (this.#rows[this.#row + OFFLOAD] & SUPER_MASK) !== 0;
+    return isSuper ? longestPacket(this.#rows, this.#row, ip) : length;
+  }
+
   /** Larger than the next link takes (RFC 1191 4): an error for who set DF, else it would need fragmenting. */
-  #tooBig(ip: number, length: number, mtu: number): void {
-    if (this.#traced) this.#step(step.TOO_BIG, length, mtu);
+  #tooBig(ip: number, packet: number, length: number, mtu: number): void {
+    if (this.#traced) this.#step(step.TOO_BIG, packet, mtu);
     if ((ipv4.fragment(this.#bytes, ip) & ipv4.DONT_FRAGMENT) === 0) return this.#drop(DROP.too_big);
     this.#reject(DROP.too_big, icmp.UNREACHABLE, icmp.CODE_FRAGMENTATION_NEEDED, ip, length, mtu);
   }
@@ -469,6 +515,10 @@ export class Pipeline {
     const bytes = this.#bytes;
     const adjacencies = this.#adjacencies;
     const port = adjacencies[row + adj.ADJ_PORT];
+    if ((kind === adj.VXLAN || kind === adj.IPIP) && from >= 0) {
+      ip = this.#withRoom(ip, length);
+      if (ip === 0) return this.#lost(from, DROP.tx_full);
+    }
     let offset: number;
     let size: number;
     let to = 0;
@@ -516,6 +566,19 @@ export class Pipeline {
     if (this.#kinds[port] === GONE) return this.#lost(from, DROP.port_gone);
     if (this.#traced) this.#step(step.SENT, port, size);
     this.egress.push(port, offset, size, from, to, udpPort, tos);
+    if (from >= 0 && this.#rows[this.#row + OFFLOAD] !== 0) {
+      this.egress.passOffload(port, this.#rows, this.#row);
+    }
+  }
+
+  /** Where the packet at `ip` has free bytes before it: there, or copied to the spare room; 0 when that is full. */
+  #withRoom(ip: number, length: number): number {
+    if ((this.#rows[this.#row + OFFLOAD] & TIGHT) === 0) return ip;
+    const at = this.#spareNext + HEADROOM;
+    if (at + length > this.#spareEnd) return 0;
+    this.#bytes.copyWithin(at, ip, ip + length);
+    this.#spareNext = at + length;
+    return at;
   }
 
   /** Outer IPv4, UDP, VXLAN and inner Ethernet: 50 bytes. Outer TOS is the inner's: DSCP uniform (RFC 2983), ECN normal mode (RFC 6040 4.1). */
@@ -582,6 +645,8 @@ export class Pipeline {
     // The offending packet stays where it is and becomes the quotation.
     const bytes = this.#bytes;
     const quoted = Math.min(length, MAX_QUOTE);
+    ip = this.#withRoom(ip, quoted);
+    if (ip === 0) return this.#lost(~this.#port, reason);
     const to = ipv4.source(bytes, ip);
     // Precedence "internetwork control" (RFC 1812 4.3.2.5) over the offender's own TOS, as Linux does it.
     const tos = (ipv4.tos(bytes, ip) & 0x1e) | 0xc0;
@@ -692,5 +757,6 @@ export class Pipeline {
 /** Why a send failed, as a drop reason. */
 function dropOfErrno(errno: number): number {
   if (errno === LINUX_EAGAIN || errno === LINUX_ENOBUFS) return DROP.tx_full;
+  if (errno === LINUX_E2BIG) return DROP.tx_segments;
   return errno === LINUX_EMSGSIZE ? DROP.tx_too_big : DROP.tx_failed;
 }

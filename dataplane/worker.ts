@@ -9,11 +9,12 @@ import { getSystemErrorName } from 'node:util';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ROW, STATUS } from './memory/burst.ts';
 import { Readers } from './memory/grace.ts';
-import { BURST, HEADROOM, MAX_FRAME, MAX_PORTS } from './memory/layout.ts';
+import { BURST, EGRESS_ROWS, HEADROOM, MAX_FRAME, MAX_PORTS, RECEIVE_ROWS } from './memory/layout.ts';
 import type { PortSpec, WorkerCommand, WorkerData, WorkerEvent, WorkerStats } from './messages.ts';
 import { native as loadNative, type Native } from './native/index.ts';
+import { CUT_ROOM } from './offload/cut.ts';
 import { Pipeline } from './pipeline.ts';
-import { openPort, type Port } from './port/port.ts';
+import { openPort, type Port, Workspace } from './port/port.ts';
 import { PIPELINE, Runtime, TRANSMIT } from './runtime.ts';
 
 /** What epoll reports for the eventfd; ports report their ids. */
@@ -23,6 +24,10 @@ const WAIT_FOR_EVER = -1;
 const READY = 64;
 /** Bytes of arena a frame: headroom, the largest frame, and rounding to an odd number of cache lines. */
 const SLOT = HEADROOM + MAX_FRAME + 128;
+/** The arena: frames as received, headers of what is cut, copies of frames that have no room before them. */
+const CUT_START = BURST * SLOT;
+const SPARE_START = CUT_START + CUT_ROOM;
+const ARENA = SPARE_START + EGRESS_ROWS * 4096;
 /** A port says at most one thing in this time; milliseconds. */
 const LOG_INTERVAL_MS = 10_000;
 /** Receives that may fail in a row before a port is given up. */
@@ -49,8 +54,9 @@ class Worker {
   readonly #pipeline: Pipeline;
   readonly #readers: Readers;
   readonly #epoll: number;
-  readonly #arena = new Uint8Array(BURST * SLOT);
-  readonly #rows = new Int32Array(BURST * ROW);
+  readonly #arena = new Uint8Array(ARENA);
+  readonly #rows = new Int32Array(RECEIVE_ROWS * ROW);
+  readonly #workspace: Workspace;
   readonly #ports: (Attached | undefined)[] = new Array(MAX_PORTS).fill(undefined);
   readonly #runtime = new Runtime(monotonicMs());
   #tracing = false;
@@ -61,7 +67,13 @@ class Worker {
     this.#wakeFd = data.wakeFd;
     this.#control = control;
     this.#native = loadNative();
-    this.#pipeline = new Pipeline({ tables: data.tables, worker: data.index, arena: this.#arena });
+    this.#workspace = new Workspace(this.#native, this.#arena, CUT_START);
+    this.#pipeline = new Pipeline({
+      tables: data.tables,
+      worker: data.index,
+      arena: this.#arena,
+      spare: [SPARE_START, ARENA],
+    });
     this.#readers = new Readers(data.tables.epochs);
     this.#epoll = this.#native.epollCreate();
     this.#native.epollAdd(this.#epoll, this.#wakeFd, WAKE);
@@ -94,7 +106,7 @@ class Worker {
     let count: number;
     this.#runtime.begin();
     try {
-      count = attached.port.receive(this.#arena, this.#rows, BURST, 0, HEADROOM);
+      count = attached.port.receive(this.#arena, this.#rows, 0, HEADROOM);
     } catch (error) {
       this.#receiveFailed(attached, error as NodeJS.ErrnoException);
       return;
@@ -103,10 +115,12 @@ class Worker {
     if (count === 0) return;
     this.#runtime.received(count);
     try {
-      this.#pipeline.receiveBurst(id, this.#rows, count);
-      this.#runtime.end(PIPELINE);
-      this.#flush();
-      this.#runtime.end(TRANSMIT);
+      for (let first = 0; first < count; first += EGRESS_ROWS) {
+        this.#pipeline.receiveBurst(id, this.#rows, Math.min(EGRESS_ROWS, count - first), first);
+        this.#runtime.end(PIPELINE);
+        this.#flush();
+        this.#runtime.end(TRANSMIT);
+      }
     } catch (error) {
       // No packet may end the worker. Whoever mends this needs the stack.
       this.#pipeline.egress.clear();
@@ -199,7 +213,7 @@ class Worker {
   }
 
   #attach(spec: PortSpec): void {
-    const port = openPort(this.#native, spec, this.#index);
+    const port = openPort(this.#workspace, spec, this.#index);
     const attached: Attached = { spec, port, watched: false, failures: 0, quietUntil: 0 };
     if (spec.owner === this.#index) this.#watch(attached);
     this.#ports[spec.id] = attached;

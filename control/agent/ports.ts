@@ -29,6 +29,8 @@ export interface OpenPort {
   desired: DesiredPort;
   /** Empty while it is not open. */
   fds: readonly number[];
+  /** Bytes of virtio's header on its device. */
+  vnetHeader: number;
   /** The device: index, and inode of the namespace that it was in. A device made anew differs. */
   ifindex: number;
   inode: number;
@@ -156,7 +158,16 @@ export class Ports {
       return undefined;
     }
     clearPortCounters(this.#counters, id);
-    const port: OpenPort = { id, desired, fds: [], ifindex: 0, inode: 0, told: '', failure: null };
+    const port: OpenPort = {
+      id,
+      desired,
+      fds: [],
+      vnetHeader: 0,
+      ifindex: 0,
+      inode: 0,
+      told: '',
+      failure: null,
+    };
     this.#ports.set(desired.name, port);
     return port;
   }
@@ -209,12 +220,14 @@ export class Ports {
       ...(desired.netns !== null && { netns: desired.netns }),
       name: desired.device,
       mtu: desired.mtu,
+      offloads: true,
       ...(desired.mac && { mac: desired.mac }),
       alias: aliasOf(settings.owner, desired),
       // Not up yet: the plan first turns IPv6 off.
       persist: true,
     });
     port.fds = tap.fds;
+    port.vnetHeader = tap.vnetHeader;
     port.ifindex = tap.ifindex;
     port.inode = inode;
     return tap.created;
@@ -228,7 +241,7 @@ export class Ports {
     const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
     port.fds =
       desired.kind === 'vxlan'
-        ? openVxlanSockets(this.#native, { address, senders, bufferBytes, checksum })
+        ? openVxlanSockets(this.#native, { address, senders, bufferBytes, checksum, join: true })
         : openIpipSocket(this.#native, { address, bufferBytes });
   }
 
@@ -244,6 +257,8 @@ export class Ports {
       mac,
       sources,
       mtu,
+      vnetHeader: port.vnetHeader,
+      ...((kind === 'vxlan' || kind === 'ipip') && { way: 'sockets' as const }),
     };
     const text = JSON.stringify(spec);
     if (text === port.told) return;

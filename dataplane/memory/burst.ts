@@ -31,12 +31,24 @@ export const OFFLOAD = 8;
 export const CHECKSUM_START = 9;
 export const CHECKSUM_FIELD = 10;
 /**
- * On transmit: pieces of the frame beside this row's own, which follow as rows of which only OFFSET and LENGTH
- * count; the frame is all of them one behind another. LENGTH of the first row is its own piece's.
+ * On transmit: how many rows of the same array, from row PIECE on, hold the rest. To a TAP: the frame is this
+ * row's bytes and those of its pieces one behind another (a joined super-frame). To a tunnel's socket: each
+ * piece is a packet of its own, and this row's own bytes are not sent (a super-frame that was cut); SEGMENT is
+ * then the size of each packet but the last, when the kernel is to cut a run of them, or 0.
  */
 export const PIECES = 11;
-/** Length of the whole frame, all pieces, in bytes: what is accounted. 0: as LENGTH. */
-export const TOTAL = 12;
+export const PIECE = 12;
+/** Arena position behind the last header, which the kernel wants contiguous; 0: not known. */
+export const HEADERS_END = 13;
+/**
+ * To a TAP, of a super-frame in a UDP tunnel: arena positions of the outer UDP and the inner IP header, else 0.
+ * The outer checksum field then holds the sum of its pseudo header.
+ */
+export const OUTER_TRANSPORT = 14;
+export const INNER_NETWORK = 15;
+/** In a piece: a second run of bytes behind the first, so that new headers can go before an old payload. */
+export const BODY_OFFSET = 14;
+export const BODY_LENGTH = 15;
 
 /** Bits of OFFLOAD. The low byte is virtio's gso_type without its ECN bit: 0 none, 1 TCPv4, 4 TCPv6, 5 UDP (USO). */
 export const SUPER_TCP4 = 1;
@@ -49,3 +61,7 @@ export const SUPER_ECN = 0x100;
 export const PARTIAL_CHECKSUM = 0x200;
 /** The transport checksum was found right by who handed us the frame (virtio's DATA_VALID). */
 export const CHECKED = 0x400;
+/** Came from a tunnel's wire: it may be joined with its neighbours (dataplane/offload/join.ts). */
+export const SEGMENTED = 0x800;
+/** Shares its receive buffer with the frame before it: nothing but 14 bytes may be written in front of it. */
+export const TIGHT = 0x1000;

@@ -15,6 +15,10 @@ export const MAX_ADJACENCIES = 32768;
 export const MAX_PEERS = 16384;
 /** Frames in one burst. */
 export const BURST = 64;
+/** Frames that the pipeline takes at a time, and so the most that it queues for one port; a burst may be longer. */
+export const EGRESS_ROWS = 256;
+/** Rows that a receive may fill: the kernel joins up to 64 datagrams (UDP_GRO_CNT_MAX), which are split again. */
+export const RECEIVE_ROWS = BURST * 64;
 /** Bytes kept free in front of every received frame: outer Ethernet + IPv6 + UDP + VXLAN, and room to spare. */
 export const HEADROOM = 128;
 /** Largest frame a port can hand us, bytes. */

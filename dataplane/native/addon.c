@@ -88,6 +88,7 @@ static const struct {
     {"eventfdSignal", eventfd_signal},
     {"eventfdDrain", eventfd_drain},
     {"checksum", checksum},
+    {"checksums", checksums},
 };
 
 NAPI_MODULE_INIT() {

@@ -18,6 +18,8 @@ export interface TapOptions {
   /** Keep the device when the last descriptor closes. */
   readonly persist?: boolean;
   readonly up?: boolean;
+  /** virtio's header before each frame, and all that the kernel offers of checksum, TSO and USO to us. */
+  readonly offloads?: boolean;
 }
 export interface Tap {
   /** One descriptor a queue, non-blocking. */
@@ -27,6 +29,8 @@ export interface Tap {
   readonly created: boolean;
   readonly mac: Uint8Array;
   readonly mtu: number;
+  /** Bytes of virtio's header, for tapRead and tapWrite: 0 none, 10, or 24 where UDP tunnels' super-frames may be written. */
+  readonly vnetHeader: number;
 }
 export interface UdpOptions {
   readonly netns?: string;
@@ -41,6 +45,8 @@ export interface UdpOptions {
   readonly dontFragment?: boolean;
   /** True: whatever arrives is discarded at once, instead of filling a buffer that nobody reads. */
   readonly sendOnly?: boolean;
+  /** True: the kernel may hand over datagrams of a flow joined (UDP_GRO); SEGMENT tells. */
+  readonly join?: boolean;
 }
 export interface RawOptions {
   readonly netns?: string;
@@ -82,8 +88,9 @@ export interface Native {
     max: number,
     start: number,
     headroom: number,
+    vnetHeader: number,
   ): number;
-  tapWrite(fd: number, arena: Uint8Array, rows: Int32Array, count: number): number;
+  tapWrite(fd: number, arena: Uint8Array, rows: Int32Array, count: number, vnetHeader: number): number;
   /** Fills ADDRESS, UDP_PORT and TOS of each row as well. */
   udpReceive(
     fd: number,
@@ -121,6 +128,8 @@ export interface Native {
 
   /** Internet checksum (RFC 1071) of bytes, folded, not complemented; `seed` is added first. */
   checksum(bytes: Uint8Array, offset: number, length: number, seed: number): number;
+  /** The same for many: a job is four cells, [offset, length, seed, the sum as the answer]. */
+  checksums(bytes: Uint8Array, jobs: Int32Array, count: number): void;
 }
 
 const require = createRequire(import.meta.url);

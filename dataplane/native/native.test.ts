@@ -54,7 +54,10 @@ function receive(
   const rows = new Int32Array(BURST * ROW);
   for (let got = 0; got < count; ) {
     expect(native.epollWait(epoll, new Int32Array(1), 10_000)).toBe(1);
-    const n = native[call](fd, arena, rows, BURST, 0, HEADROOM);
+    const n =
+      call === 'tapRead'
+        ? native.tapRead(fd, arena, rows, BURST, 0, HEADROOM, 0)
+        : native[call](fd, arena, rows, BURST, 0, HEADROOM);
     for (let i = 0; i < n; i++) onFrame(rows.slice(i * ROW, (i + 1) * ROW));
     got += n;
   }
@@ -205,9 +208,9 @@ describe('arguments', () => {
       () => native.tapOpen({ name: 'x', up: 1 as never }),
       () => native.udpOpen({ port: 1 } as never),
       () => native.close('3' as never),
-      () => native.tapRead(0, rows as never, rows, 1, 0, 0),
-      () => native.tapRead(0, arena, new Uint8Array(64) as never, 1, 0, 0),
-      () => native.tapRead(0, arena.buffer as never, rows, 1, 0, 0),
+      () => native.tapRead(0, rows as never, rows, 1, 0, 0, 0),
+      () => native.tapRead(0, arena, new Uint8Array(64) as never, 1, 0, 0, 0),
+      () => native.tapRead(0, arena.buffer as never, rows, 1, 0, 0, 0),
       () => native.udpSend([1] as never, arena, rows, 1, 1),
       () => (native.checksum as (bytes: Uint8Array) => number)(arena),
       () => native.epollWait(0, [] as never, 0),
@@ -224,8 +227,8 @@ describe('arguments', () => {
       () => native.udpReceive(fd, arena, rows, 1, 0.5, 0),
       () => native.udpReceive(fd, arena, rows, 1, 0, Number.NaN),
       () => native.udpReceive(fd, arena, rows, 1, 0, arena.length),
-      () => native.tapRead(fd, new Uint8Array(MAX_FRAME - 1), rows, 1, 0, 0),
-      () => native.tapWrite(fd, arena, rows, 2),
+      () => native.tapRead(fd, new Uint8Array(MAX_FRAME - 1), rows, 1, 0, 0, 0),
+      () => native.tapWrite(fd, arena, rows, 2, 0),
       () => native.rawSend(fd, arena, rows, -1),
       () => native.udpSend(new Int32Array(3), arena, rows, 1, 4789),
       () => native.udpSend(new Int32Array(0), arena, rows, 1, 4789),
@@ -420,7 +423,7 @@ describe('errors', () => {
     ['SIOCGIFINDEX tt1none: ENODEV, no such device', () => native.linkSet({ name: 'tt1none', up: true })],
     [`close descriptor ${BAD}: EBADF, it is not open`, () => native.close(BAD)],
     [`TUNSETPERSIST descriptor ${BAD}: EBADF, the descriptor is not open`, () => native.tapRelease(BAD)],
-    [`read descriptor ${BAD}: EBADF, the`, () => native.tapRead(BAD, arena, rows, 1, 0, 0)],
+    [`read descriptor ${BAD}: EBADF, the`, () => native.tapRead(BAD, arena, rows, 1, 0, 0, 0)],
     [`recvmmsg descriptor ${BAD}: EBADF, the`, () => native.udpReceive(BAD, arena, rows, 1, 0, 0)],
     [`recvmmsg descriptor ${BAD}: EBADF, the`, () => native.rawReceive(BAD, arena, rows, 1, 0, 0)],
     [`epoll_ctl descriptor ${BAD}: EBADF, the`, () => native.epollAdd(keep(native.epollCreate()), BAD, 1)],
@@ -459,7 +462,7 @@ describe('errors', () => {
     expect(native.rawSend(BAD, arena, rows, 1)).toBe(0);
     expect(rows[STATUS]).toBe(9);
     rows[STATUS] = 0;
-    expect(native.tapWrite(BAD, arena, rows, 1)).toBe(0);
+    expect(native.tapWrite(BAD, arena, rows, 1, 0)).toBe(0);
     expect(rows[STATUS]).toBe(9);
   });
 
@@ -549,7 +552,7 @@ describe.skipIf(!isRoot)('in a namespace', () => {
     bytes.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], at);
     bytes.set([10, 9, 0, 2, 10, 9, 0, 1], at + 14 + 12);
     bytes.set([2000 >> 8, 2000 & 255, 1000 >> 8, 1000 & 255], at + 34);
-    expect(native.tapWrite(fds[0], bytes, back, 1)).toBe(1);
+    expect(native.tapWrite(fds[0], bytes, back, 1, 0)).toBe(1);
     receive(sender, 1, arena, (row) => {
       expect(row[ADDRESS]).toBe(0x0a090002);
       expect(row[UDP_PORT]).toBe(2000);
@@ -645,14 +648,14 @@ describe.skipIf(!isRoot)('in a namespace', () => {
     const { fds } = tap({ name: 'gone' });
     const rows = new Int32Array(ROW);
     rows[LENGTH] = 60;
-    expect(native.tapWrite(fds[0], arena, rows, 1)).toBe(0);
+    expect(native.tapWrite(fds[0], arena, rows, 1, 0)).toBe(0);
     expect(rows[STATUS]).toBe(5);
     ip('link', 'del', 'gone');
-    expect(() => native.tapRead(fds[0], arena, rows, 1, 0, 0)).toThrow(
+    expect(() => native.tapRead(fds[0], arena, rows, 1, 0, 0, 0)).toThrow(
       `read descriptor ${fds[0]}: EBADFD, the device is gone: it was removed`,
     );
     rows[LENGTH] = 60;
-    expect(native.tapWrite(fds[0], arena, rows, 1)).toBe(0);
+    expect(native.tapWrite(fds[0], arena, rows, 1, 0)).toBe(0);
     expect(rows[STATUS]).toBe(77);
   });
 

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,7 +16,7 @@ struct wish {
   uint32_t address;
   int type, protocol, port;
   int64_t buffer;
-  bool reuse_port, checksum, set_checksum, dont_fragment, header_included, send_only;
+  bool reuse_port, checksum, set_checksum, dont_fragment, header_included, send_only, join;
 };
 
 static int set_option(int fd, int level, int name, int value) {
@@ -53,6 +54,8 @@ static int configure(int fd, const struct wish *wish, const char *subject, struc
     return fail(failure, "setsockopt IP_MTU_DISCOVER", "%s", subject);
   if (wish->header_included && set_option(fd, IPPROTO_IP, IP_HDRINCL, 1) < 0)
     return fail(failure, "setsockopt IP_HDRINCL", "%s", subject);
+  if (wish->join && set_option(fd, SOL_UDP, UDP_GRO, 1) < 0)
+    return fail(failure, "setsockopt UDP_GRO", "%s", subject);
   if (wish->send_only && discard_input(fd) < 0)
     return fail(failure, "setsockopt SO_ATTACH_FILTER", "%s", subject);
   struct sockaddr_in local = {.sin_family = AF_INET,
@@ -104,7 +107,8 @@ napi_value udp_open(napi_env env, napi_callback_info info) {
       !option_bool(env, options, "reusePort", &wish.reuse_port, NULL) ||
       !option_bool(env, options, "checksum", &wish.checksum, &wish.set_checksum) ||
       !option_bool(env, options, "dontFragment", &wish.dont_fragment, NULL) ||
-      !option_bool(env, options, "sendOnly", &wish.send_only, NULL))
+      !option_bool(env, options, "sendOnly", &wish.send_only, NULL) ||
+      !option_bool(env, options, "join", &wish.join, NULL))
     return NULL;
   wish.port = (int)port;
   return open_socket(env, &wish);

@@ -13,11 +13,17 @@
 #include <unistd.h>
 
 enum { MAX_QUEUES = 16 };
+/* Debian 12's headers stop at TUN_F_UFO. */
+enum { USO4 = 0x20, USO6 = 0x40, UDP_TUNNEL_GSO = 0x80, UDP_TUNNEL_GSO_CSUM = 0x100 };
+/* Sizes of virtio's header: see burst.c. */
+enum { VNET_PLAIN = 10, VNET_TUNNEL = 24 };
 
 struct tap {
   char name[NAME_SIZE];
   int queues;
   bool persist, set_persist;
+  bool offloads;   /* wanted: virtio's header, and super-frames to us */
+  int vnet_header; /* size of the header before each frame; 0: none */
   struct link_change change;
 
   int fds[MAX_QUEUES];
@@ -32,7 +38,8 @@ static int attach_queue(struct tap *tap, const char *where, struct failure *fail
   tap->fds[tap->opened++] = fd;
   struct ifreq request = {0};
   memcpy(request.ifr_name, tap->name, strlen(tap->name));
-  int flags = IFF_TAP | IFF_NO_PI | (tap->queues > 1 ? IFF_MULTI_QUEUE : 0);
+  int flags =
+      IFF_TAP | IFF_NO_PI | (tap->queues > 1 ? IFF_MULTI_QUEUE : 0) | (tap->offloads ? IFF_VNET_HDR : 0);
   /* Made by us, or there before? IFF_TUN_EXCL answers without a race: it only makes. */
   if (tap->opened == 1) {
     request.ifr_flags = (short)(flags | IFF_TUN_EXCL);
@@ -47,12 +54,32 @@ static int attach_queue(struct tap *tap, const char *where, struct failure *fail
   return 0;
 }
 
+/*
+ * The header's size and what the kernel may leave to us. Linux before 6.2 has no USO, before 6.17 no header
+ * for tunnels: do with what there is. Without offloads they are turned off, since a former owner may have
+ * left them on, and then we would be handed frames that we cannot tell apart.
+ */
+static int set_offloads(struct tap *tap, const char *where, struct failure *failure) {
+  int fd = tap->fds[0];
+  if (!tap->offloads) {
+    if (ioctl(fd, TUNSETOFFLOAD, 0) < 0) return fail(failure, "TUNSETOFFLOAD", "%s%s", tap->name, where);
+    return 0;
+  }
+  unsigned long segmentation = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  /* Tunnels' super-frames are for writing alone: the kernel that takes the bits takes such frames. */
+  bool tunnel = ioctl(fd, TUNSETOFFLOAD, segmentation | UDP_TUNNEL_GSO | UDP_TUNNEL_GSO_CSUM) == 0;
+  if (ioctl(fd, TUNSETOFFLOAD, segmentation | USO4 | USO6) < 0 && ioctl(fd, TUNSETOFFLOAD, segmentation) < 0)
+    return fail(failure, "TUNSETOFFLOAD", "%s%s", tap->name, where);
+  tap->vnet_header = tunnel ? VNET_TUNNEL : VNET_PLAIN;
+  if (ioctl(fd, TUNSETVNETHDRSZ, &tap->vnet_header) < 0)
+    return fail(failure, "TUNSETVNETHDRSZ", "%s%s", tap->name, where);
+  return 0;
+}
+
 static int configure(struct tap *tap, const char *where, struct failure *failure) {
   for (int i = 0; i < tap->queues; i++)
     if (attach_queue(tap, where, failure) < 0) return -1;
-  /* A former owner may have left offloads on, and then we would be handed frames we cannot tell apart. */
-  if (ioctl(tap->fds[0], TUNSETOFFLOAD, 0) < 0)
-    return fail(failure, "TUNSETOFFLOAD", "%s%s", tap->name, where);
+  if (set_offloads(tap, where, failure) < 0) return -1;
   if (link_apply(tap->name, &tap->change, where, failure) < 0) return -1;
   if (link_read(tap->name, &tap->state, where, failure) < 0) return -1;
   /* Last, so that a device that could not be set up goes with its descriptors. */
@@ -78,6 +105,7 @@ static napi_value describe(napi_env env, const struct tap *tap) {
   napi_set_named_property(env, result, "created", created);
   napi_set_named_property(env, result, "mac", mac);
   napi_set_named_property(env, result, "mtu", from_int(env, tap->state.mtu));
+  napi_set_named_property(env, result, "vnetHeader", from_int(env, tap->vnet_header));
   return result;
 }
 
@@ -92,6 +120,7 @@ napi_value tap_open(napi_env env, napi_callback_info info) {
       !option_string(env, options, "netns", netns, sizeof netns, &given) ||
       !option_int(env, options, "queues", 1, MAX_QUEUES, &queues, &given) ||
       !option_bool(env, options, "persist", &tap.persist, &tap.set_persist) ||
+      !option_bool(env, options, "offloads", &tap.offloads, NULL) ||
       !option_link_change(env, options, &tap.change))
     return NULL;
   tap.queues = (int)queues;

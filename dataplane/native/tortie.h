@@ -104,6 +104,13 @@ int link_apply(const char *name, const struct link_change *change, const char *w
                struct failure *failure);
 int link_read(const char *name, struct link_state *state, const char *where, struct failure *failure);
 
+/* ---- checksum.c (RFC 1071) ---------------------------------------------------------------------- */
+
+uint16_t fold_sum(uint64_t sum);
+/* The sum of big-endian 16-bit words and a seed, folded, not complemented. An odd last byte is a word's
+ * first. */
+uint16_t sum_words(const uint8_t *bytes, size_t length, uint32_t seed);
+
 /* ---- bindings ----------------------------------------------------------------------------------- */
 
 napi_value tap_open(napi_env env, napi_callback_info info);
@@ -125,5 +132,6 @@ napi_value eventfd_create(napi_env env, napi_callback_info info);
 napi_value eventfd_signal(napi_env env, napi_callback_info info);
 napi_value eventfd_drain(napi_env env, napi_callback_info info);
 napi_value checksum(napi_env env, napi_callback_info info);
+napi_value checksums(napi_env env, napi_callback_info info);
 
 #endif

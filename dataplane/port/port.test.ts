@@ -4,7 +4,7 @@ import { ADDRESS, LENGTH, OFFSET, ROW, STATUS, TOS, UDP_PORT } from '../memory/b
 import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
 import type { PortKind, PortSpec } from '../messages.ts';
 import { native as load } from '../native/index.ts';
-import { openPort } from './port.ts';
+import { openPort, Workspace } from './port.ts';
 import { openVxlanSockets, VxlanPort } from './vxlan.ts';
 
 const native = load();
@@ -32,10 +32,13 @@ const spec = (kind: PortKind, fds: number[]): PortSpec => ({
   mtu: 1500,
 });
 
+/** For ports that cut nothing. */
+const workspace = () => new Workspace(native, new Uint8Array(0), 0);
+
 describe('a VXLAN port', () => {
   it('sends from the VXLAN header on, leaves the rows as they were, and receives with the outer source', () => {
-    const left = new VxlanPort(native, sockets(LEFT));
-    const right = new VxlanPort(native, sockets(RIGHT));
+    const left = new VxlanPort(workspace(), spec('vxlan', sockets(LEFT)), 0);
+    const right = new VxlanPort(workspace(), spec('vxlan', sockets(RIGHT)), 0);
     const arena = new Uint8Array(4096);
     const rows = new Int32Array(8 * ROW);
     for (let i = 0; i < 8; i++) {
@@ -59,7 +62,7 @@ describe('a VXLAN port', () => {
     const seen = new Set<number>();
     while (seen.size < 8) {
       native.epollWait(epoll, new Int32Array(1), -1);
-      const count = right.receive(into, got, BURST, 0, HEADROOM);
+      const count = right.receive(into, got, 0, HEADROOM);
       for (let row = 0; row < count * ROW; row += ROW) {
         const i = into[got[row + OFFSET]];
         seen.add(i);
@@ -73,7 +76,7 @@ describe('a VXLAN port', () => {
   });
 
   it('reports failures row by row, and restores the rows all the same', () => {
-    const port = new VxlanPort(native, sockets(LEFT));
+    const port = new VxlanPort(workspace(), spec('vxlan', sockets(LEFT)), 0);
     const rows = new Int32Array(2 * ROW);
     rows[LENGTH] = 70_000;
     rows[ROW + LENGTH] = 100;
@@ -109,6 +112,6 @@ describe('opening a port', () => {
     ['ipip', [1, 2], 'an IPIP port needs one descriptor, not 2'],
     ['underlay', [1], 'port p1: an underlay port is for replay, no worker can open one'],
   ] as const)('of kind %s over %j says what is wrong', (kind, fds, message) => {
-    expect(() => openPort(native, spec(kind, [...fds]), 0)).toThrow(message);
+    expect(() => openPort(workspace(), spec(kind, [...fds]), 0)).toThrow(message);
   });
 });

@@ -1,15 +1,19 @@
 /**
  * A port moves bursts between a worker's arena and a device or socket. What the bytes mean is the pipeline's
- * business; a port knows only where a frame begins.
+ * business; a port knows where a frame begins, and what its device or the way it sends cannot do by itself.
  *
  *   kind       receive hands over            transmit expects
  *   pod, host  Ethernet                      Ethernet
- *   vxlan      VXLAN header (RFC 7348 5)     outer IPv4 header; the port sends from the VXLAN header on
+ *   vxlan      VXLAN header (RFC 7348 5)     outer IPv4 header
  *   ipip       outer IPv4 header             outer IPv4 header
  */
 
+import { ROW } from '../memory/burst.ts';
+import { BURST, EGRESS_ROWS } from '../memory/layout.ts';
 import type { PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
+import { Cutter, MAX_SEGMENTS } from '../offload/cut.ts';
+import { Joiner } from '../offload/join.ts';
 import { IpipPort } from './ipip.ts';
 import { TapPort } from './tap.ts';
 import { VxlanPort } from './vxlan.ts';
@@ -18,24 +22,44 @@ export interface Port {
   /** Descriptors that become readable when there is something to receive. */
   readonly inputs: readonly number[];
   /**
-   * Receive up to `max` frames behind `headroom` free bytes each, from arena offset `start` on, and describe
-   * each in a row (memory/burst.ts). Returns how many; 0 when there is nothing. Throws the addon's error.
+   * Receive a burst behind `headroom` free bytes each, from arena offset `start` on, and describe each frame in
+   * a row (memory/burst.ts). Returns how many, RECEIVE_ROWS at most; 0 when there is nothing. Throws the addon's error.
    */
-  receive(arena: Uint8Array, rows: Int32Array, max: number, start: number, headroom: number): number;
-  /** Send `count` rows; STATUS of each is 0 or errno. Returns how many went. */
+  receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number;
+  /** Send `count` rows, EGRESS_ROWS at most; STATUS of each is 0 or errno. Returns how many went. */
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number;
 }
 
+/** What the ports of a worker share to work in: it serves one at a time. */
+export class Workspace {
+  readonly native: Native;
+  readonly cutter: Cutter;
+  readonly joiner: Joiner;
+  /** As received, before what the kernel joined is split. */
+  readonly received = new Int32Array(BURST * ROW);
+  /** As sent: frames, then the packets that super-frames were cut into. */
+  readonly sent = new Int32Array((EGRESS_ROWS + 4 * MAX_SEGMENTS) * ROW);
+  /** Frames that were cut, and the packets that came of it; frames that were joined, and those made of them. */
+  readonly tally = { cut: 0, cutInto: 0, joined: 0, joinedInto: 0 };
+
+  /** `room`: where in the arena CUT_ROOM bytes are for headers. */
+  constructor(native: Native, arena: Uint8Array, room: number) {
+    this.native = native;
+    this.cutter = new Cutter(arena, room);
+    this.joiner = new Joiner(native);
+  }
+}
+
 /** A port over the descriptors that control opened. Throws for kinds that have no device. */
-export function openPort(native: Native, spec: PortSpec, worker: number): Port {
+export function openPort(workspace: Workspace, spec: PortSpec, worker: number): Port {
   switch (spec.kind) {
     case 'pod':
     case 'host':
-      return new TapPort(native, spec.fds, worker);
+      return new TapPort(workspace, spec, worker);
     case 'vxlan':
-      return new VxlanPort(native, spec.fds);
+      return new VxlanPort(workspace, spec, worker);
     case 'ipip':
-      return new IpipPort(native, spec.fds);
+      return new IpipPort(workspace, spec, worker);
     case 'underlay':
       throw new Error(`port ${spec.name}: an underlay port is for replay, no worker can open one`);
   }

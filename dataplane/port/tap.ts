@@ -1,34 +1,57 @@
 /** A TAP device, of a pod or of the host: one descriptor a queue. */
-import type { Native } from '../native/index.ts';
-import type { Port } from './port.ts';
+import { OFFLOAD, ROW, SEGMENTED } from '../memory/burst.ts';
+import { BURST } from '../memory/layout.ts';
+import type { PortSpec } from '../messages.ts';
+import type { Port, Workspace } from './port.ts';
 
 export class TapPort implements Port {
   readonly inputs: readonly number[];
-  readonly #native: Native;
+  readonly #workspace: Workspace;
+  readonly #vnetHeader: number;
   readonly #output: number;
   #next = 0;
 
   /** Each worker writes to a queue of its own as far as there are queues, and so contends with no other. */
-  constructor(native: Native, fds: readonly number[], worker: number) {
+  constructor(workspace: Workspace, { fds, vnetHeader = 0 }: PortSpec, worker: number) {
     if (fds.length === 0) throw new Error('a TAP port needs a descriptor');
-    this.#native = native;
+    this.#workspace = workspace;
+    this.#vnetHeader = vnetHeader;
     this.inputs = fds;
     this.#output = fds[worker % fds.length];
   }
 
   /** From one queue a burst, taking turns, so that a busy queue does not starve the others. */
-  receive(arena: Uint8Array, rows: Int32Array, max: number, start: number, headroom: number): number {
+  receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
     const fds = this.inputs;
+    const { native } = this.#workspace;
     for (let tried = 0; tried < fds.length; tried++) {
       const fd = fds[this.#next];
       this.#next = this.#next + 1 === fds.length ? 0 : this.#next + 1;
-      const count = this.#native.tapRead(fd, arena, rows, max, start, headroom);
+      const count = native.tapRead(fd, arena, rows, BURST, start, headroom, this.#vnetHeader);
       if (count > 0) return count;
     }
     return 0;
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
-    return this.#native.tapWrite(this.#output, arena, rows, count);
+    const { native, joiner, tally } = this.#workspace;
+    if (this.#vnetHeader === 0 || count === 1 || !hasSegments(rows, count)) {
+      return native.tapWrite(this.#output, arena, rows, count, this.#vnetHeader);
+    }
+    const frames = joiner.join(arena, rows, count);
+    const written = native.tapWrite(this.#output, arena, joiner.rows, frames, this.#vnetHeader);
+    joiner.settle(rows, count);
+    if (frames === count) return written;
+    tally.joined += count;
+    tally.joinedInto += frames;
+    return written === frames ? count : 0;
   }
+}
+
+/** Whether there may be something to join: two neighbours from a tunnel's wire. */
+function hasSegments(rows: Int32Array, count: number): boolean {
+  for (let row = ROW; row < count * ROW; row += ROW) {
+    if ((rows[row + OFFLOAD] & rows[row - ROW + OFFLOAD] & SEGMENTED) !== 0) return true;
+  }
+  return false;
 }

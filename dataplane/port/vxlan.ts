@@ -5,11 +5,19 @@
  * there is one socket to receive and a pool to send, of which the flow's hash picks one.
  */
 import { LENGTH, OFFSET, ROW } from '../memory/burst.ts';
+import { BURST } from '../memory/layout.ts';
+import type { PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
-import type { Port } from './port.ts';
+import { PREFIX_FIXED } from '../offload/cut.ts';
+import { splitJoined } from '../offload/received.ts';
+import type { Port, Workspace } from './port.ts';
+import { cutBurst, hasSuper, settleCut } from './sender.ts';
+import { Uplink } from './uplink.ts';
 
 /** Outer IPv4 and UDP headers, which the pipeline writes and the kernel writes again. */
 const OUTER = 20 + 8;
+/** VXLAN and inner Ethernet headers: from what a socket sends to the inner IP header. */
+const INNER = 8 + 14;
 const DESTINATION_PORT = 4789;
 /** RFC 7348 5: source ports come from the dynamic range. */
 const FIRST_SOURCE_PORT = 49152;
@@ -17,29 +25,44 @@ const LAST_SOURCE_PORT = 65535;
 
 export class VxlanPort implements Port {
   readonly inputs: readonly number[];
-  readonly #native: Native;
+  readonly #workspace: Workspace;
   readonly #senders: Int32Array;
+  readonly #cutting: { inner: number; prefix: number; runs: boolean };
+  readonly #uplink: Uplink | null;
 
   /** `fds`: the receiver, then a power of two of senders. */
-  constructor(native: Native, fds: readonly number[]) {
+  constructor(workspace: Workspace, { fds, way, uplink }: PortSpec, worker: number) {
     const senders = fds.length - 1;
     if (senders < 1 || (senders & (senders - 1)) !== 0)
       throw new Error(`a VXLAN port needs a power of two of senders, not ${senders}`);
-    this.#native = native;
+    this.#workspace = workspace;
     this.inputs = [fds[0]];
     this.#senders = Int32Array.from(fds.slice(1));
+    this.#cutting = { inner: INNER, prefix: PREFIX_FIXED, runs: way === 'sockets' };
+    this.#uplink = way === 'host' && uplink ? new Uplink(workspace, uplink, worker) : null;
   }
 
-  receive(arena: Uint8Array, rows: Int32Array, max: number, start: number, headroom: number): number {
-    return this.#native.udpReceive(this.inputs[0], arena, rows, max, start, headroom);
+  receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
+    const { native, received } = this.#workspace;
+    const count = native.udpReceive(this.inputs[0], arena, received, BURST, start, headroom);
+    return splitJoined(arena, received, count, rows, INNER);
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
+    if (this.#uplink) return this.#uplink.transmit(arena, rows, count, true);
+    const { native, sent } = this.#workspace;
     shift(rows, count, OUTER);
-    const sent = this.#native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT);
+    let went: number;
+    if (hasSuper(rows, count)) {
+      cutBurst(this.#workspace, rows, count, this.#cutting);
+      native.udpSend(this.#senders, arena, sent, count, DESTINATION_PORT);
+      went = settleCut(this.#workspace, rows, count);
+    } else {
+      went = native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT);
+    }
     // The rows are accounted for as the packets that they were.
     shift(rows, count, -OUTER);
-    return sent;
+    return went;
   }
 }
 
@@ -59,15 +82,17 @@ export interface VxlanSockets {
   readonly bufferBytes: number;
   /** False: outer UDP checksum 0. */
   readonly checksum?: boolean;
+  /** The kernel may hand over datagrams of a flow joined (UDP_GRO). */
+  readonly join?: boolean;
 }
 
 /** Open a VXLAN port's descriptors: [receiver, sender, ...]. Throws the addon's error, with nothing left open. */
 export function openVxlanSockets(native: Native, options: VxlanSockets): number[] {
-  const { senders, ...rest } = options;
+  const { senders, join = false, ...rest } = options;
   const common = { ...rest, dontFragment: true };
   const fds: number[] = [];
   try {
-    fds.push(native.udpOpen({ ...common, port: DESTINATION_PORT }));
+    fds.push(native.udpOpen({ ...common, port: DESTINATION_PORT, join }));
     for (let i = 0; i < senders; i++) fds.push(openSender(native, common, i, senders));
     return fds;
   } catch (error) {

@@ -100,6 +100,12 @@ export function putIpv4(
   put16(bytes, offset + 10, ~fold(sum));
 }
 
+/** Compute and store the checksum of a header that stands, options included. */
+export function putHeaderChecksum(bytes: Uint8Array, offset: number): void {
+  put16(bytes, offset + 10, 0);
+  put16(bytes, offset + 10, ~headerSum(bytes, offset, headerLength(bytes, offset)));
+}
+
 /** Folded sum of the pseudo header for an upper-layer checksum (RFC 768, RFC 9293 3.1). */
 export function pseudoSum(
   sourceAddress: number,
