@@ -24,8 +24,10 @@ export interface BenchEntry {
 }
 
 export interface Prepared {
-  /** How ours stands here, where that varies: the offloads in force. */
+  /** How ours stands here, where that varies: the routes it holds, the Node it runs on. */
   readonly setting?: string;
+  /** What `ethtool -k` says of the devices that ours uses, by name. */
+  readonly offloads?: Offloads;
   /** One measurement. */
   ours(): Promise<number>;
   /** By name. A peer that is absent here is reported as having no reason, which is a defect. */
@@ -34,9 +36,12 @@ export interface Prepared {
   close(): Promise<void>;
 }
 
+export type Offloads = Readonly<Record<string, string>>;
+
 export interface Peer {
-  /** Of the peer itself, and what it was allowed: `gcc 12.2.0 -O3`, `Linux 6.18, veth TSO GSO`. */
+  /** Of the peer itself, and what it was allowed: `gcc 12.2.0 -O3`. */
   readonly version: string;
+  readonly offloads?: Offloads;
   run(): Promise<number>;
 }
 
@@ -103,18 +108,16 @@ export function summarize(figures: readonly number[]): Summary {
 /** Figures, or why there are none. */
 export type Measured = Summary | { readonly error: string };
 
+export type Standing = Measured & { readonly version: string; readonly offloads?: Offloads };
+
 export interface Result {
   readonly name: string;
   readonly unit: string;
   readonly better: 'higher' | 'lower';
-  readonly ours: Measured;
-  readonly peers: Readonly<Record<string, { readonly version: string } & Measured>>;
-}
-
-export interface Outcome {
-  readonly result: Result;
-  /** Of `Prepared`. */
-  readonly setting: string;
+  /** Its version is the `setting` of `Prepared`. */
+  readonly ours: Standing;
+  /** With how many times as good ours is, where both have figures. */
+  readonly peers: Readonly<Record<string, Standing & { readonly ratio?: number }>>;
 }
 
 /** How many times as good as the peer: above 1, ours is better. */
@@ -123,35 +126,35 @@ export function ratio(result: Pick<Result, 'better'>, ours: Summary, peer: Summa
 }
 
 /** Run one entry: rounds of ours and every peer in turn. Who fails once is not run again. */
-export async function measure(entry: BenchEntry, context: BenchContext, rounds: number): Promise<Outcome> {
+export async function measure(entry: BenchEntry, context: BenchContext, rounds: number): Promise<Result> {
   const { name, unit, better } = entry;
-  const failed = (error: unknown): Outcome => {
-    const reason = reasonOf(error);
-    const peers = entry.peers.map((peer) => [peer, { version: '', error: `not run: ours failed` }]);
-    const result = { name, unit, better, ours: { error: reason }, peers: Object.fromEntries(peers) };
-    return { result, setting: '' };
-  };
   let prepared: Prepared;
   try {
     context.log(`${name}: preparing`);
     prepared = await entry.prepare(context);
   } catch (error) {
-    return failed(error);
+    const failed = { version: '', error: 'not run: ours failed' };
+    const peers = Object.fromEntries(entry.peers.map((peer) => [peer, failed]));
+    return { name, unit, better, ours: { version: '', error: reasonOf(error) }, peers };
   }
   try {
-    const contestants = [new Contestant('ours', '', prepared.ours)];
-    for (const peer of entry.peers) contestants.push(contestantOf(peer, prepared.peers[peer]));
+    const { setting: version = '', offloads } = prepared;
+    const ours = new Contestant('ours', { version, ...(offloads && { offloads }), run: prepared.ours });
+    const peers = entry.peers.map((peer) => contestantOf(peer, prepared.peers[peer]));
     for (let round = 1; round <= rounds; round++) {
-      for (const contestant of contestants) {
+      for (const contestant of [ours, ...peers]) {
         await contestant.measure();
         const outcome = contestant.error ?? `${format(contestant.figures.at(-1)!)} ${unit}`;
         context.log(`${name} ${round}/${rounds} ${contestant.name}: ${outcome}`);
       }
     }
-    const [ours, ...peers] = contestants;
-    const figures = peers.map((peer) => [peer.name, { version: peer.version, ...peer.measured() }]);
-    const result = { name, unit, better, ours: ours!.measured(), peers: Object.fromEntries(figures) };
-    return { result, setting: prepared.setting ?? '' };
+    const standing = ours.standing();
+    const compared = peers.map((peer) => {
+      const theirs = peer.standing();
+      if ('error' in standing || 'error' in theirs) return [peer.name, theirs];
+      return [peer.name, { ...theirs, ratio: ratio({ better }, standing, theirs) }];
+    });
+    return { name, unit, better, ours: standing, peers: Object.fromEntries(compared) };
   } finally {
     await prepared.close().catch((error) => context.log(`${name}: not cleaned up: ${reasonOf(error)}`));
   }
@@ -161,19 +164,17 @@ class Contestant {
   readonly figures: number[] = [];
   error: string | null = null;
   readonly name: string;
-  readonly version: string;
-  readonly #run: () => Promise<number>;
+  readonly #peer: Peer;
 
-  constructor(name: string, version: string, run: () => Promise<number>) {
+  constructor(name: string, peer: Peer) {
     this.name = name;
-    this.version = version;
-    this.#run = run;
+    this.#peer = peer;
   }
 
   async measure(): Promise<void> {
     if (this.error) return;
     try {
-      const figure = await this.#run();
+      const figure = await this.#peer.run();
       if (Number.isFinite(figure) && figure > 0) this.figures.push(figure);
       else this.error = `measured ${figure}`;
     } catch (error) {
@@ -181,14 +182,16 @@ class Contestant {
     }
   }
 
-  measured(): Measured {
-    return this.error ? { error: this.error } : summarize(this.figures);
+  standing(): Standing {
+    const { version, offloads } = this.#peer;
+    const measured = this.error ? { error: this.error } : summarize(this.figures);
+    return { version, ...(offloads && { offloads }), ...measured };
   }
 }
 
 function contestantOf(name: string, peer: Peer | Unavailable | undefined): Contestant {
-  if (peer && 'run' in peer) return new Contestant(name, peer.version, () => peer.run());
-  const contestant = new Contestant(name, '', () => Promise.resolve(0));
+  if (peer && 'run' in peer) return new Contestant(name, peer);
+  const contestant = new Contestant(name, { version: '', run: () => Promise.resolve(0) });
   contestant.error = peer ? peer.unavailable : 'the entry did not prepare it';
   return contestant;
 }

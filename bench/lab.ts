@@ -59,6 +59,22 @@ export class Lab {
     return stdout;
   }
 
+  /** Whether an address answers a ping within a second. */
+  async answers(netns: string, address: string): Promise<boolean> {
+    return this.run(netns, 'ping', ['-c1', '-W1', address]).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Wait until an address answers. */
+  async reach(netns: string, address: string, timeout = READY_MS): Promise<void> {
+    const end = performance.now() + timeout;
+    while (!(await this.answers(netns, address))) {
+      if (performance.now() > end) throw new Error(`no answer from ${address} for ${timeout} ms`);
+    }
+  }
+
   /** Start a program in a namespace; resolves once it has printed a line. */
   async start(netns: string, program: string, args: readonly string[]): Promise<Service> {
     const service = new Service(netns, program, args);
@@ -83,8 +99,9 @@ export class Lab {
     return `tx ${state('tx-checksumming')}, tso ${tso}, gso ${gso}, gro ${gro}`;
   }
 
-  async offloadsOff(netns: string, device: string): Promise<void> {
-    await this.run(netns, 'ethtool', ['-K', device, ...'tx off tso off gso off gro off'.split(' ')]);
+  /** Make a device send as a plain wire does: whole checksums, no super-frames. What arrives is still joined by GRO. */
+  async plainWire(netns: string, device: string): Promise<void> {
+    await this.run(netns, 'ethtool', ['-K', device, ...'tx off tso off gso off gro on'.split(' ')]);
   }
 
   /** End all programs and remove all namespaces, newest first. */

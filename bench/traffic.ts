@@ -1,51 +1,27 @@
 /**
- * Real packets between pods: `tap-tcp`, `tap-udp64` and the round trips on one node, `vxlan-tcp` on two. The
- * pods, the programs in them and the kernel under them are the same for all; what differs moves the packets.
+ * Real packets between pods. The pods, the programs in them and the kernel under them are the same for all;
+ * what differs moves the packets.
  */
-import { type BenchContext, type BenchEntry, type Prepared, reasonOf, type Unavailable } from './harness.ts';
+import {
+  type BenchContext,
+  type BenchEntry,
+  type Peer,
+  type Prepared,
+  reasonOf,
+  type Unavailable,
+} from './harness.ts';
 import { Lab } from './lab.ts';
-import { cRelay, kernelRouter, kernelVxlan, oursByVxlan, oursOnOneNode, type Path } from './paths.ts';
+import { type Mode, oursOnOneNode, oursOnTwoNodes, twoPods } from './ours.ts';
+import { type Build, ovsByVxlan, ovsOnOneNode } from './ovs.ts';
+import { cRelay, kernelRouter, kernelVxlan, type Link, type Path } from './paths.ts';
+import { fastd, vtun } from './tunnels.ts';
 
 const TCP_PORT = '5201';
 const UDP_PORT = '7000';
+const PACED_RATE = 10_000;
 
 /** A measurement over a path. */
 type Measure = (lab: Lab, path: Path, context: BenchContext) => Promise<number>;
-/** Ours and its peers, ready for use. */
-interface Contestants {
-  readonly ours: Path;
-  readonly peers: Record<string, Path | Unavailable>;
-}
-
-const ONE_NODE_PEERS = ['c-relay', 'kernel-router', 'kernel-router-plain'];
-const TWO_NODE_PEERS = ['kernel-vxlan', 'kernel-vxlan-plain'];
-
-async function onOneNode(lab: Lab, context: BenchContext): Promise<Contestants> {
-  const ours = await oursOnOneNode(lab, context);
-  return {
-    ours,
-    peers: {
-      'c-relay': await attempt(cRelay(lab, context, ours)),
-      'kernel-router': await attempt(kernelRouter(lab, false)),
-      'kernel-router-plain': await attempt(kernelRouter(lab, true)),
-    },
-  };
-}
-
-async function onTwoNodes(lab: Lab, context: BenchContext): Promise<Contestants> {
-  const ours = await oursByVxlan(lab, context);
-  return {
-    ours,
-    peers: {
-      'kernel-vxlan': await attempt(kernelVxlan(lab, false)),
-      'kernel-vxlan-plain': await attempt(kernelVxlan(lab, true)),
-    },
-  };
-}
-
-const attempt = (path: Promise<Path>): Promise<Path | Unavailable> =>
-  path.catch((error) => ({ unavailable: reasonOf(error) }));
-
 /** What we read of iperf3's JSON. */
 interface IperfReport {
   readonly end: { readonly sum_received?: { readonly bits_per_second: number } };
@@ -53,83 +29,121 @@ interface IperfReport {
 }
 
 /** One TCP stream; Gb/s of payload that arrived. */
-const tcp: Measure = async (lab, path, context) => {
-  const seconds = context.quick ? '1' : '3';
+export async function tcpStream(lab: Lab, path: Path, seconds: number, port = TCP_PORT): Promise<number> {
   // It says that it listens once it does.
-  const server = await lab.start(path.server, 'iperf3', ['-s', '-1', '-p', TCP_PORT, '--forceflush']);
+  const server = await lab.start(path.server, 'iperf3', ['-s', '-1', '-p', port, '--forceflush']);
   try {
-    const args = ['-c', path.address, '-p', TCP_PORT, '-t', seconds, '-J'];
+    const args = ['-c', path.address, '-p', port, '-t', String(seconds), '-J'];
     const { end, error } = JSON.parse(await lab.run(path.client, 'iperf3', args)) as IperfReport;
     if (!end.sum_received) throw new Error(`iperf3: ${error ?? 'no figures'}`);
     return end.sum_received.bits_per_second / 1e9;
   } finally {
     await server.stop();
   }
-};
+}
 
-/** 64-byte datagrams, as many as the sender makes; thousands a second that arrived. */
-const udp64: Measure = async (lab, path, context) => {
+const tcp: Measure = (lab, path, context) => tcpStream(lab, path, context.quick ? 1 : 3);
+
+/**
+ * Datagrams of `size` payload bytes, as many as the sender makes; thousands a second that arrived. With a segment
+ * the sender hands the kernel `size` at once to be cut, and what is counted is one `size` each.
+ */
+export async function datagrams(
+  lab: Lab,
+  path: Path,
+  context: BenchContext,
+  size: number,
+  segment = 0,
+): Promise<number> {
   const seconds = context.quick ? 1 : 2;
   const udp = await context.compile('udp');
   const counter = await lab.start(path.server, udp, ['count', UDP_PORT, String(seconds)]);
   try {
-    const blast = ['blast', path.address, UDP_PORT, String(seconds * 1.5)];
+    const blast = ['blast', path.address, UDP_PORT, seconds * 1.5, size, segment].map(String);
     const [line] = await Promise.all([counter.line(), lab.run(path.client, udp, blast)]);
-    const [received, measured] = line.split(' ').map(Number);
-    return received! / measured! / 1000;
+    const [, bytes, measured] = line.split(' ').map(Number);
+    return bytes! / size / measured! / 1000;
   } finally {
     await counter.stop();
   }
-};
-
-/** A run of round trips, as percentiles in microseconds. */
-interface RoundTrips {
-  readonly 'rtt-p50': number;
-  readonly 'rtt-p99': number;
-  readonly 'rtt-p999': number;
 }
 
-async function roundTrips(lab: Lab, path: Path, context: BenchContext): Promise<RoundTrips> {
+const udp64: Measure = (lab, path, context) => datagrams(lab, path, context, 64);
+
+/** Percentiles of a run of round trips, in microseconds. */
+async function roundTrips(lab: Lab, path: Path, context: BenchContext, how: readonly string[]) {
   const udp = await context.compile('udp');
   const echo = await lab.start(path.server, udp, ['echo', UDP_PORT]);
   try {
-    const count = context.quick ? '4000' : '20000';
-    const text = await lab.run(path.client, udp, ['probe', path.address, UDP_PORT, count]);
+    const [kind, ...numbers] = how as readonly [string, ...string[]];
+    const text = await lab.run(path.client, udp, [kind, path.address, UDP_PORT, ...numbers]);
     const [p50, p99, p999] = text.split(' ').map(Number);
-    return { 'rtt-p50': p50!, 'rtt-p99': p99!, 'rtt-p999': p999! };
+    return { p50: p50!, p99: p99!, p999: p999! };
   } finally {
     await echo.stop();
   }
 }
 
-/**
- * The runs of round trips so far, by contestant and round. One run gives all three percentiles: whichever
- * entry comes first measures, the others look its rounds up.
- */
-const taken = new Map<string, Promise<RoundTrips>[]>();
+const idle: Measure = async (lab, path, context) =>
+  (await roundTrips(lab, path, context, ['probe', context.quick ? '4000' : '20000'])).p50;
 
-function prepareEntry(
-  contestants: (lab: Lab, context: BenchContext) => Promise<Contestants>,
-  measure: (lab: Lab, path: Path, context: BenchContext, who: string, round: number) => Promise<number>,
-): (context: BenchContext) => Promise<Prepared> {
-  return async (context) => {
+/** The bulk transfer begins before the round trips and ends after them. */
+const besideBulk: Measure = async (lab, path, context) => {
+  const seconds = context.quick ? 1 : 3;
+  const bulk = tcpStream(lab, path, seconds + 2);
+  const pace = ['pace', String(seconds * PACED_RATE), String(PACED_RATE)];
+  try {
+    return (await roundTrips(lab, path, context, pace)).p999;
+  } finally {
+    await bulk;
+  }
+};
+
+/** Build our path, or a peer's when ours is there already. */
+type Ours = (lab: Lab, context: BenchContext) => Promise<Path>;
+type Theirs = (lab: Lab, context: BenchContext, ours: Path) => Promise<Path>;
+
+const oneNode: Ours = async (lab, context) => oursOnOneNode(lab, context, await twoPods(lab));
+const twoNodes =
+  (mode: Mode, link: Link, settings: Record<string, unknown> = {}, prefix = 'ours'): Ours =>
+  (lab, context) =>
+    oursOnTwoNodes(lab, context, mode, link, settings, prefix);
+const vxlanDevice =
+  (link: Link): Theirs =>
+  (lab) =>
+    kernelVxlan(lab, link);
+const oneSwitch =
+  (build: Build): Theirs =>
+  (lab) =>
+    ovsOnOneNode(lab, build);
+const relay: Theirs = (lab, context, ours) => cRelay(lab, context, ours);
+
+/** Settings that force the way of both tunnels. No choice yet: the one way there is. */
+const through = (_way: 'host' | 'sockets') => ({});
+
+function traffic(
+  name: string,
+  [unit, better]: readonly [string, BenchEntry['better']],
+  measure: Measure,
+  ours: Ours,
+  peers: Readonly<Record<string, Theirs>>,
+): BenchEntry {
+  const prepare = async (context: BenchContext): Promise<Prepared> => {
     const lab = new Lab();
     try {
-      const { ours, peers } = await contestants(lab, context);
-      const runner = (path: Path, who: string) => {
-        let round = 0;
-        return () => measure(lab, path, context, who, round++);
-      };
-      context.log(`ours: ${ours.version}`);
-      const prepared = Object.entries(peers).map(([name, peer]) => {
-        if ('unavailable' in peer) return [name, peer] as const;
-        return [name, { version: peer.version, run: runner(peer, name) }] as const;
-      });
-      const setting = ours.version;
+      const path = await ours(lab, context);
+      const ready: Record<string, Peer | Unavailable> = {};
+      for (const [peer, theirs] of Object.entries(peers)) {
+        ready[peer] = await theirs(lab, context, path).then(
+          (built) => ({ ...built, run: () => measure(lab, built, context) }),
+          (error) => ({ unavailable: reasonOf(error) }),
+        );
+      }
       return {
-        setting,
-        ours: runner(ours, 'ours'),
-        peers: Object.fromEntries(prepared),
+        setting: path.version,
+        offloads: path.offloads,
+        ours: () => measure(lab, path, context),
+        peers: ready,
         close: () => lab.close(),
       };
     } catch (error) {
@@ -137,44 +151,49 @@ function prepareEntry(
       throw error;
     }
   };
+  return { name, unit, better, peers: Object.keys(peers), prepare };
 }
 
-const rttEntry = (name: keyof RoundTrips): BenchEntry => ({
-  name,
-  unit: 'us',
-  better: 'lower',
-  peers: ONE_NODE_PEERS,
-  prepare: prepareEntry(onOneNode, async (lab, path, context, who, round) => {
-    const runs = taken.get(who) ?? [];
-    taken.set(who, runs);
-    runs[round] ??= roundTrips(lab, path, context);
-    return (await runs[round])[name];
-  }),
-});
+const GBITS = ['Gb/s', 'higher'] as const;
+const PACKETS = ['k packets/s', 'higher'] as const;
+const MICROSECONDS = ['us', 'lower'] as const;
 
 export const entries: BenchEntry[] = [
-  {
-    name: 'tap-tcp',
-    unit: 'Gb/s',
-    better: 'higher',
-    peers: ONE_NODE_PEERS,
-    prepare: prepareEntry(onOneNode, tcp),
-  },
-  {
-    name: 'tap-udp64',
-    unit: 'k packets/s',
-    better: 'higher',
-    peers: ONE_NODE_PEERS,
-    prepare: prepareEntry(onOneNode, udp64),
-  },
-  {
-    name: 'vxlan-tcp',
-    unit: 'Gb/s',
-    better: 'higher',
-    peers: TWO_NODE_PEERS,
-    prepare: prepareEntry(onTwoNodes, tcp),
-  },
-  rttEntry('rtt-p50'),
-  rttEntry('rtt-p99'),
-  rttEntry('rtt-p999'),
+  traffic('tap-tcp', GBITS, tcp, oneNode, {
+    'c-relay': relay,
+    'ovs-dpdk': oneSwitch('ovs-dpdk'),
+    ovs: oneSwitch('ovs'),
+    'kernel-router': (lab) => kernelRouter(lab),
+  }),
+  traffic('tap-udp64', PACKETS, udp64, oneNode, { 'c-relay': relay, ovs: oneSwitch('ovs') }),
+  traffic('vxlan-tcp', GBITS, tcp, twoNodes('vxlan', 'super', through('host')), {
+    'kernel-vxlan': vxlanDevice('super'),
+    ovs: ovsByVxlan,
+    fastd,
+    vtun,
+  }),
+  traffic('ipip-tcp', GBITS, tcp, twoNodes('ipip', 'super', through('host')), {
+    'kernel-vxlan': vxlanDevice('super'),
+  }),
+  traffic('vxlan-sockets-tcp', GBITS, tcp, twoNodes('vxlan', 'super', through('sockets')), {
+    'kernel-vxlan': vxlanDevice('super'),
+  }),
+  traffic('vxlan-wire-tcp', GBITS, tcp, twoNodes('vxlan', 'wire', through('host')), {
+    'kernel-vxlan': vxlanDevice('wire'),
+  }),
+  traffic('ipip-wire-tcp', GBITS, tcp, twoNodes('ipip', 'wire', through('host')), {
+    'kernel-vxlan': vxlanDevice('wire'),
+  }),
+  traffic('ipip-sockets-wire-tcp', GBITS, tcp, twoNodes('ipip', 'wire', through('sockets')), {
+    'kernel-vxlan': vxlanDevice('wire'),
+  }),
+  traffic('direct-wire-tcp', GBITS, tcp, twoNodes('direct', 'wire'), {
+    'vxlan-wire-tcp': twoNodes('vxlan', 'wire', through('host'), 'tunnel'),
+  }),
+  traffic('vxlan-udp64', PACKETS, udp64, twoNodes('vxlan', 'super'), {
+    'kernel-vxlan': vxlanDevice('super'),
+    ovs: ovsByVxlan,
+  }),
+  traffic('rtt-p50', MICROSECONDS, idle, oneNode, { 'c-relay': relay, ovs: oneSwitch('ovs') }),
+  traffic('rtt-p999', MICROSECONDS, besideBulk, oneNode, { 'c-relay': relay, ovs: oneSwitch('ovs') }),
 ];

@@ -2,7 +2,7 @@
  * Two pods on one node, joined by the least that C can do: TAP to TAP in bursts of 64 reads and then 64
  * writes, proxy ARP, header checks, TTL, checksum. It takes the same system calls as tortie, a frame each.
  *
- *   c-relay [--offloads] NETNS1 ADDRESS1 NETNS2 ADDRESS2
+ *   c-relay [--offloads] [--mtu N] NETNS1 ADDRESS1 NETNS2 ADDRESS2
  *
  * Makes the TAP eth0 in both namespaces, prints "ready" and runs until it is killed, taking the TAPs with
  * it. With --offloads super-frames pass whole (virtio_net_hdr: checksum, TSO, USO); without, the kernel cuts
@@ -29,7 +29,7 @@
 #define TUN_F_USO6 0x40
 #endif
 
-enum { BURST = 64, MAX_FRAME = 65536 + 64, SLOT = MAX_FRAME + 128, MTU = 1500 };
+enum { BURST = 64, MAX_FRAME = 65536 + 64, SLOT = MAX_FRAME + 128 };
 
 struct pod {
   int fd;
@@ -40,6 +40,7 @@ struct pod {
 static const uint8_t gateway[6] = {0xee, 0xee, 0xee, 0xee, 0xee, 0xee};
 static uint8_t arena[BURST * SLOT];
 static uint32_t offsets[BURST], lengths[BURST];
+static uint32_t mtu = 1500;
 static uint32_t header; /* bytes of virtio_net_hdr in front of each frame */
 
 static void die(const char *what) {
@@ -103,7 +104,7 @@ static bool forward(const struct pod *from, const struct pod *to, uint8_t *frame
   sum = (sum & 0xffff) + (sum >> 16);
   if ((sum & 0xffff) + (sum >> 16) != 0xffff) return false;
   if (get32(ip + 12) != from->address || get32(ip + 16) != to->address || ip[8] <= 1) return false;
-  if (total > MTU && !super) return false;
+  if (total > mtu && !super) return false;
   ip[8] -= 1;
   sum = (~get16(ip + 10) & 0xffff) + 0xfeff;
   sum = ~((sum & 0xffff) + (sum >> 16));
@@ -144,12 +145,16 @@ static void serve(const struct pod *from, const struct pod *to) {
 }
 
 int main(int argc, char **argv) {
-  bool offloads = argc > 1 && strcmp(argv[1], "--offloads") == 0;
-  if (argc != (offloads ? 6 : 5)) {
-    fprintf(stderr, "usage: c-relay [--offloads] NETNS1 ADDRESS1 NETNS2 ADDRESS2\n");
+  bool offloads = false;
+  char **args = argv + 1;
+  for (; *args && **args == '-'; args++) {
+    if (strcmp(*args, "--offloads") == 0) offloads = true;
+    else if (strcmp(*args, "--mtu") == 0 && args[1]) mtu = (uint32_t)atoi(*++args);
+  }
+  if (args + 4 != argv + argc) {
+    fprintf(stderr, "usage: c-relay [--offloads] [--mtu N] NETNS1 ADDRESS1 NETNS2 ADDRESS2\n");
     return 2;
   }
-  char **args = argv + (offloads ? 2 : 1);
   header = offloads ? sizeof(struct virtio_net_hdr) : 0;
   struct pod pods[2] = {open_pod(args[0], args[1], offloads), open_pod(args[2], args[3], offloads)};
   int epoll = epoll_create1(0);
