@@ -1,0 +1,167 @@
+/**
+ * IPv4 between two ports: checks, source, look-up, TTL, out. From a pod or the host a packet comes with its
+ * Ethernet header, out of a tunnel without.
+ */
+import { DROP } from '../drops.ts';
+import * as adj from '../fib/adjacency.ts';
+import { ADJ_ROW } from '../fib/adjacency.ts';
+import { lookup4 } from '../fib/fib4.ts';
+import { OFFLOAD, SEGMENTED, SUPER_MASK } from '../memory/burst.ts';
+import { longestPacket } from '../offload/cut.ts';
+import { describeUnfinished, isPlausible } from '../offload/received.ts';
+import * as step from '../trace.ts';
+import * as ethernet from '../wire/ethernet.ts';
+import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
+import * as icmp from '../wire/icmp.ts';
+import * as ipv4 from '../wire/ipv4.ts';
+import { reject4 } from './icmp4.ts';
+import { HOST, type Path, POD } from './path.ts';
+import { send } from './send.ts';
+
+/** checkIpv4's answer as a drop reason. */
+export const IPV4_DROPS = [
+  -1,
+  DROP.ip4_short,
+  DROP.ip4_version,
+  DROP.ip4_header_length,
+  DROP.ip4_total_length,
+  DROP.ip4_checksum,
+  DROP.ip4_offset_one,
+];
+
+/** A frame of a pod or the host, at least an Ethernet header long. */
+export function fromInside4(path: Path, offset: number, length: number): void {
+  const bytes = path.bytes;
+  const ip = offset + ETHERNET_LENGTH;
+  const problem = ipv4.checkIpv4(bytes, ip, length - ETHERNET_LENGTH);
+  if (problem !== ipv4.IPV4_OK) return path.drop(IPV4_DROPS[problem]);
+  const total = ipv4.totalLength(bytes, ip);
+  const source = ipv4.source(bytes, ip);
+  const destination = ipv4.destination(bytes, ip);
+  if (path.traced) traceHeader4(path, ip);
+  if (path.rows[path.row + OFFLOAD] !== 0 && !isPlausible(bytes, path.rows, path.row, ip, total)) {
+    return path.drop(DROP.offload_header);
+  }
+  if (ipv4.isMulticast(destination)) return path.drop(DROP.multicast);
+  if (ipv4.isBroadcast(destination)) return path.drop(DROP.broadcast);
+  if (
+    ethernet.destinationHi(bytes, offset) !== GATEWAY_HI ||
+    ethernet.destinationLo(bytes, offset) !== GATEWAY_LO
+  ) {
+    return path.drop(DROP.foreign_mac);
+  }
+  if (ipv4.isMartianSource(source)) return path.drop(DROP.martian_source);
+  if (path.portKind === POD) {
+    if (!path.maySend(source)) return path.drop(DROP.pod_source);
+    if (path.traced) path.step(step.SOURCE_CHECKED, source, step.AGAINST_POD);
+  }
+  forward4(path, ip, total, destination);
+}
+
+/** The inner packet of a tunnel: a peer may only send what is routed via it. */
+export function decapsulated4(path: Path, ip: number, length: number, peer: number): void {
+  const bytes = path.bytes;
+  const problem = ipv4.checkIpv4(bytes, ip, length);
+  if (problem !== ipv4.IPV4_OK) return path.drop(IPV4_DROPS[problem]);
+  const source = ipv4.source(bytes, ip);
+  const destination = ipv4.destination(bytes, ip);
+  if (path.traced) traceHeader4(path, ip);
+  if (ipv4.isMartianSource(source)) return path.drop(DROP.martian_source);
+  if (ipv4.isMulticast(destination)) return path.drop(DROP.multicast);
+  if (ipv4.isBroadcast(destination)) return path.drop(DROP.broadcast);
+  const total = ipv4.totalLength(bytes, ip);
+  // A node's own address needs no route via itself: ICMP errors and its host's traffic come from it.
+  const back = lookup4(path.fib4, source) * ADJ_ROW;
+  if (source !== peer && path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer) {
+    return path.drop(DROP.peer_source);
+  }
+  if (path.traced) path.step(step.SOURCE_CHECKED, source, step.AGAINST_PEER);
+  if ((path.rows[path.row + OFFLOAD] & SEGMENTED) !== 0) {
+    describeUnfinished(bytes, path.rows, path.row, ip, total, path.mtus[path.port]);
+  }
+  forward4(path, ip, total, destination);
+}
+
+/** Send the packet at `ip` where the FIB says, or say why not. `length` is its total length. */
+function forward4(path: Path, ip: number, length: number, destination: number): void {
+  const bytes = path.bytes;
+  const index = lookup4(path.fib4, destination);
+  const row = index * ADJ_ROW;
+  const adjacencies = path.adjacencies;
+  const kind = adjacencies[row + adj.ADJ_KIND];
+  if (path.traced) path.step(step.LOOKUP, destination, index, kind, adjacencies[row + adj.ADJ_NEXT_HOP]);
+
+  switch (kind) {
+    case adj.POD:
+    case adj.VXLAN:
+    case adj.IPIP:
+      break;
+    case adj.HOST:
+      // The host sent it here because nobody nearer has it: neither have we.
+      if (path.portKind === HOST)
+        return reject4(path, DROP.host_loop, icmp.UNREACHABLE, icmp.CODE_NET, ip, length);
+      break;
+    case adj.BLACKHOLE:
+      return path.drop(DROP.blackhole);
+    case adj.UNREACHABLE:
+      return reject4(path, DROP.unreachable, icmp.UNREACHABLE, icmp.CODE_HOST, ip, length);
+    case adj.PROHIBIT:
+      return reject4(path, DROP.prohibit, icmp.UNREACHABLE, icmp.CODE_PROHIBITED, ip, length);
+    default:
+      return reject4(path, DROP.no_route, icmp.UNREACHABLE, icmp.CODE_NET, ip, length);
+  }
+  if (ipv4.isMartianDestination(destination)) return path.drop(DROP.martian_destination);
+  if (ipv4.isLinkLocal(destination)) return path.drop(DROP.link_local);
+  if (kind === adj.VXLAN || kind === adj.IPIP) {
+    if (wouldLoop(path, row, ip, destination)) return path.drop(DROP.tunnel_loop);
+  }
+
+  // tortie and its host's kernel are one router: what crosses the host port loses its TTL in the kernel.
+  const takesTtl = kind !== adj.HOST && path.portKind !== HOST;
+  const ttl = ipv4.ttl(bytes, ip);
+  if (takesTtl && ttl <= 1)
+    return reject4(path, DROP.ttl_expired, icmp.TIME_EXCEEDED, icmp.CODE_TTL, ip, length);
+  const mtu = adjacencies[row + adj.ADJ_MTU];
+  if (mtu !== 0 && length > mtu) {
+    const packet = longestOf(path, ip, length);
+    if (packet > mtu) return tooBig4(path, ip, packet, length, mtu);
+  }
+  if (takesTtl) {
+    ipv4.decrementTtl(bytes, ip);
+    if (path.traced) path.step(step.TTL, ttl, ttl - 1);
+  }
+  send(path, row, kind, ip, length, path.port);
+}
+
+/** What counts against an MTU: of a super-frame the packets that it stands for. */
+function longestOf(path: Path, ip: number, length: number): number {
+  const isSuper = (path.rows[path.row + OFFLOAD] & SUPER_MASK) !== 0;
+  return isSuper ? longestPacket(path.rows, path.row, ip) : length;
+}
+
+/** Larger than the next link takes (RFC 1191 4): an error for who set DF, else it would need fragmenting. */
+function tooBig4(path: Path, ip: number, packet: number, length: number, mtu: number): void {
+  if (path.traced) path.step(step.TOO_BIG, packet, mtu);
+  if ((ipv4.fragment(path.bytes, ip) & ipv4.DONT_FRAGMENT) === 0) return path.drop(DROP.too_big);
+  reject4(path, DROP.too_big, icmp.UNREACHABLE, icmp.CODE_FRAGMENTATION_NEEDED, ip, length, mtu);
+}
+
+/**
+ * RFC 2003 3.2: never into a tunnel that ends here, and never a packet from or to the tunnel's own far
+ * end, which would be tunnelled for ever if the route to that end led into the tunnel.
+ */
+function wouldLoop(path: Path, row: number, ip: number, destination: number): boolean {
+  const end = path.adjacencies[row + adj.ADJ_NEXT_HOP];
+  return destination === end || ipv4.source(path.bytes, ip) === end || path.isLocal(end);
+}
+
+function traceHeader4(path: Path, ip: number): void {
+  const bytes = path.bytes;
+  path.step(
+    step.HEADER,
+    ipv4.source(bytes, ip),
+    ipv4.destination(bytes, ip),
+    (ipv4.ttl(bytes, ip) << 8) | ipv4.protocol(bytes, ip),
+    ipv4.totalLength(bytes, ip),
+  );
+}

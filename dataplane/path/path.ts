@@ -1,0 +1,238 @@
+/**
+ * What all of the packet path knows: the shared tables, the ports, the node, the frame in hand, and how a
+ * frame's end is counted. The stories beside this file are told by functions that take it first.
+ */
+import * as counter from '../counters.ts';
+import { DROPS } from '../counters.ts';
+import { Egress } from '../egress.ts';
+import { type Fib4, openFib4 } from '../fib/fib4.ts';
+import { OFFLOAD, TIGHT } from '../memory/burst.ts';
+import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
+import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
+import * as step from '../trace.ts';
+import { Tracer } from '../trace.ts';
+import { get32 } from '../wire/bytes.ts';
+import { VXLAN_LENGTH } from '../wire/vxlan.ts';
+
+/** Kinds of port, as numbers for switches. */
+export const GONE = 0;
+export const POD = 1;
+export const HOST = 2;
+export const VXLAN = 3;
+export const IPIP = 4;
+export const UNDERLAY = 5;
+const KINDS: Record<PortSpec['kind'], number> = {
+  pod: POD,
+  host: HOST,
+  vxlan: VXLAN,
+  ipip: IPIP,
+  underlay: UNDERLAY,
+};
+
+export interface PathOptions {
+  readonly tables: SharedTables;
+  readonly worker: number;
+  /** The frames' memory. HEADROOM bytes before every received frame are free. */
+  readonly arena: Uint8Array;
+  /** Where in the arena frames are copied to that have no free bytes before them; [start, end). */
+  readonly spare?: readonly [start: number, end: number];
+  /** Milliseconds, for the ICMP rate limit; replay passes the capture's time. */
+  readonly clock?: () => number;
+}
+
+export class Path {
+  readonly egress = new Egress();
+  readonly bytes: Uint8Array;
+  readonly fib4: Fib4;
+  readonly adjacencies: Int32Array;
+  readonly peers: Int32Array;
+  readonly counters: Float64Array;
+  readonly worker: number;
+
+  // What is known of ports, by id.
+  readonly kinds = new Uint8Array(MAX_PORTS);
+  readonly macHi = new Int32Array(MAX_PORTS);
+  readonly macLo = new Int32Array(MAX_PORTS);
+  readonly mtus = new Int32Array(MAX_PORTS);
+  /** Pod's first address: the fast path of the source check. */
+  readonly #ownAddress = new Int32Array(MAX_PORTS);
+  /** Prefix and mask pairs that a pod may send from. */
+  readonly #sources: Int32Array[] = [];
+
+  // What is known of the node.
+  address = 0;
+  vtepHi = 0;
+  vtepLo = 0;
+  vni = 0;
+  #local = new Int32Array(0);
+
+  // The frame in hand: its row, the port that it came by, and that port's counters.
+  rows: Int32Array = new Int32Array(0);
+  row = 0;
+  port = 0;
+  portKind = GONE;
+  cells = 0;
+  /** Whether its steps are recorded. */
+  traced = false;
+  #tracer: Tracer | null = null;
+
+  readonly #clock: () => number;
+  #icmpRate = 0;
+  #icmpTokens = 0;
+  #icmpRefilled = 0;
+  #identification = 0;
+
+  // Of the arena's spare part: where it begins, ends, and is free.
+  readonly #spareStart: number;
+  readonly #spareEnd: number;
+  #spareNext = 0;
+
+  constructor(options: PathOptions) {
+    this.bytes = options.arena;
+    this.worker = options.worker;
+    this.#clock = options.clock ?? (() => performance.now());
+    this.fib4 = openFib4(options.tables.fib4);
+    this.adjacencies = new Int32Array(options.tables.adjacencies);
+    this.peers = new Int32Array(options.tables.peers);
+    this.counters = new Float64Array(options.tables.counters);
+    [this.#spareStart, this.#spareEnd] = options.spare ?? [0, 0];
+  }
+
+  attach(spec: PortSpec): void {
+    this.egress.open(spec.id);
+    this.macHi[spec.id] = spec.mac ? (spec.mac[0] << 8) | spec.mac[1] : 0;
+    this.macLo[spec.id] = spec.mac ? get32(spec.mac, 2) : 0;
+    this.#sources[spec.id] = Int32Array.from(spec.sources);
+    this.#ownAddress[spec.id] = spec.sources[0] ?? 0;
+    this.mtus[spec.id] = spec.mtu;
+    this.kinds[spec.id] = KINDS[spec.kind];
+  }
+
+  detach(port: number): void {
+    this.kinds[port] = GONE;
+  }
+
+  setNode(node: NodeSpec): void {
+    this.address = node.address;
+    this.#local = Int32Array.from(node.local);
+    this.vtepHi = (node.vtepMac[0] << 8) | node.vtepMac[1];
+    this.vtepLo = get32(node.vtepMac, 2);
+    this.vni = node.vni;
+    this.#icmpRate = node.icmpRate;
+    this.#icmpTokens = node.icmpRate;
+    this.#icmpRefilled = this.#clock();
+  }
+
+  // ---- Addresses -----------------------------------------------------------------------------------
+
+  /** Whether the pod in hand may send from this address. */
+  maySend(source: number): boolean {
+    if (source === this.#ownAddress[this.port]) return true;
+    const sources = this.#sources[this.port];
+    for (let i = 0; i < sources.length; i += 2) {
+      if ((source & sources[i + 1]) === sources[i]) return true;
+    }
+    return false;
+  }
+
+  /** Whether an address is one of the pod's own (a /32 among its sources). */
+  isOwn(address: number): boolean {
+    const sources = this.#sources[this.port];
+    for (let i = 0; i < sources.length; i += 2) {
+      if (sources[i] === address && sources[i + 1] === -1) return true;
+    }
+    return false;
+  }
+
+  /** Whether an address is the node's own. */
+  isLocal(address: number): boolean {
+    const local = this.#local;
+    for (let i = 0; i < local.length; i++) if (local[i] === address) return true;
+    return false;
+  }
+
+  // ---- Room and numbers ----------------------------------------------------------------------------
+
+  /** A new burst: the spare room is free again. */
+  freeSpare(): void {
+    this.#spareNext = this.#spareStart;
+  }
+
+  /** Where the packet at `ip` has free bytes before it: there, or copied to the spare room; 0 when that is full. */
+  withRoom(ip: number, length: number): number {
+    if ((this.rows[this.row + OFFLOAD] & TIGHT) === 0) return ip;
+    const at = this.#spareNext + HEADROOM;
+    if (at + length > this.#spareEnd) return 0;
+    this.bytes.copyWithin(at, ip, ip + length);
+    this.#spareNext = at + length;
+    return at;
+  }
+
+  nextIdentification(): number {
+    this.#identification = (this.#identification + 1) & 0xffff;
+    return this.#identification;
+  }
+
+  /** Token bucket: icmpRate errors a second, as many at once. */
+  takeIcmpToken(): boolean {
+    const now = this.#clock();
+    const refill = ((now - this.#icmpRefilled) * this.#icmpRate) / 1000;
+    this.#icmpTokens = Math.min(this.#icmpRate, this.#icmpTokens + refill);
+    this.#icmpRefilled = now;
+    if (this.#icmpTokens < 1) return false;
+    this.#icmpTokens -= 1;
+    return true;
+  }
+
+  // ---- How a frame ends ----------------------------------------------------------------------------
+
+  count(cell: number, by: number): void {
+    this.counters[this.cells + cell] += by;
+  }
+
+  drop(reason: number): void {
+    this.counters[this.cells + DROPS + reason] += 1;
+    if (this.traced) this.step(step.DROPPED, reason);
+  }
+
+  /** A frame that cannot leave: ours is lost, another's is dropped for the reason. */
+  lost(from: number, reason: number): void {
+    if (from < 0) this.count(counter.ORIGINATED_LOST, 1);
+    else this.drop(reason);
+  }
+
+  // ---- Tracing -------------------------------------------------------------------------------------
+
+  get tracing(): boolean {
+    return this.#tracer !== null;
+  }
+
+  setTrace(filter: TraceFilter | null): void {
+    this.#tracer = filter ? new Tracer(filter) : null;
+  }
+
+  takeTraces(): Int32Array[] {
+    if (!this.#tracer) return [];
+    const traces = this.#tracer.take();
+    if (this.#tracer.done) this.#tracer = null;
+    return traces;
+  }
+
+  beginTrace(offset: number, length: number): void {
+    const l2 = this.portKind === POD || this.portKind === HOST;
+    const at = this.portKind === VXLAN ? offset + VXLAN_LENGTH : offset;
+    const size = this.portKind === VXLAN ? length - VXLAN_LENGTH : length;
+    this.traced =
+      this.#tracer?.begin(this.bytes, this.port, at, size, l2 || this.portKind === VXLAN) ?? false;
+    if (this.traced) this.step(step.RECEIVED, this.port, length);
+  }
+
+  endTrace(): void {
+    this.#tracer?.end();
+    this.traced = false;
+  }
+
+  step(code: number, a = 0, b = 0, c = 0, d = 0): void {
+    this.#tracer?.step(code, a, b, c, d);
+  }
+}
