@@ -10,6 +10,7 @@ import { spawnWorker, type WorkerHandle } from '../../dataplane/spawn.ts';
 import { formatAddress4, parseAddress4 } from '../address.ts';
 import type { AgentConfig } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
+import { forwardObstacle } from '../kernel/firewall.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
 import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
@@ -18,7 +19,8 @@ import type { Resource } from '../resources/schema.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
 import { BgpRouting } from './bgp-routing.ts';
-import { Ports } from './ports.ts';
+import { type PortSettings, Ports } from './ports.ts';
+import { chooseWay, type WayFacts } from './ways.ts';
 
 /** Least pause before a reconcile, or as long as the last one took: many changes at once cost one. */
 const THROTTLE_MS = 100;
@@ -187,12 +189,14 @@ export class NodeAgent {
     problems.push(...desired.problems);
     this.resources = resources;
 
-    const portSettings = { owner: this.#owner(), ...config.sockets };
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);
     // Make before break: ports, then the kernel's ways to other nodes, our routes to both, the kernel's routes to
     // us, and last goes what is no more. So no packet is sent to where nobody forwards it yet.
-    const made = await this.ports.openHost(host, portSettings, links);
+    const owner = this.#owner();
+    const made = await this.ports.openHost(host, owner, links);
+    const ways = await this.#chooseWays(host.device, problems);
+    const portSettings: PortSettings = { owner, ...config.sockets, ways };
     await this.ports.open(desired.ports, portSettings, refresh);
     const known = made ? links.filter((link) => link.ifname !== host.device) : links;
     const sweep = !this.#swept && this.routing.isSettled();
@@ -213,6 +217,23 @@ export class NodeAgent {
     await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
     this.#swept ||= sweep;
     this.#settle(problems);
+  }
+
+  /** The ways of the tunnels, by what the host's device and kernel allow now. */
+  async #chooseWays(device: string, problems: string[]): Promise<PortSettings['ways']> {
+    const { offload, sockets } = this.config;
+    const wanted = Object.values(offload);
+    const facts: WayFacts = {
+      hostObstacle: this.ports.hostObstacles(device),
+      forwardObstacle: wanted.includes('auto') ? await forwardObstacle() : null,
+      udpChecksum: sockets.udpChecksum,
+    };
+    const ways = {
+      vxlan: chooseWay('vxlan', offload.vxlan, facts),
+      ipip: chooseWay('ipip', offload.ipip, facts),
+    };
+    for (const { problem } of Object.values(ways)) if (problem !== null) problems.push(problem);
+    return ways;
   }
 
   #owner(): Owner {

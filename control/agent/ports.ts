@@ -15,12 +15,14 @@ import { forEachSideBySide } from '../kernel/each.ts';
 import { ipApply, type Link, netnsText, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
+import { type Choice, hostObstacles, type Tunnel } from './ways.ts';
 
 export interface PortSettings {
   readonly owner: Owner;
   readonly bufferBytes: number;
   readonly vxlanSenders: number;
   readonly udpChecksum: boolean;
+  readonly ways: Readonly<Record<Tunnel, Choice>>;
 }
 
 /** A port as it is. */
@@ -29,6 +31,8 @@ export interface OpenPort {
   desired: DesiredPort;
   /** Empty while it is not open. */
   fds: readonly number[];
+  /** Tunnels: how packets leave, and why so. */
+  way: Choice | null;
   /** Bytes of virtio's header on its device. */
   vnetHeader: number;
   /** The device: index, and inode of the namespace that it was in. A device made anew differs. */
@@ -105,14 +109,20 @@ export class Ports {
   }
 
   /** Open the host device; what is in the node's namespace is known already. Answers whether it was made anew. */
-  async openHost(desired: DesiredPort, settings: PortSettings, links: readonly Link[]): Promise<boolean> {
+  async openHost(desired: DesiredPort, owner: Owner, links: readonly Link[]): Promise<boolean> {
     const port = this.#claim(desired);
     if (!port) return false;
     return this.#attempt(port, async () => {
-      const made = await this.#openTap(port, desired, settings, links, netnsInode(null) ?? 0);
-      await this.#attach(port, desired);
+      const made = await this.#openTap(port, desired, owner, links, netnsInode(null) ?? 0);
+      await this.#attach(port, desired, null);
       return made;
     });
+  }
+
+  /** What keeps the host's device from taking super-frames, by tunnel. */
+  hostObstacles(device: string): Record<Tunnel, string | null> {
+    const host = this.list().find((port) => port.desired.kind === 'host');
+    return hostObstacles(this.#native, device, host?.vnetHeader ?? 0);
   }
 
   /** Detach and close ports that should not be, then remove devices of this node that nobody wants. */
@@ -138,13 +148,17 @@ export class Ports {
     const port = this.#claim(desired);
     if (!port) return;
     const isPod = desired.kind === 'pod';
-    const isSettled = port.failure === null && port.told !== '' && sameDevice(port.desired, desired);
+    const isSettled =
+      port.failure === null &&
+      port.told !== '' &&
+      sameDevice(port.desired, desired) &&
+      port.told === JSON.stringify(this.#spec(port, desired, wayOf(desired, settings)));
     const mustLook = isPod && (refresh || netnsInode(desired.netns) !== port.inode);
     if (isSettled && !mustLook) return;
     await this.#attempt(port, async () => {
       if (isPod) await this.#openPod(port, desired, settings);
       else await this.#openSockets(port, desired, settings);
-      await this.#attach(port, desired);
+      await this.#attach(port, desired, settings);
     });
   }
 
@@ -162,6 +176,7 @@ export class Ports {
       id,
       desired,
       fds: [],
+      way: null,
       vnetHeader: 0,
       ifindex: 0,
       inode: 0,
@@ -189,7 +204,7 @@ export class Ports {
       throw new TortieError('NETNS_GONE', `network namespace ${netnsText(desired.netns)} does not exist`);
     }
     const { links, routes } = await readNamespace(desired.netns);
-    const made = await this.#openTap(port, desired, settings, links, inode);
+    const made = await this.#openTap(port, desired, settings.owner, links, inode);
     const known = made ? links.filter((link) => link.ifname !== desired.device) : links;
     const remaining: Route[] = made ? [] : routes;
     const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining);
@@ -203,12 +218,12 @@ export class Ports {
   async #openTap(
     port: OpenPort,
     desired: DesiredPort,
-    settings: PortSettings,
+    owner: Owner,
     links: readonly Link[],
     inode: number,
   ): Promise<boolean> {
     const link = links.find((candidate) => candidate.ifname === desired.device);
-    if (link && ownerOfAlias(link.ifalias)?.node !== settings.owner.node) {
+    if (link && ownerOfAlias(link.ifalias)?.node !== owner.node) {
       throw new TortieError(
         'DEVICE_FOREIGN',
         `${desired.device} in ${netnsText(desired.netns)} is not a device of this node; remove or rename it`,
@@ -222,7 +237,7 @@ export class Ports {
       mtu: desired.mtu,
       offloads: true,
       ...(desired.mac && { mac: desired.mac }),
-      alias: aliasOf(settings.owner, desired),
+      alias: aliasOf(owner, desired),
       // Not up yet: the plan first turns IPv6 off.
       persist: true,
     });
@@ -241,29 +256,40 @@ export class Ports {
     const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
     port.fds =
       desired.kind === 'vxlan'
-        ? openVxlanSockets(this.#native, { address, senders, bufferBytes, checksum, join: true })
+        ? openVxlanSockets(this.#native, {
+            address,
+            senders,
+            bufferBytes,
+            checksum,
+            join: settings.ways.vxlan.way !== 'plain',
+          })
         : openIpipSocket(this.#native, { address, bufferBytes });
   }
 
-  async #attach(port: OpenPort, desired: DesiredPort): Promise<void> {
+  async #attach(port: OpenPort, desired: DesiredPort, settings: PortSettings | null): Promise<void> {
     port.desired = desired;
-    const { name, kind, mac, sources, mtu } = desired;
-    const spec: PortSpec = {
-      id: port.id,
-      kind,
-      name,
-      fds: port.fds,
-      owner: this.ownerOf(port),
-      mac,
-      sources,
-      mtu,
-      vnetHeader: port.vnetHeader,
-      ...((kind === 'vxlan' || kind === 'ipip') && { way: 'sockets' as const }),
-    };
+    port.way = settings && wayOf(desired, settings);
+    const spec = this.#spec(port, desired, port.way);
     const text = JSON.stringify(spec);
     if (text === port.told) return;
     await this.#tellAll({ type: 'attach', port: spec });
     port.told = text;
+  }
+
+  /** What the workers are to know of a port. */
+  #spec(port: OpenPort, desired: DesiredPort, choice: Choice | null): PortSpec {
+    const { id, fds, vnetHeader } = port;
+    const { name, kind, mac, sources, mtu } = desired;
+    const spec = { id, kind, name, fds, owner: this.ownerOf(port), mac, sources, mtu };
+    if (!choice) return { ...spec, vnetHeader };
+    const { way } = choice;
+    const host = this.list().find((candidate) => candidate.desired.kind === 'host');
+    if (way !== 'host' || !host?.desired.mac) return { ...spec, way };
+    return {
+      ...spec,
+      way,
+      uplink: { fds: host.fds, vnetHeader: host.vnetHeader, mac: host.desired.mac },
+    };
   }
 
   async #detach(port: OpenPort): Promise<void> {
@@ -281,6 +307,9 @@ export class Ports {
     await Promise.all(this.#workers.map((worker) => worker.send(command)));
   }
 }
+
+const wayOf = ({ kind }: DesiredPort, { ways }: PortSettings): Choice | null =>
+  kind === 'vxlan' || kind === 'ipip' ? ways[kind] : null;
 
 /** Whether two descriptions of a port are of one device with one set-up. */
 const sameDevice = (a: DesiredPort, b: DesiredPort): boolean => JSON.stringify(a) === JSON.stringify(b);

@@ -65,6 +65,7 @@ export class AgentView implements AgentApi {
         worker: ports.ownerOf(port),
         state: port.failure === null ? 'up' : 'failed',
         detail: port.failure,
+        ...(port.way && { way: port.way.way, wayReason: port.way.reason }),
         counters: { ...totals, dropped },
       };
     });

@@ -36,6 +36,9 @@ export interface PortView {
   mac: string | null;
   addresses: string[];
   mtu: number;
+  /** Tunnels: how packets leave, and why so. */
+  way?: string;
+  wayReason?: string;
   worker: number;
   state: 'up' | 'failed';
   detail: string | null;

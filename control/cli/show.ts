@@ -72,7 +72,7 @@ const portsText = (ports: readonly PortView[]): string =>
       port.state,
       String(port.counters.rxFrames ?? 0),
       String(port.counters.txFrames ?? 0),
-      port.detail ?? '',
+      port.detail ?? (port.way ? `way ${port.way}: ${port.wayReason}` : ''),
     ]),
   );
 

@@ -51,6 +51,21 @@ export const agentSchema = z.strictObject({
     })
     .prefault({})
     .describe('Sockets of the agent.'),
+  offload: z
+    .strictObject({
+      vxlan: z
+        .enum(['auto', 'host', 'sockets', 'plain'])
+        .default('auto')
+        .describe(
+          'How VXLAN leaves: through the host device with super-frames whole, cut for UDP sockets, or packet by packet.',
+        ),
+      ipip: z
+        .enum(['auto', 'host', 'sockets', 'plain'])
+        .default('auto')
+        .describe('How IPIP leaves: the same.'),
+    })
+    .prefault({})
+    .describe('Ways of the tunnels. auto: the fastest that kernel and host allow, see "tortie show ports".'),
   metrics: z
     .strictObject({
       enabled: z

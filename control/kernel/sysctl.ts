@@ -10,6 +10,8 @@ export function hostSysctls(device: string): readonly (readonly [string, string]
     // Loose: tortie has checked sources strictly, by pod, and allows some that the kernel routes elsewhere.
     [`${conf}/rp_filter`, '2'],
     [`${conf}/send_redirects`, '0'],
+    // Tunnel packets through the device bear the node's own address (docs/ARCHITECTURE.md, "Ways of a tunnel").
+    [`${conf}/accept_local`, '1'],
   ];
 }
 
