@@ -4,11 +4,13 @@
       "target_name": "tortie",
       "sources": [
         "dataplane/native/addon.c",
+        "dataplane/native/bpf.c",
         "dataplane/native/burst.c",
         "dataplane/native/checksum.c",
         "dataplane/native/epoll.c",
         "dataplane/native/error.c",
         "dataplane/native/link.c",
+        "dataplane/native/netlink.c",
         "dataplane/native/netns.c",
         "dataplane/native/socket.c",
         "dataplane/native/tap.c",

@@ -88,18 +88,8 @@ async function compile(root: string, name: string): Promise<string> {
   const [from, to] = await Promise.all([stat(source), stat(program).catch(() => null)]);
   if (to && to.mtimeMs > from.mtimeMs) return program;
   await mkdir(dirname(program), { recursive: true });
-  const flags = name.startsWith('dpdk-') ? await dpdkFlags() : [];
-  await run('cc', ['-O3', '-Wall', '-Wextra', '-o', program, source, ...flags]);
+  await run('cc', ['-O3', '-Wall', '-Wextra', '-o', program, source]);
   return program;
-}
-
-async function dpdkFlags(): Promise<string[]> {
-  try {
-    const { stdout } = await run('pkg-config', ['--cflags', '--libs', 'libdpdk']);
-    return stdout.trim().split(/\s+/);
-  } catch {
-    throw new Error('no libdpdk here: scripts/bench-peers installs libdpdk-dev and pkg-config');
-  }
 }
 
 export interface Summary {

@@ -77,6 +77,14 @@ export interface Native {
   }): void;
   /** Remove persistence: the device goes with its last descriptor. */
   tapRelease(fd: number): void;
+  /**
+   * At the ingress of a TAP: IPIP super-frames that are written to it get their true GSO type, by a tc-BPF program that goes with
+   * the device (bpf.c). Again on a marked device: nothing changes but the program, which is renewed.
+   */
+  ipipMarkAttach(options: { netns?: string; name: string }): void;
+  ipipMarkDetach(options: { netns?: string; name: string }): void;
+  /** Whether the kernel takes the program from us. */
+  ipipMarkSupported(): boolean;
   udpOpen(options: UdpOptions): number;
   rawOpen(options: RawOptions): number;
   close(fd: number): void;

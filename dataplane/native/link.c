@@ -2,12 +2,9 @@
  * message so that an error tells which one was refused. */
 #include "tortie.h"
 
-#include <errno.h>
 #include <linux/if.h>
-#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -28,43 +25,15 @@ bool option_link_change(napi_env env, napi_value options, struct link_change *ch
 /* One RTM_SETLINK with an attribute (length > 0), with flags (mask != 0), or both. Sets errno. */
 static int set_link(int netlink, int ifindex, unsigned flags, unsigned mask, uint16_t type, const void *data,
                     size_t length) {
-  struct {
-    struct nlmsghdr header;
-    struct ifinfomsg info;
-    char attributes[RTA_SPACE(ALIAS_SIZE)];
-  } request = {
-      .header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
-                 .nlmsg_type = RTM_SETLINK,
-                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
-      .info = {.ifi_family = AF_UNSPEC, .ifi_index = ifindex, .ifi_flags = flags, .ifi_change = mask},
-  };
-  if (mask == 0) {
-    struct rtattr *attribute = (struct rtattr *)request.attributes;
-    attribute->rta_type = type;
-    attribute->rta_len = (unsigned short)RTA_LENGTH(length);
-    memcpy(RTA_DATA(attribute), data, length);
-    request.header.nlmsg_len += RTA_SPACE(length);
-  }
-  if (send(netlink, &request, request.header.nlmsg_len, 0) < 0) return -1;
-  union {
-    struct nlmsghdr header;
-    char bytes[4096];
-  } reply;
-  ssize_t got = recv(netlink, &reply, sizeof reply, 0);
-  if (got < 0) return -1;
-  if ((size_t)got < NLMSG_LENGTH(sizeof(struct nlmsgerr)) || reply.header.nlmsg_type != NLMSG_ERROR) {
-    errno = EPROTO;
-    return -1;
-  }
-  const struct nlmsgerr *answer = NLMSG_DATA(&reply.header);
-  errno = -answer->error;
-  return answer->error ? -1 : 0;
-}
-
-/* A netlink socket serves the interface ioctls as well. */
-static int open_netlink(const char *name, const char *where, struct failure *failure) {
-  int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-  return netlink < 0 ? fail(failure, "socket NETLINK_ROUTE", "for %s%s", name, where) : netlink;
+  struct netlink_message request = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
+                                               .nlmsg_type = RTM_SETLINK,
+                                               .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK}};
+  struct netlink_message reply;
+  struct ifinfomsg *info = NLMSG_DATA(&request.header);
+  *info = (struct ifinfomsg){
+      .ifi_family = AF_UNSPEC, .ifi_index = ifindex, .ifi_flags = flags, .ifi_change = mask};
+  if (mask == 0) netlink_put(&request, type, data, length);
+  return netlink_request(netlink, &request, &reply);
 }
 
 static int read_state(int netlink, const char *name, struct link_state *state, const char *where,
@@ -81,7 +50,7 @@ static int read_state(int netlink, const char *name, struct link_state *state, c
 }
 
 int link_read(const char *name, struct link_state *state, const char *where, struct failure *failure) {
-  int netlink = open_netlink(name, where, failure);
+  int netlink = netlink_open(name, where, failure);
   if (netlink < 0) return -1;
   int result = read_state(netlink, name, state, where, failure);
   close(netlink);
@@ -112,7 +81,7 @@ static int apply(int netlink, const char *name, const struct link_change *change
 
 int link_apply(const char *name, const struct link_change *change, const char *where,
                struct failure *failure) {
-  int netlink = open_netlink(name, where, failure);
+  int netlink = netlink_open(name, where, failure);
   if (netlink < 0) return -1;
   int result = apply(netlink, name, change, where, failure);
   close(netlink);

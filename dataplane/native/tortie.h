@@ -9,6 +9,7 @@
 #ifndef TORTIE_H
 #define TORTIE_H
 
+#include <linux/netlink.h>
 #include <node_api.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -85,6 +86,21 @@ void netns_leave(struct netns *moved);
 /* " in /run/netns/NAME" for messages, or "". */
 const char *netns_suffix(const char *netns, char *buffer, size_t size);
 
+/* ---- netlink.c: rtnetlink, one request and one answer -------------------------------------------- */
+
+struct netlink_message {
+  union {
+    struct nlmsghdr header;
+    char bytes[2048];
+  };
+};
+/* A netlink socket in the thread's namespace; it serves the interface ioctls as well. */
+int netlink_open(const char *name, const char *where, struct failure *failure);
+/* Append an attribute. The caller's attributes have bounds that leave room for them. */
+void netlink_put(struct netlink_message *message, uint16_t type, const void *data, size_t length);
+/* Send, and take the answer: an acknowledgement, or what was asked for. Sets errno. */
+int netlink_request(int netlink, const struct netlink_message *request, struct netlink_message *reply);
+
 /* ---- link.c: network devices -------------------------------------------------------------------- */
 
 struct link_change {
@@ -116,6 +132,9 @@ uint16_t sum_words(const uint8_t *bytes, size_t length, uint32_t seed);
 napi_value tap_open(napi_env env, napi_callback_info info);
 napi_value tap_release(napi_env env, napi_callback_info info);
 napi_value link_set(napi_env env, napi_callback_info info);
+napi_value ipip_mark_attach(napi_env env, napi_callback_info info);
+napi_value ipip_mark_detach(napi_env env, napi_callback_info info);
+napi_value ipip_mark_supported(napi_env env, napi_callback_info info);
 napi_value udp_open(napi_env env, napi_callback_info info);
 napi_value raw_open(napi_env env, napi_callback_info info);
 napi_value tap_read(napi_env env, napi_callback_info info);

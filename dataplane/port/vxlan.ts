@@ -43,9 +43,9 @@ export class VxlanPort implements Port {
   }
 
   receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
-    const { native, bytes, received } = this.#workspace;
+    const { native, received } = this.#workspace;
     const count = native.udpReceive(this.inputs[0], arena, received, BURST, start, headroom);
-    return splitJoined(bytes, received, count, rows, INNER);
+    return splitJoined(arena, received, count, rows, INNER);
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
