@@ -4,8 +4,8 @@
  *   exit  when
  *   0     SIGTERM or SIGINT: peers were told, TAPs, addresses and routes stay for the next agent
  *   69    another agent runs in this network namespace (EX_UNAVAILABLE)
- *   70    a packet thread died, or the end took too long; start again, the next agent adopts what is there
- *         (EX_SOFTWARE)
+ *   70    packet threads died one after another, or the end took too long; start again, the next agent adopts
+ *         what is there (EX_SOFTWARE)
  *   78    settings or resources are wrong (EX_CONFIG)
  *   1     anything else that kept it from starting
  */
@@ -38,8 +38,8 @@ export async function runAgent(configFile: string): Promise<number> {
     config,
     log,
     resources: async () => (await store.list()).map(({ resource }) => resource),
-    onDeath: (error) => {
-      log.fatal({ err: error }, 'a packet thread died');
+    onGiveUp: (error) => {
+      log.fatal({ err: error }, 'packet threads die one after another');
       end.resolve(EX_SOFTWARE);
     },
   });

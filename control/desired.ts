@@ -62,6 +62,8 @@ export interface DesiredPort {
   /** What a pod may send from: [prefix, mask, ...]. */
   readonly sources: readonly number[];
   readonly mtu: number;
+  /** Queues that the device should have, if there are as many workers. */
+  readonly queues: number;
 }
 
 /** An adjacency with its port by name: ids are given when ports are opened. */
@@ -252,6 +254,7 @@ class Builder {
       addresses: this.#tunnelAddresses(),
       sources: [],
       mtu: this.#podMtu,
+      queues: 1,
     });
     for (const address of this.#own) {
       this.#route(address, 32, this.#hostAdjacency(0), 'this node');
@@ -278,6 +281,7 @@ class Builder {
       addresses: networks.map((network) => network.prefix),
       sources: [...networks, ...allowed].flatMap((network) => [network.prefix, mask4(network.length)]),
       mtu: this.#podMtu,
+      queues: spec.queues,
     });
     for (const { prefix, length } of networks) {
       const adjacency = {
@@ -446,7 +450,7 @@ class Builder {
   #addTunnelPorts(): void {
     for (const { spec } of this.#pools) if (!spec.disabled) this.#tunnels.add(encapsulationOf(spec));
     const { underlayMtu } = this.#settings;
-    const base = { netns: null, device: '', mac: null, addresses: [this.#address], sources: [] };
+    const base = { netns: null, device: '', mac: null, addresses: [this.#address], sources: [], queues: 1 };
     if (this.#tunnels.has('vxlan')) {
       this.#ports.push({ ...base, name: VXLAN_PORT_NAME, kind: 'vxlan', mtu: underlayMtu - VXLAN_OVERHEAD });
     }

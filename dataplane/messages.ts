@@ -12,10 +12,13 @@ export interface PortSpec {
   readonly id: number;
   readonly kind: PortKind;
   readonly name: string;
-  /** Descriptors: TAP queues; for vxlan [receive, send, send, ...] (a power of two of senders); for ipip [raw]. */
+  /**
+   * Descriptors, those that are read first: TAP queues; for vxlan [receive, ..., send, ...] (a power of two of
+   * senders); for ipip [raw, ...].
+   */
   readonly fds: readonly number[];
-  /** Worker that reads this port (all workers may write to it). */
-  readonly owner: number;
+  /** For each descriptor that is read the worker that reads it, or -1. All workers may send by the port. */
+  readonly readers: readonly number[];
   /** MAC of the pod / the host's side of the host TAP, for frames that we originate. */
   readonly mac: Uint8Array | null;
   /** Pod: addresses it may send from, host-order int32 pairs [prefix, mask, prefix, mask, ...]; its own /32s first. */

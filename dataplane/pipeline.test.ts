@@ -189,7 +189,7 @@ describe('from a pod', () => {
       kind: 'pod',
       name: 'a',
       fds: [],
-      owner: 0,
+      readers: [0],
       mac: MAC_A,
       mtu: 1500,
       sources: [ip4('10.65.0.2'), -1, ip4('198.51.100.0'), ip4('255.255.255.0')],

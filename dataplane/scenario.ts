@@ -193,7 +193,7 @@ export class Scenario {
       kind,
       name: `port${id}`,
       fds: [],
-      owner: 0,
+      readers: [0],
       mac: address,
       sources: sources.flatMap((source) => [ip4(source), -1]),
       mtu: 1500,

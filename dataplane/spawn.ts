@@ -20,7 +20,7 @@ export interface WorkerOptions {
   readonly tables: SharedTables;
   readonly onTrace?: (packets: Int32Array[]) => void;
   readonly onLog?: (level: 'warn' | 'error', message: string) => void;
-  /** The worker ended without having been told to. */
+  /** The worker ended without having been told to stop. */
   readonly onDeath?: (error: Error) => void;
 }
 
@@ -75,7 +75,7 @@ class Handle implements WorkerHandle {
   readonly #waiting = new Map<number, Waiting>();
   #seq = 0;
   #ended = false;
-  /** Told to end, by stop or terminate. */
+  /** Told to stop. */
   #ending = false;
 
   constructor(options: WorkerOptions) {
@@ -156,7 +156,6 @@ class Handle implements WorkerHandle {
   }
 
   async terminate(): Promise<void> {
-    this.#ending = true;
     if (this.#ended) return;
     // First the order to end, then the wake-up: the thread notices when it returns from the system call.
     const terminated = this.#thread.terminate();

@@ -2,112 +2,26 @@
  * A worker between real devices: pods in namespaces of their own, a tunnel to a second node. Needs root and
  * the build (scripts/build); without root it says so and skips.
  */
-import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createCounters, readPortCounters } from './counters.ts';
 import * as adj from './fib/adjacency.ts';
-import { AdjacencyWriter } from './fib/adjacency-writer.ts';
-import { createFib4 } from './fib/fib4.ts';
-import { Fib4Writer } from './fib/fib4-writer.ts';
-import { createPeers, PeerWriter } from './fib/peers.ts';
-import { createEpochs, GracePeriods } from './memory/grace.ts';
-import type { SharedTables } from './memory/layout.ts';
-import type { PortKind, PortSpec } from './messages.ts';
 import { native, type Tap } from './native/index.ts';
 import { openIpipSocket } from './port/ipip.ts';
 import { openVxlanSockets } from './port/vxlan.ts';
 import { ip4, mac } from './scenario.ts';
 import { spawnWorker, type WorkerHandle } from './spawn.ts';
+import { ip, isRoot, MAC_A, namespace, openPod, ping, removeNamespaces, TestNode } from './test-node.ts';
 
 const run = promisify(execFile);
-const tag = `ttw${process.pid}`;
-const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.log('worker.test.ts: skipped, making TAPs and namespaces needs root');
 
 const POD_A = 1;
 const POD_B = 2;
 const VXLAN = 4;
 const IPIP = 5;
-const MAC_A = mac('02:00:00:00:00:0a');
 const MAC_B = mac('02:00:00:00:00:0b');
-const namespaces: string[] = [];
-
-function namespace(name: string): string {
-  const full = `${tag}${name}`;
-  execFileSync('ip', ['netns', 'add', full]);
-  namespaces.push(full);
-  return full;
-}
-const ip = (netns: string, ...args: string[]) => execFileSync('ip', ['-n', netns, ...args]);
-const ping = async (netns: string, to: string, ...args: string[]) =>
-  (await run('ip', ['netns', 'exec', netns, 'ping', '-n', ...args, to])).stdout;
-
-/** A pod: its namespace, TAP, address and default route as Calico gives them. */
-function openPod(netns: string, address: string, hardware: Uint8Array): Tap {
-  const tap = native().tapOpen({ netns, name: 'eth0', mac: hardware, mtu: 1450, up: true });
-  ip(netns, 'addr', 'add', `${address}/32`, 'dev', 'eth0');
-  ip(netns, 'route', 'add', '169.254.1.1', 'dev', 'eth0', 'scope', 'link');
-  ip(netns, 'route', 'add', 'default', 'via', '169.254.1.1');
-  return tap;
-}
-
-/** A node's tables and its one worker. */
-class TestNode {
-  readonly tables: SharedTables = {
-    fib4: createFib4(),
-    adjacencies: adj.createAdjacencies(),
-    peers: createPeers(),
-    counters: createCounters(),
-    epochs: createEpochs(),
-  };
-  readonly logs: string[] = [];
-  readonly traces: Int32Array[] = [];
-  readonly #grace = new GracePeriods(this.tables.epochs);
-  readonly #fib = new Fib4Writer(this.tables.fib4, this.#grace);
-  readonly #adjacencies = new AdjacencyWriter(this.tables.adjacencies, this.#grace);
-  readonly peers = new PeerWriter(this.tables.peers);
-  worker!: WorkerHandle;
-
-  async start(address: number, vtepMac: Uint8Array): Promise<void> {
-    this.worker = await spawnWorker({
-      index: 0,
-      tables: this.tables,
-      onLog: (_, message) => this.logs.push(message),
-      onTrace: (packets) => this.traces.push(...packets),
-    });
-    await this.worker.send({
-      type: 'node',
-      node: { address, local: [address], vtepMac, vni: 4096, icmpRate: 100 },
-    });
-  }
-
-  spec(
-    id: number,
-    kind: PortKind,
-    fds: number[],
-    hardware?: Uint8Array,
-    source?: string,
-    owner = 0,
-  ): PortSpec {
-    const sources = source ? [ip4(source), -1] : [];
-    return { id, kind, name: `${kind}${id}`, fds, owner, mac: hardware ?? null, sources, mtu: 1450 };
-  }
-
-  attach(id: number, kind: PortKind, fds: number[], hardware?: Uint8Array, source?: string): Promise<void> {
-    return this.worker.send({ type: 'attach', port: this.spec(id, kind, fds, hardware, source) });
-  }
-
-  route(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
-    const none = { port: 0, nextHop: 0, mtu: 0, source: 0, dmac: null, smac: null, vni: 0 };
-    this.#fib.set(ip4(prefix), length, this.#adjacencies.acquire({ ...none, ...to }));
-  }
-
-  counters(port: number) {
-    return readPortCounters(new Float64Array(this.tables.counters), port);
-  }
-}
 
 /**
  * A question wakes a worker once, or twice if it is fetched before its signal; one that spins would wake many
@@ -125,15 +39,7 @@ async function expectSleep(worker: WorkerHandle): Promise<void> {
   }
 }
 
-afterAll(() => {
-  for (const name of namespaces) {
-    try {
-      execFileSync('ip', ['netns', 'del', name]);
-    } catch (error) {
-      console.log(`left behind: ${name}: ${String(error)}`);
-    }
-  }
-});
+afterAll(removeNamespaces);
 
 describe.skipIf(!isRoot)('two pods on one node', () => {
   const node = new TestNode();
@@ -231,7 +137,7 @@ describe.skipIf(!isRoot)('two workers', () => {
     const second = await spawnWorker({ index: 1, tables: node.tables });
     for (const [index, tap] of taps.entries()) {
       node.route(hosts[index], 32, { kind: adj.POD, port: index + 1, dmac: MAC_A, mtu: 1450 });
-      const port = node.spec(index + 1, 'pod', tap.fds, MAC_A, hosts[index], index);
+      const port = node.spec(index + 1, 'pod', tap.fds, MAC_A, hosts[index], [index]);
       await Promise.all([node.worker, second].map((worker) => worker.send({ type: 'attach', port })));
     }
     expect(await ping(names[0], hosts[1], '-c5', '-i0.01', '-W5')).toContain('5 received');

@@ -215,7 +215,7 @@ class Worker {
   #attach(spec: PortSpec): void {
     const port = openPort(this.#workspace, spec, this.#index);
     const attached: Attached = { spec, port, watched: false, failures: 0, quietUntil: 0 };
-    if (spec.owner === this.#index) this.#watch(attached);
+    if (port.inputs.length > 0) this.#watch(attached);
     this.#ports[spec.id] = attached;
     this.#pipeline.attach(spec);
   }

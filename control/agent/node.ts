@@ -6,7 +6,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
-import { spawnWorker, type WorkerHandle } from '../../dataplane/spawn.ts';
+import { WorkerPool } from '../../dataplane/pool.ts';
 import { formatAddress4, parseAddress4 } from '../address.ts';
 import type { AgentConfig } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
@@ -38,15 +38,15 @@ export interface NodeAgentOptions {
   readonly config: AgentConfig;
   readonly resources: () => Promise<Resource[]>;
   readonly log: Logger;
-  /** A worker died: this process can no longer do its work. */
-  readonly onDeath: (error: Error) => void;
+  /** Workers die one after another: this process can no longer do its work. */
+  readonly onGiveUp: (error: Error) => void;
 }
 
 export class NodeAgent {
   config: AgentConfig;
   readonly routing: BgpRouting;
   readonly tables = new TableWriter();
-  readonly workers: WorkerHandle[] = [];
+  readonly workers: WorkerPool;
   readonly ports: Ports;
   resources: readonly Resource[] = [];
   problems: readonly string[] = [];
@@ -57,6 +57,7 @@ export class NodeAgent {
   #dirty = false;
   #refresh = true;
   #running: Promise<void> | null = null;
+  #started = false;
   #stopped = false;
   #swept = false;
   #timer: NodeJS.Timeout | null = null;
@@ -70,6 +71,20 @@ export class NodeAgent {
     this.#options = options;
     this.config = options.config;
     this.#log = options.log;
+    const { log, onGiveUp } = options;
+    this.workers = new WorkerPool({
+      size: this.config.workers,
+      tables: this.tables.shared,
+      onTrace: (packets) => this.onTrace?.(packets),
+      onLog: (level, message) => {
+        log[level](message);
+        // A device that went: look at once.
+        if (level !== 'error') return;
+        this.ports.distrust();
+        this.changed(true);
+      },
+      onGiveUp,
+    });
     this.ports = new Ports(loadNative(), this.workers, this.tables.shared);
     this.routing = new BgpRouting(
       () => this.config,
@@ -80,25 +95,8 @@ export class NodeAgent {
 
   /** Start the workers and reconcile once; what fails then is tried again later. */
   async start(): Promise<void> {
-    const { log, onDeath } = this.#options;
-    const workers = await Promise.all(
-      Array.from({ length: this.config.workers }, (_, index) =>
-        spawnWorker({
-          index,
-          tables: this.tables.shared,
-          onTrace: (packets) => this.onTrace?.(packets),
-          onLog: (level, message) => {
-            log[level](message);
-            // A device that went: look at once.
-            if (level !== 'error') return;
-            this.ports.distrust();
-            this.changed(true);
-          },
-          onDeath,
-        }),
-      ),
-    );
-    this.workers.push(...workers);
+    await this.workers.start();
+    this.#started = true;
     // Nothing is written before the first full picture: this throws if there is none.
     await this.#reconcile();
     this.#watcher = this.#watchNamespaces();
@@ -129,7 +127,7 @@ export class NodeAgent {
     if (this.#timer) clearTimeout(this.#timer);
     await this.#running;
     await this.routing.stop();
-    await Promise.all(this.workers.map((worker) => worker.stop()));
+    await this.workers.stop();
     this.ports.shutdown();
   }
 
@@ -147,7 +145,7 @@ export class NodeAgent {
 
   /** Arm the one timer for whatever is due next. */
   #schedule(): void {
-    if (this.#stopped || this.#running || this.workers.length === 0) return;
+    if (!this.#started || this.#stopped || this.#running) return;
     const now = Date.now();
     let due = this.#nextRefresh;
     if (this.#dirty) due = this.#lastEnd + Math.max(THROTTLE_MS, this.#lastEnd - this.#lastStart);

@@ -6,15 +6,16 @@ import { clearPortCounters } from '../../dataplane/counters.ts';
 import { MAX_PORTS, type SharedTables } from '../../dataplane/memory/layout.ts';
 import type { NodeSpec, PortSpec } from '../../dataplane/messages.ts';
 import type { Native } from '../../dataplane/native/index.ts';
+import type { WorkerPool } from '../../dataplane/pool.ts';
 import { openIpipSocket } from '../../dataplane/port/ipip.ts';
 import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
-import type { WorkerHandle } from '../../dataplane/spawn.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { forEachSideBySide } from '../kernel/each.ts';
 import { ipApply, type Link, netnsText, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
+import { balance, place } from './spread.ts';
 import { type Choice, hostObstacles, type Tunnel } from './ways.ts';
 
 export interface PortSettings {
@@ -31,6 +32,8 @@ export interface OpenPort {
   desired: DesiredPort;
   /** Empty while it is not open. */
   fds: readonly number[];
+  /** Workers that read its first descriptors; the others are for sending only. */
+  readers: readonly number[];
   /** Tunnels: how packets leave, and why so. */
   way: Choice | null;
   /** Bytes of virtio's header on its device. */
@@ -46,7 +49,7 @@ export interface OpenPort {
 
 export class Ports {
   readonly #native: Native;
-  readonly #workers: readonly WorkerHandle[];
+  readonly #workers: WorkerPool;
   readonly #counters: Float64Array;
   readonly #ports = new Map<string, OpenPort>();
   /** Ids that were given back, oldest first: adjacencies of the old port are long gone when one comes up again. */
@@ -55,7 +58,7 @@ export class Ports {
   #refused: string[] = [];
   #node = '';
 
-  constructor(native: Native, workers: readonly WorkerHandle[], tables: SharedTables) {
+  constructor(native: Native, workers: WorkerPool, tables: SharedTables) {
     this.#native = native;
     this.#workers = workers;
     this.#counters = new Float64Array(tables.counters);
@@ -73,10 +76,6 @@ export class Ports {
   idOf(name: string): number | null {
     const port = this.#ports.get(name);
     return port && port.told !== '' ? port.id : null;
-  }
-
-  ownerOf(port: OpenPort): number {
-    return port.id % this.#workers.length;
   }
 
   /** Why ports are not as they should be, for people. */
@@ -97,7 +96,7 @@ export class Ports {
   async setNode(node: NodeSpec): Promise<void> {
     const text = JSON.stringify(node);
     if (text === this.#node) return;
-    await this.#tellAll({ type: 'node', node });
+    await this.#workers.setNode(node);
     this.#node = text;
   }
 
@@ -136,6 +135,7 @@ export class Ports {
       this.#freeIds.push(port.id);
       changed ||= port.desired.device !== '';
     }
+    await this.#rebalance(settings);
     if (changed) await removeStrays(settings.owner, desired);
   }
 
@@ -176,6 +176,7 @@ export class Ports {
       id,
       desired,
       fds: [],
+      readers: [],
       way: null,
       vnetHeader: 0,
       ifindex: 0,
@@ -229,11 +230,18 @@ export class Ports {
         `${desired.device} in ${netnsText(desired.netns)} is not a device of this node; remove or rename it`,
       );
     }
-    if (port.fds.length > 0 && link?.ifindex === port.ifindex && inode === port.inode) return false;
+    const queues = Math.min(desired.queues, this.#workers.size);
+    const isSame = link?.ifindex === port.ifindex && inode === port.inode;
+    if (isSame && port.fds.length === queues) return false;
     await this.#detach(port);
+    // A device is made for one queue or for several, and stays so.
+    if (link && isMultiQueue(link) !== queues > 1) {
+      await ipApply(desired.netns, [`link del dev ${desired.device}`]);
+    }
     const tap = this.#native.tapOpen({
       ...(desired.netns !== null && { netns: desired.netns }),
       name: desired.device,
+      queues,
       mtu: desired.mtu,
       offloads: true,
       ...(desired.mac && { mac: desired.mac }),
@@ -241,7 +249,7 @@ export class Ports {
       // Not up yet: the plan first turns IPv6 off.
       persist: true,
     });
-    port.fds = tap.fds;
+    this.#opened(port, tap.fds, queues);
     port.vnetHeader = tap.vnetHeader;
     port.ifindex = tap.ifindex;
     port.inode = inode;
@@ -254,16 +262,44 @@ export class Ports {
     await this.#detach(port);
     const address = desired.addresses[0]!;
     const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
-    port.fds =
-      desired.kind === 'vxlan'
-        ? openVxlanSockets(this.#native, {
-            address,
-            senders,
-            bufferBytes,
-            checksum,
-            join: settings.ways.vxlan.way !== 'plain',
-          })
-        : openIpipSocket(this.#native, { address, bufferBytes });
+    if (desired.kind === 'vxlan') {
+      const receivers = this.#workers.size;
+      const sockets = {
+        address,
+        receivers,
+        senders,
+        bufferBytes,
+        checksum,
+        join: settings.ways.vxlan.way !== 'plain',
+      };
+      this.#opened(port, openVxlanSockets(this.#native, sockets), receivers);
+    } else {
+      this.#opened(port, openIpipSocket(this.#native, { address, bufferBytes }), 1);
+    }
+  }
+
+  /** Note a port's descriptors, and choose who reads the first of them. */
+  #opened(port: OpenPort, fds: readonly number[], inputs: number): void {
+    port.fds = fds;
+    const others = this.list().map(({ readers }) => readers);
+    port.readers = place(new Array<number>(inputs).fill(-1), others, this.#workers.size);
+  }
+
+  /** After ports went: no worker is to read two more than another. */
+  async #rebalance(settings: PortSettings): Promise<void> {
+    const ports = this.list().filter(({ told }) => told !== '');
+    const balanced = balance(
+      ports.map(({ readers }) => readers),
+      this.#workers.size,
+    );
+    for (const [index, port] of ports.entries()) {
+      port.readers = balanced[index]!;
+      try {
+        await this.#attach(port, port.desired, port.way && settings);
+      } catch (error) {
+        port.failure = (error as Error).message;
+      }
+    }
   }
 
   async #attach(port: OpenPort, desired: DesiredPort, settings: PortSettings | null): Promise<void> {
@@ -272,15 +308,15 @@ export class Ports {
     const spec = this.#spec(port, desired, port.way);
     const text = JSON.stringify(spec);
     if (text === port.told) return;
-    await this.#tellAll({ type: 'attach', port: spec });
+    await this.#workers.attach(spec);
     port.told = text;
   }
 
   /** What the workers are to know of a port. */
   #spec(port: OpenPort, desired: DesiredPort, choice: Choice | null): PortSpec {
-    const { id, fds, vnetHeader } = port;
+    const { id, fds, readers, vnetHeader } = port;
     const { name, kind, mac, sources, mtu } = desired;
-    const spec = { id, kind, name, fds, owner: this.ownerOf(port), mac, sources, mtu };
+    const spec = { id, kind, name, fds, readers, mac, sources, mtu };
     if (!choice) return { ...spec, vnetHeader };
     const { way } = choice;
     const host = this.list().find((candidate) => candidate.desired.kind === 'host');
@@ -293,7 +329,7 @@ export class Ports {
   }
 
   async #detach(port: OpenPort): Promise<void> {
-    if (port.told !== '') await this.#tellAll({ type: 'detach', port: port.id });
+    if (port.told !== '') await this.#workers.detach(port.id);
     port.told = '';
     this.#closeFds(port);
   }
@@ -301,15 +337,13 @@ export class Ports {
   #closeFds(port: OpenPort): void {
     for (const fd of port.fds) this.#native.close(fd);
     port.fds = [];
-  }
-
-  async #tellAll(command: Parameters<WorkerHandle['send']>[0]): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.send(command)));
+    port.readers = [];
   }
 }
 
 const wayOf = ({ kind }: DesiredPort, { ways }: PortSettings): Choice | null =>
   kind === 'vxlan' || kind === 'ipip' ? ways[kind] : null;
+const isMultiQueue = (link: Link): boolean => link.linkinfo?.info_data?.multi_queue === true;
 
 /** Whether two descriptions of a port are of one device with one set-up. */
 const sameDevice = (a: DesiredPort, b: DesiredPort): boolean => JSON.stringify(a) === JSON.stringify(b);

@@ -62,7 +62,7 @@ export class AgentView implements AgentApi {
         mac: mac && formatMac(mac),
         addresses: addresses.map(formatAddress4),
         mtu,
-        worker: ports.ownerOf(port),
+        workers: [...port.readers],
         state: port.failure === null ? 'up' : 'failed',
         detail: port.failure,
         ...(port.way && { way: port.way.way, wayReason: port.way.reason }),
@@ -91,38 +91,38 @@ export class AgentView implements AgentApi {
       );
   }
 
-  workers(): Promise<WorkerView[]> {
+  async workers(): Promise<WorkerView[]> {
     const { workers, ports } = this.#agent;
-    return Promise.all(
-      workers.map(async (worker): Promise<WorkerView> => {
-        const { index } = worker;
-        const owned = ports.list().filter((port) => ports.ownerOf(port) === index);
-        const { bursts, frames, wakeups } = await worker.stats();
-        return {
-          index,
-          threadId: worker.threadId,
-          state: 'running',
-          ports: owned.map((port) => port.desired.name),
-          bursts,
-          frames,
-          sleeps: wakeups,
-        };
-      }),
-    );
+    const running = await workers.stats();
+    return workers.slots.map(({ index, deaths }): WorkerView => {
+      const read = ports.list().filter(({ readers }) => readers.includes(index));
+      const worker = running.find(({ handle }) => handle.index === index);
+      return {
+        index,
+        threadId: worker?.handle.threadId ?? null,
+        state: worker ? 'running' : 'starting',
+        deaths,
+        ports: read.map((port) => port.desired.name),
+        bursts: worker?.stats.bursts ?? 0,
+        frames: worker?.stats.frames ?? 0,
+        sleeps: worker?.stats.wakeups ?? 0,
+      };
+    });
   }
 
   async runtime(): Promise<RuntimeView> {
-    const workers = await Promise.all(
-      this.#agent.workers.map(async (worker): Promise<WorkerRuntimeView> => {
-        const { sampledFrames, sampledSeconds, ...rest } = await worker.stats();
-        const stages = STAGE_NAMES.map((stage, index) => ({
-          stage,
-          frames: sampledFrames,
-          seconds: sampledSeconds[index]!,
-        }));
-        return { index: worker.index, startedAt: worker.startedAt.toISOString(), ...rest, stages };
-      }),
-    );
+    const running = await this.#agent.workers.stats();
+    const workers = running.map(({ handle, stats }): WorkerRuntimeView => {
+      const { sampledFrames, sampledSeconds, ...rest } = stats;
+      const { index, startedAt } = handle;
+      const stages = STAGE_NAMES.map((stage, position) => ({
+        stage,
+        frames: sampledFrames,
+        seconds: sampledSeconds[position]!,
+      }));
+      const { deaths } = this.#agent.workers.slots[index]!;
+      return { index, startedAt: startedAt.toISOString(), deaths, ...rest, stages };
+    });
     return { workers };
   }
 
@@ -162,13 +162,13 @@ export class AgentView implements AgentApi {
             if (left === 0) resolve();
           }
         };
-        Promise.all(workers.map((worker) => worker.send({ type: 'trace', filter }))).catch(reject);
+        workers.trace(filter).catch(reject);
       });
     } finally {
       this.#agent.onTrace = null;
       this.#tracing = false;
       // A worker that has just ended needs no filter taken away.
-      await Promise.allSettled(workers.map((worker) => worker.send({ type: 'trace', filter: null })));
+      await workers.trace(null).catch(() => undefined);
     }
   }
 

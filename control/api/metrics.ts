@@ -119,6 +119,13 @@ export const FAMILIES: readonly Family[] = [
     perWorker((w) => w.ports),
   ),
   family(
+    'worker_deaths_total',
+    'counter',
+    ['worker'],
+    'Packet threads that died in this place and were replaced.',
+    perWorker((w) => w.deaths),
+  ),
+  family(
     'worker_wakeups_total',
     'counter',
     ['worker'],

@@ -39,7 +39,8 @@ export interface PortView {
   /** Tunnels: how packets leave, and why so. */
   way?: string;
   wayReason?: string;
-  worker: number;
+  /** Who reads it: a worker for each queue or receiving socket. */
+  workers: number[];
   state: 'up' | 'failed';
   detail: string | null;
   counters: Record<string, number>;
@@ -68,8 +69,11 @@ export interface DropView {
 }
 export interface WorkerView {
   index: number;
-  threadId: number;
-  state: 'running' | 'dead';
+  threadId: number | null;
+  /** starting: the one before died, and the next is not ready yet. */
+  state: 'running' | 'starting';
+  /** How many packet threads have died here. */
+  deaths: number;
   ports: string[];
   bursts: number;
   frames: number;
@@ -80,6 +84,8 @@ export interface WorkerRuntimeView {
   index: number;
   /** Since when it runs: ISO 8601. */
   startedAt: string;
+  /** How many packet threads have died in this place. */
+  deaths: number;
   wakeups: number;
   bursts: number;
   /** A super-frame counts as one. */

@@ -44,9 +44,9 @@ describe('verbs that ask the agent', () => {
   it.each([
     [
       'show ports',
-      `PORT   KIND   NETNS     DEVICE   ADDRESSES      MAC                 MTU    WORKER   STATE    RX   TX   DETAIL
-pod1   pod    ns-pod1   eth0     10.65.0.2/32   02:00:00:00:00:01   1480   0        up       12   9
-ipip   ipip   -         -        192.0.2.1      -                   1480   0        failed   0    0    socket: EPERM
+      `PORT   KIND   NETNS     DEVICE   ADDRESSES      MAC                 MTU    WORKERS   STATE    RX   TX   DETAIL
+pod1   pod    ns-pod1   eth0     10.65.0.2/32   02:00:00:00:00:01   1480   0,1       up       12   9
+ipip   ipip   -         -        192.0.2.1      -                   1480   0         failed   0    0    socket: EPERM
 `,
     ],
     [
@@ -72,14 +72,14 @@ pod1   no_route      1         no route to the destination
     ],
     [
       'show workers',
-      `WORKER   THREAD   STATE     BURSTS   FRAMES   SLEEPS   PORTS
-0        3        running   20       21       19       pod1,ipip
+      `WORKER   THREAD   STATE     DEATHS   BURSTS   FRAMES   SLEEPS   PORTS
+0        3        running   0        20       21       19       pod1,ipip
 `,
     ],
     [
       'show runtime',
-      `WORKER   PORTS   WAKEUPS   BURSTS   FRAMES   FRAMES/BURST   RECEIVE NS   PIPELINE NS   TRANSMIT NS   BUSY
-0        2       19        20       210      10.5           1000         200           1500          12.5 %
+      `WORKER   PORTS   WAKEUPS   BURSTS   FRAMES   FRAMES/BURST   RECEIVE NS   PIPELINE NS   TRANSMIT NS   BUSY     DEATHS
+0        2       19        20       210      10.5           1000         200           1500          12.5 %   1
 `,
     ],
     ['config show', 'nodeName: node1\nworkers: 1\n'],

@@ -59,7 +59,7 @@ const list = (texts: readonly string[]): string => texts.join(',') || '-';
 
 const portsText = (ports: readonly PortView[]): string =>
   columns(
-    ['PORT', 'KIND', 'NETNS', 'DEVICE', 'ADDRESSES', 'MAC', 'MTU', 'WORKER', 'STATE', 'RX', 'TX', 'DETAIL'],
+    ['PORT', 'KIND', 'NETNS', 'DEVICE', 'ADDRESSES', 'MAC', 'MTU', 'WORKERS', 'STATE', 'RX', 'TX', 'DETAIL'],
     ports.map((port) => [
       port.name,
       port.kind,
@@ -68,7 +68,7 @@ const portsText = (ports: readonly PortView[]): string =>
       list(port.addresses),
       orDash(port.mac),
       String(port.mtu),
-      String(port.worker),
+      list(port.workers.map(String)),
       port.state,
       String(port.counters.rxFrames ?? 0),
       String(port.counters.txFrames ?? 0),
@@ -105,11 +105,12 @@ const dropsText = (drops: readonly DropView[]): string =>
 
 const workersText = (workers: readonly WorkerView[]): string =>
   columns(
-    ['WORKER', 'THREAD', 'STATE', 'BURSTS', 'FRAMES', 'SLEEPS', 'PORTS'],
+    ['WORKER', 'THREAD', 'STATE', 'DEATHS', 'BURSTS', 'FRAMES', 'SLEEPS', 'PORTS'],
     workers.map((worker) => [
       String(worker.index),
-      String(worker.threadId),
+      worker.threadId === null ? '-' : String(worker.threadId),
       worker.state,
+      String(worker.deaths),
       String(worker.bursts),
       String(worker.frames),
       String(worker.sleeps),
@@ -130,6 +131,7 @@ const runtimeText = ({ workers }: RuntimeView): string =>
       'FRAMES/BURST',
       ...STAGES.map((stage) => `${stage.toUpperCase()} NS`),
       'BUSY',
+      'DEATHS',
     ],
     workers.map((worker) => [
       String(worker.index),
@@ -140,6 +142,7 @@ const runtimeText = ({ workers }: RuntimeView): string =>
       ratio(worker.frames, worker.bursts, 1),
       ...STAGES.map((stage) => nsPerFrame(worker, stage)),
       `${(worker.busyShare * 100).toFixed(1)} %`,
+      String(worker.deaths),
     ]),
   );
 

@@ -24,6 +24,7 @@ export interface Link {
   readonly address?: string;
   readonly ifalias?: string;
   readonly addr_info: readonly Address[];
+  readonly linkinfo?: { readonly info_data?: { readonly multi_queue?: boolean } };
 }
 /** As `ip -j -N route` prints it: numbers for names. */
 export interface Route {

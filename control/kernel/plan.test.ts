@@ -14,6 +14,7 @@ const pod: DesiredPort = {
   addresses: [parseAddress4('10.65.0.2')],
   sources: [parseAddress4('10.65.0.2'), -1, parseAddress4('172.16.0.0'), parseAddress4('255.255.255.0')],
   mtu: 1450,
+  queues: 1,
 };
 const host: DesiredPort = {
   ...pod,

@@ -1,6 +1,6 @@
 /**
- * The resources of apiVersion projectcalico.org/v3 that tortie acts on: Calico's names and defaults, and two
- * additions of ours while addresses come from a file: Node.spec.blocks and WorkloadEndpoint.spec.netns.
+ * The resources of apiVersion projectcalico.org/v3 that tortie acts on: Calico's names and defaults, and three
+ * additions of ours while addresses come from a file: Node.spec.blocks, WorkloadEndpoint.spec.netns and spec.queues.
  */
 import { z } from 'zod';
 import { tryAddress4, tryInterface4, tryMac, tryPrefix4 } from '../address.ts';
@@ -124,6 +124,14 @@ const workloadEndpoint = resource(
       .max(64)
       .default([])
       .describe('What the pod may send from, beside its own addresses.'),
+    queues: z
+      .int()
+      .min(1)
+      .max(16)
+      .default(1)
+      .describe(
+        'Queues of the device, each read by another worker; no more than workers. An addition of tortie’s.',
+      ),
   }),
 );
 

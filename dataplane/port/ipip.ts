@@ -5,6 +5,7 @@ import type { PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
 import { PREFIX_IPV4 } from '../offload/cut.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
+import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
 import { cutBurst, hasSuper, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
@@ -15,30 +16,37 @@ const CUTTING = { inner: IPV4_LENGTH, prefix: PREFIX_IPV4, runs: false };
 export class IpipPort implements Port {
   readonly inputs: readonly number[];
   readonly #workspace: Workspace;
-  readonly #fd: number;
+  readonly #inputs: Inputs;
+  readonly #output: number;
   readonly #uplink: Uplink | null;
 
-  /** `fds`: the raw socket. */
-  constructor(workspace: Workspace, { fds, way, uplink }: PortSpec, worker: number) {
-    if (fds.length !== 1) throw new Error(`an IPIP port needs one descriptor, not ${fds.length}`);
+  /** Each worker sends by a socket of its own as far as there are sockets. */
+  constructor(workspace: Workspace, spec: PortSpec, worker: number) {
+    const { fds, way, uplink } = spec;
+    if (fds.length === 0) throw new Error('an IPIP port needs a descriptor');
     this.#workspace = workspace;
-    this.inputs = fds;
-    this.#fd = fds[0];
+    this.#inputs = new Inputs(spec, worker);
+    this.inputs = this.#inputs.fds;
+    this.#output = fds[worker % fds.length];
     this.#uplink = way === 'host' && uplink ? new Uplink(workspace, uplink, worker) : null;
   }
 
   receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
-    const count = this.#workspace.native.rawReceive(this.#fd, arena, rows, BURST, start, headroom);
-    for (let row = 0; row < count * ROW; row += ROW) rows[row + OFFLOAD] = SEGMENTED;
-    return count;
+    const { native } = this.#workspace;
+    for (let tried = 0; tried < this.inputs.length; tried++) {
+      const count = native.rawReceive(this.#inputs.next(), arena, rows, BURST, start, headroom);
+      for (let row = 0; row < count * ROW; row += ROW) rows[row + OFFLOAD] = SEGMENTED;
+      if (count > 0) return count;
+    }
+    return 0;
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
     if (this.#uplink) return this.#uplink.transmit(arena, rows, count, false);
     const { native, sent } = this.#workspace;
-    if (!hasSuper(rows, count)) return native.rawSend(this.#fd, arena, rows, count);
+    if (!hasSuper(rows, count)) return native.rawSend(this.#output, arena, rows, count);
     cutBurst(this.#workspace, rows, count, CUTTING);
-    native.rawSend(this.#fd, arena, sent, count);
+    native.rawSend(this.#output, arena, sent, count);
     return settleCut(this.#workspace, rows, count);
   }
 }

@@ -1,7 +1,7 @@
 /** The ports over real sockets on loopback: no privileges needed. TAPs and raw sockets: see worker.test.ts. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { ADDRESS, LENGTH, OFFSET, ROW, STATUS, TOS, UDP_PORT } from '../memory/burst.ts';
-import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
+import { BURST, HEADROOM, MAX_FRAME, RECEIVE_ROWS } from '../memory/layout.ts';
 import type { PortKind, PortSpec } from '../messages.ts';
 import { native as load } from '../native/index.ts';
 import { openPort, Workspace } from './port.ts';
@@ -26,7 +26,7 @@ const spec = (kind: PortKind, fds: number[]): PortSpec => ({
   kind,
   name: 'p1',
   fds,
-  owner: 0,
+  readers: [0],
   mac: null,
   sources: [],
   mtu: 1500,
@@ -34,6 +34,39 @@ const spec = (kind: PortKind, fds: number[]): PortSpec => ({
 
 /** For ports that cut nothing. */
 const workspace = () => new Workspace(native, new Uint8Array(0), 0);
+
+it('spreads what it receives over its sockets, a flow to one', () => {
+  const common = { bufferBytes: 1 << 20, senders: 64 };
+  const receivers = 2;
+  const right = openVxlanSockets(native, { ...common, address: RIGHT, senders: 1, receivers });
+  const left = openVxlanSockets(native, { ...common, address: LEFT });
+  open.push(...right, ...left);
+  const arena = new Uint8Array(BURST * 256);
+  const space = new Uint8Array(BURST * (HEADROOM + MAX_FRAME + 64));
+  const rows = new Int32Array(BURST * ROW);
+  const ports = [0, 1].map((worker) =>
+    openPort(workspace(), { ...spec('vxlan', right), readers: [0, 1] }, worker),
+  );
+  const sender = openPort(workspace(), spec('vxlan', left), 0);
+  const flowsOf = ports.map(() => new Set<number>());
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < BURST; i++) {
+      rows.set([i * 256 + 64, 100], i * ROW);
+      rows[i * ROW + ADDRESS] = RIGHT;
+      rows[i * ROW + UDP_PORT] = i;
+    }
+    expect(sender.transmit(arena, rows, BURST)).toBe(BURST);
+    for (const [worker, port] of ports.entries()) {
+      const got = new Int32Array(RECEIVE_ROWS * ROW);
+      for (let count = -1; count !== 0; ) {
+        count = port.receive(space, got, 0, HEADROOM);
+        for (let i = 0; i < count; i++) flowsOf[worker].add(got[i * ROW + UDP_PORT]);
+      }
+    }
+  }
+  expect(flowsOf[0].size + flowsOf[1].size).toBe(BURST);
+  expect(Math.min(flowsOf[0].size, flowsOf[1].size)).toBeGreaterThan(8);
+});
 
 describe('a VXLAN port', () => {
   it('sends from the VXLAN header on, leaves the rows as they were, and receives with the outer source', () => {
@@ -109,7 +142,7 @@ describe('opening a port', () => {
     ['pod', [], 'a TAP port needs a descriptor'],
     ['vxlan', [1], 'a VXLAN port needs a power of two of senders, not 0'],
     ['vxlan', [1, 2, 3, 4], 'a VXLAN port needs a power of two of senders, not 3'],
-    ['ipip', [1, 2], 'an IPIP port needs one descriptor, not 2'],
+    ['ipip', [], 'an IPIP port needs a descriptor'],
     ['underlay', [1], 'port p1: an underlay port is for replay, no worker can open one'],
   ] as const)('of kind %s over %j says what is wrong', (kind, fds, message) => {
     expect(() => openPort(workspace(), spec(kind, [...fds]), 0)).toThrow(message);

@@ -19,7 +19,7 @@ import { TapPort } from './tap.ts';
 import { VxlanPort } from './vxlan.ts';
 
 export interface Port {
-  /** Descriptors that become readable when there is something to receive. */
+  /** Descriptors that this worker is to watch: they become readable when there is something to receive. */
   readonly inputs: readonly number[];
   /**
    * Receive a burst behind `headroom` free bytes each, from arena offset `start` on, and describe each frame in

@@ -2,32 +2,39 @@
 import { OFFLOAD, ROW, SEGMENTED } from '../memory/burst.ts';
 import { BURST } from '../memory/layout.ts';
 import type { PortSpec } from '../messages.ts';
+import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
 
 export class TapPort implements Port {
   readonly inputs: readonly number[];
   readonly #workspace: Workspace;
   readonly #vnetHeader: number;
+  readonly #inputs: Inputs;
   readonly #output: number;
-  #next = 0;
 
   /** Each worker writes to a queue of its own as far as there are queues, and so contends with no other. */
-  constructor(workspace: Workspace, { fds, vnetHeader = 0 }: PortSpec, worker: number) {
+  constructor(workspace: Workspace, spec: PortSpec, worker: number) {
+    const { fds, vnetHeader = 0 } = spec;
     if (fds.length === 0) throw new Error('a TAP port needs a descriptor');
     this.#workspace = workspace;
     this.#vnetHeader = vnetHeader;
-    this.inputs = fds;
+    this.#inputs = new Inputs(spec, worker);
+    this.inputs = this.#inputs.fds;
     this.#output = fds[worker % fds.length];
   }
 
-  /** From one queue a burst, taking turns, so that a busy queue does not starve the others. */
   receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
-    const fds = this.inputs;
     const { native } = this.#workspace;
-    for (let tried = 0; tried < fds.length; tried++) {
-      const fd = fds[this.#next];
-      this.#next = this.#next + 1 === fds.length ? 0 : this.#next + 1;
-      const count = native.tapRead(fd, arena, rows, BURST, start, headroom, this.#vnetHeader);
+    for (let tried = 0; tried < this.inputs.length; tried++) {
+      const count = native.tapRead(
+        this.#inputs.next(),
+        arena,
+        rows,
+        BURST,
+        start,
+        headroom,
+        this.#vnetHeader,
+      );
       if (count > 0) return count;
     }
     return 0;

@@ -2,7 +2,8 @@
  * VXLAN over the kernel's UDP sockets: the kernel does outer ARP, routing, checksums and reassembly.
  *
  * A UDP socket has one source port, and the source port of a VXLAN packet tells flows apart (RFC 7348 5), so
- * there is one socket to receive and a pool to send, of which the flow's hash picks one.
+ * there is a pool to send, of which the flow's hash picks one. To receive there is a socket a worker; the kernel
+ * picks one by addresses and ports (SO_REUSEPORT), so a flow stays with one.
  */
 import { LENGTH, OFFSET, ROW } from '../memory/burst.ts';
 import { BURST } from '../memory/layout.ts';
@@ -10,6 +11,7 @@ import type { PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
 import { PREFIX_FIXED } from '../offload/cut.ts';
 import { splitJoined } from '../offload/received.ts';
+import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
 import { cutBurst, hasSuper, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
@@ -26,26 +28,32 @@ const LAST_SOURCE_PORT = 65535;
 export class VxlanPort implements Port {
   readonly inputs: readonly number[];
   readonly #workspace: Workspace;
+  readonly #inputs: Inputs;
   readonly #senders: Int32Array;
   readonly #cutting: { inner: number; prefix: number; runs: boolean };
   readonly #uplink: Uplink | null;
 
-  /** `fds`: the receiver, then a power of two of senders. */
-  constructor(workspace: Workspace, { fds, way, uplink }: PortSpec, worker: number) {
-    const senders = fds.length - 1;
+  /** Descriptors: receivers, then a power of two of senders. */
+  constructor(workspace: Workspace, spec: PortSpec, worker: number) {
+    const { fds, readers, way, uplink } = spec;
+    const senders = fds.length - readers.length;
     if (senders < 1 || (senders & (senders - 1)) !== 0)
       throw new Error(`a VXLAN port needs a power of two of senders, not ${senders}`);
     this.#workspace = workspace;
-    this.inputs = [fds[0]];
-    this.#senders = Int32Array.from(fds.slice(1));
+    this.#inputs = new Inputs(spec, worker);
+    this.inputs = this.#inputs.fds;
+    this.#senders = Int32Array.from(fds.slice(readers.length));
     this.#cutting = { inner: INNER, prefix: PREFIX_FIXED, runs: way === 'sockets' };
     this.#uplink = way === 'host' && uplink ? new Uplink(workspace, uplink, worker) : null;
   }
 
   receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
     const { native, received } = this.#workspace;
-    const count = native.udpReceive(this.inputs[0], arena, received, BURST, start, headroom);
-    return splitJoined(arena, received, count, rows, INNER);
+    for (let tried = 0; tried < this.inputs.length; tried++) {
+      const count = native.udpReceive(this.#inputs.next(), arena, received, BURST, start, headroom);
+      if (count > 0) return splitJoined(arena, received, count, rows, INNER);
+    }
+    return 0;
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
@@ -77,6 +85,8 @@ export interface VxlanSockets {
   /** The node's address, host order: outer source. */
   readonly address: number;
   readonly netns?: string;
+  /** How many receive: as many as workers. Default: one. */
+  readonly receivers?: number;
   /** Power of two. */
   readonly senders: number;
   readonly bufferBytes: number;
@@ -86,13 +96,14 @@ export interface VxlanSockets {
   readonly join?: boolean;
 }
 
-/** Open a VXLAN port's descriptors: [receiver, sender, ...]. Throws the addon's error, with nothing left open. */
+/** Open a VXLAN port's descriptors: [receiver, ..., sender, ...]. Throws the addon's error, with nothing left open. */
 export function openVxlanSockets(native: Native, options: VxlanSockets): number[] {
-  const { senders, join = false, ...rest } = options;
+  const { receivers = 1, senders, join = false, ...rest } = options;
   const common = { ...rest, dontFragment: true };
   const fds: number[] = [];
   try {
-    fds.push(native.udpOpen({ ...common, port: DESTINATION_PORT, join }));
+    const receiver = { ...common, port: DESTINATION_PORT, join, reusePort: receivers > 1 };
+    for (let i = 0; i < receivers; i++) fds.push(native.udpOpen(receiver));
     for (let i = 0; i < senders; i++) fds.push(openSender(native, common, i, senders));
     return fds;
   } catch (error) {

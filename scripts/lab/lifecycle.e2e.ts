@@ -89,7 +89,9 @@ describe.skipIf(noLab)('an agent comes and goes', () => {
     const [worker] = (await cluster.api(1).runtime()).workers;
     expect(worker!.frames).toBeGreaterThanOrEqual(worker!.bursts);
     expect(worker!.busyShare).toBeLessThan(0.5);
-    expect(await cluster.tortie(1, 'show', 'runtime', '--node', 'node1')).toMatch(/^WORKER .* BUSY\n0 /);
+    expect(await cluster.tortie(1, 'show', 'runtime', '--node', 'node1')).toMatch(
+      /^WORKER .* BUSY +DEATHS\n0 /,
+    );
     const socket = '/run/tortie/node1/api.sock';
     const url = 'http://tortie/metrics';
     const text = await cluster.lab.run('node1', 'curl', ['-sS', '--unix-socket', socket, url]);

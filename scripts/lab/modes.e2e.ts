@@ -13,7 +13,7 @@ const WIRE: Record<Mode, { filter: string; proof: RegExp }> = {
 describe.skipIf(noLab).each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (bgp) => {
   let cluster: Cluster;
   beforeAll(async () => {
-    cluster = await Cluster.create({ nodes: 2, podsPerNode: 2, bgp, mode: 'ipip' });
+    cluster = await Cluster.create({ nodes: 2, podsPerNode: 2, bgp, mode: 'ipip', settings: { workers: 2 } });
   });
   afterAll(() => cluster?.close());
 
