@@ -13,6 +13,7 @@
         "dataplane/native/netlink.c",
         "dataplane/native/netns.c",
         "dataplane/native/socket.c",
+        "dataplane/native/spread.c",
         "dataplane/native/tap.c",
         "dataplane/native/value.c"
       ],

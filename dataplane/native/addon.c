@@ -76,6 +76,7 @@ static const struct {
     {"ipipMarkSupported", ipip_mark_supported},
     {"udpOpen", udp_open},
     {"rawOpen", raw_open},
+    {"socketSpread", socket_spread},
     {"close", env_close},
     {"tapRead", tap_read},
     {"tapWrite", tap_write},

@@ -61,6 +61,7 @@ static const struct {
     {"epoll_ctl", EEXIST, "it is watched already"},
     {"epoll_ctl", ENOENT, "it is not watched"},
     {"epoll_ctl", EPERM, "that kind of file cannot be watched"},
+    {NULL, ENOTSOCK, "the descriptor is not a socket's"},
     {NULL, ENODEV, "no such device: see ip link"},
     {NULL, EBADF, "the descriptor is not open"},
     {NULL, EBADFD, "the device is gone: it was removed"},

@@ -37,6 +37,11 @@ export interface UdpOptions {
   /** IPv4 host order; 0: any. */
   readonly address: number;
   readonly port: number;
+  /**
+   * Share the port with other sockets: the kernel gives each datagram to one of them, by a hash of outer source and port. That is
+   * enough to spread a tunnel over workers, and keeps a flow on one: the source port is the flow's entropy (RFC 7348
+   * 5), so that a program of ours (SO_ATTACH_REUSEPORT_CBPF) would hash the same thing.
+   */
   readonly reusePort?: boolean;
   readonly bufferBytes?: number;
   /** False: send checksum 0 (SO_NO_CHECK). */
@@ -87,6 +92,12 @@ export interface Native {
   ipipMarkSupported(): boolean;
   udpOpen(options: UdpOptions): number;
   rawOpen(options: RawOptions): number;
+  /**
+   * Of `count` raw sockets of tunnels (1 to 64), keep for this one the packets whose inner flow hashes to `index` (spread.c); called
+   * again, the new share replaces the old. While the shares of several sockets change one by one, a packet may
+   * come twice or not at all.
+   */
+  socketSpread(fd: number, share: { index: number; count: number }): void;
   close(fd: number): void;
 
   tapRead(

@@ -137,6 +137,7 @@ napi_value ipip_mark_detach(napi_env env, napi_callback_info info);
 napi_value ipip_mark_supported(napi_env env, napi_callback_info info);
 napi_value udp_open(napi_env env, napi_callback_info info);
 napi_value raw_open(napi_env env, napi_callback_info info);
+napi_value socket_spread(napi_env env, napi_callback_info info);
 napi_value tap_read(napi_env env, napi_callback_info info);
 napi_value tap_write(napi_env env, napi_callback_info info);
 napi_value udp_receive(napi_env env, napi_callback_info info);
