@@ -22,6 +22,7 @@ import {
   VTEP_PEER,
   VXLAN_PORT_ID,
 } from '../dataplane/scenario.ts';
+import { get32, viewOf } from '../dataplane/wire/bytes.ts';
 import { pseudoSum } from '../dataplane/wire/ipv4.ts';
 import { putUdp, putUdpChecksum } from '../dataplane/wire/udp.ts';
 import { type BenchContext, type BenchEntry, compilerVersion, type Prepared } from './harness.ts';
@@ -53,16 +54,14 @@ function makeImage(): Uint8Array {
   for (let slot = 0; slot < BURSTS * BURST; slot++) {
     const destination = `10.66.${random.next().value % PEERS}.${1 + (random.next().value % 254)}`;
     const inner = packet({ destination, payload: new Uint8Array(8 + PAYLOAD) });
-    putUdp(inner, 20, 1024 + (random.next().value % 50000), 53, 8 + PAYLOAD);
-    const pseudo = pseudoSum(readInt32(inner, 12), readInt32(inner, 16), 17, 8 + PAYLOAD);
-    putUdpChecksum(inner, 20, 8 + PAYLOAD, pseudo);
+    const bytes = viewOf(inner);
+    putUdp(bytes, 20, 1024 + (random.next().value % 50000), 53, 8 + PAYLOAD);
+    const pseudo = pseudoSum(get32(bytes, 12), get32(bytes, 16), 17, 8 + PAYLOAD);
+    putUdpChecksum(bytes, 20, 8 + PAYLOAD, pseudo);
     image.set(frame(inner), slot * SLOT + HEADROOM);
   }
   return image;
 }
-
-const readInt32 = (bytes: Uint8Array, offset: number): number =>
-  new DataView(bytes.buffer, bytes.byteOffset).getInt32(offset);
 
 function adjacencyOf(mode: Mode, peer: number): adj.Adjacency {
   const nextHop = NODE + 256 + peer;

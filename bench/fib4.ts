@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { createFib4, type Fib4, lookup4, openFib4 } from '../dataplane/fib/fib4.ts';
 import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
+import { type DpdkRoute, dpdkPeers, routesImage } from './dpdk.ts';
 import { loadRoutes, type Routes, randomKeys, tableKeys } from './fib-shapes/routes.ts';
 import { type BenchContext, type BenchEntry, compilerVersion, type Prepared, summarize } from './harness.ts';
 
@@ -29,7 +30,7 @@ async function prepare(context: BenchContext, keysOf: (routes: Routes) => Int32A
   const [table, keyFile] = [join(folder, 'table'), join(folder, 'keys')];
   await writeFile(table, new Uint8Array(shared));
   await writeFile(keyFile, new Uint8Array(keys.buffer));
-  pass(fib, keys);
+  const dpdk = await dpdkPeers(context, 4, image4(routes), keyFile, PASSES, pass(fib, keys));
   return {
     setting: routes.description,
     ours: async () => summarize(Array.from({ length: PASSES }, () => millionsPerSecond(fib, keys))).median,
@@ -41,17 +42,37 @@ async function prepare(context: BenchContext, keysOf: (routes: Routes) => Int32A
           return summarize(stdout.trim().split('\n').slice(1).map(Number)).median;
         },
       },
+      ...dpdk.peers,
     },
-    close: () => rm(folder, { recursive: true }),
+    close: async () => {
+      await dpdk.close();
+      await rm(folder, { recursive: true });
+    },
   };
+}
+
+/** Routes as DPDK's tables take them. */
+export function image4({ prefixes, lengths, adjacencies }: Routes): Uint8Array {
+  const addresses = new Uint8Array(prefixes.buffer, prefixes.byteOffset, prefixes.byteLength);
+  const routes = Array.from(
+    lengths,
+    (length, i): DpdkRoute => ({
+      address: addresses.subarray(i * 4, i * 4 + 4),
+      length,
+      hop: adjacencies[i]!,
+    }),
+  );
+  return routesImage(routes);
 }
 
 let sink = 0;
 
-function pass(fib: Fib4, keys: Int32Array): void {
+/** Look all keys up; the sum of what they found. */
+function pass(fib: Fib4, keys: Int32Array): number {
   let sum = 0;
   for (let i = 0; i < keys.length; i++) sum += lookup4(fib, keys[i]!);
   sink += sum;
+  return sum;
 }
 
 function millionsPerSecond(fib: Fib4, keys: Int32Array): number {
@@ -64,7 +85,7 @@ const entry = (name: string, keysOf: (routes: Routes) => Int32Array): BenchEntry
   name,
   unit: 'M look-ups/s',
   better: 'higher',
-  peers: ['c-twin'],
+  peers: ['c-twin', 'rte_fib', 'rte_lpm'],
   prepare: (context) => prepare(context, keysOf),
 });
 

@@ -88,8 +88,18 @@ async function compile(root: string, name: string): Promise<string> {
   const [from, to] = await Promise.all([stat(source), stat(program).catch(() => null)]);
   if (to && to.mtimeMs > from.mtimeMs) return program;
   await mkdir(dirname(program), { recursive: true });
-  await run('cc', ['-O3', '-Wall', '-Wextra', '-o', program, source]);
+  const flags = name.startsWith('dpdk-') ? await dpdkFlags() : [];
+  await run('cc', ['-O3', '-Wall', '-Wextra', '-o', program, source, ...flags]);
   return program;
+}
+
+async function dpdkFlags(): Promise<string[]> {
+  try {
+    const { stdout } = await run('pkg-config', ['--cflags', '--libs', 'libdpdk']);
+    return stdout.trim().split(/\s+/);
+  } catch {
+    throw new Error('no libdpdk here: scripts/bench-peers installs libdpdk-dev and pkg-config');
+  }
 }
 
 export interface Summary {

@@ -28,7 +28,7 @@ import {
   vxlanPayload,
 } from './scenario.ts';
 import * as step from './trace.ts';
-import { get16, put16, put32, sum16 } from './wire/bytes.ts';
+import { get16, put16, put32, sum16, viewOf } from './wire/bytes.ts';
 import * as ethernet from './wire/ethernet.ts';
 import * as ipv4 from './wire/ipv4.ts';
 import { putUdp } from './wire/udp.ts';
@@ -42,29 +42,29 @@ function arpRequest(sender: string, target: string, hardware = MAC_A, operation 
   const bytes = new Uint8Array(28);
   bytes.set([0, 1, 8, 0, 6, 4, 0, operation]);
   bytes.set(hardware, 8);
-  put32(bytes, 14, ip4(sender));
-  put32(bytes, 24, ip4(target));
+  put32(viewOf(bytes), 14, ip4(sender));
+  put32(viewOf(bytes), 24, ip4(target));
   return frame(bytes, mac('ff:ff:ff:ff:ff:ff'), hardware, ethernet.TYPE_ARP);
 }
 
 /** What an ICMP error says: { type, code, mtu, to, quoted }. */
 function icmpError(bytes: Uint8Array) {
-  expect(ipv4.checkIpv4(bytes, 0, bytes.length)).toBe(ipv4.IPV4_OK);
-  expect(ipv4.protocol(bytes, 0)).toBe(1);
-  expect(sum16(bytes, 20, bytes.length - 20, 0)).toBe(0xffff);
+  expect(ipv4.checkIpv4(viewOf(bytes), 0, bytes.length)).toBe(ipv4.IPV4_OK);
+  expect(ipv4.protocol(viewOf(bytes), 0)).toBe(1);
+  expect(sum16(viewOf(bytes), 20, bytes.length - 20, 0)).toBe(0xffff);
   return {
     type: bytes[20]!,
     code: bytes[21]!,
-    mtu: get16(bytes, 26),
-    from: ipv4.source(bytes, 0),
-    to: ipv4.destination(bytes, 0),
+    mtu: get16(viewOf(bytes), 26),
+    from: ipv4.source(viewOf(bytes), 0),
+    to: ipv4.destination(viewOf(bytes), 0),
     quoted: bytes.slice(28),
   };
 }
 
 const minusTtl = (bytes: Uint8Array): Uint8Array => {
   const copy = bytes.slice();
-  ipv4.decrementTtl(copy, 0);
+  ipv4.decrementTtl(viewOf(copy), 0);
   return copy;
 };
 
@@ -96,8 +96,8 @@ describe('from a pod', () => {
     const options = packet({ payload: new Uint8Array(16) });
     options[0] = 0x46;
     options.set([1, 1, 1, 0], 20);
-    put16(options, 10, 0);
-    put16(options, 10, ~sum16(options, 0, 24, 0));
+    put16(viewOf(options), 10, 0);
+    put16(viewOf(options), 10, ~sum16(viewOf(options), 0, 24, 0));
     expect(scenario.receive(POD_A, frame(options))).toHaveLength(1);
   });
 
@@ -107,21 +107,21 @@ describe('from a pod', () => {
     const [sent] = scenario.receive(POD_A, frame(inner));
     expect(sent).toMatchObject({ port: VXLAN_PORT_ID, to: PEER_VXLAN });
     const outer = sent!.bytes;
-    expect(ipv4.checkIpv4(outer, 0, outer.length)).toBe(ipv4.IPV4_OK);
-    expect(ipv4.source(outer, 0)).toBe(NODE);
-    expect(ipv4.destination(outer, 0)).toBe(PEER_VXLAN);
-    expect(ipv4.tos(outer, 0)).toBe(0xb9);
-    expect(ipv4.fragment(outer, 0)).toBe(ipv4.DONT_FRAGMENT);
-    expect(get16(outer, 20)).toBeGreaterThanOrEqual(49152);
-    expect(get16(outer, 22)).toBe(4789);
-    expect(get16(outer, 24)).toBe(outer.length - 20);
+    expect(ipv4.checkIpv4(viewOf(outer), 0, outer.length)).toBe(ipv4.IPV4_OK);
+    expect(ipv4.source(viewOf(outer), 0)).toBe(NODE);
+    expect(ipv4.destination(viewOf(outer), 0)).toBe(PEER_VXLAN);
+    expect(ipv4.tos(viewOf(outer), 0)).toBe(0xb9);
+    expect(ipv4.fragment(viewOf(outer), 0)).toBe(ipv4.DONT_FRAGMENT);
+    expect(get16(viewOf(outer), 20)).toBeGreaterThanOrEqual(49152);
+    expect(get16(viewOf(outer), 22)).toBe(4789);
+    expect(get16(viewOf(outer), 24)).toBe(outer.length - 20);
     expect(outer.slice(28)).toEqual(
       vxlanPayload(minusTtl(inner), { destination: VTEP_PEER }).map((byte, i) =>
         i >= 14 && i < 20 ? VTEP_OWN[i - 14]! : byte,
       ),
     );
     const again = scenario.receive(POD_A, frame(inner))[0]!.bytes;
-    expect(get16(again, 20)).toBe(get16(outer, 20));
+    expect(get16(viewOf(again), 20)).toBe(get16(viewOf(outer), 20));
   });
 
   it('goes into IPIP, DF and TOS inherited', () => {
@@ -131,10 +131,10 @@ describe('from a pod', () => {
       const [sent] = scenario.receive(POD_A, frame(inner));
       expect(sent).toMatchObject({ port: IPIP_PORT_ID, to: PEER_IPIP });
       const outer = sent!.bytes;
-      expect(ipv4.checkIpv4(outer, 0, outer.length)).toBe(ipv4.IPV4_OK);
-      expect(ipv4.protocol(outer, 0)).toBe(4);
-      expect(ipv4.fragment(outer, 0)).toBe(flags);
-      expect(ipv4.tos(outer, 0)).toBe(0x28);
+      expect(ipv4.checkIpv4(viewOf(outer), 0, outer.length)).toBe(ipv4.IPV4_OK);
+      expect(ipv4.protocol(viewOf(outer), 0)).toBe(4);
+      expect(ipv4.fragment(viewOf(outer), 0)).toBe(flags);
+      expect(ipv4.tos(viewOf(outer), 0)).toBe(0x28);
       expect(outer.slice(20)).toEqual(minusTtl(inner));
     }
   });
@@ -288,7 +288,7 @@ describe('proxy ARP', () => {
       expect(sent!.port).toBe(POD_A);
       const reply = sent!.bytes;
       expect(reply.slice(0, 14)).toEqual(Uint8Array.from([...MAC_A, ...GATEWAY, 8, 6]));
-      expect(get16(reply, 20)).toBe(2);
+      expect(get16(viewOf(reply), 20)).toBe(2);
       expect(reply.slice(22, 28)).toEqual(GATEWAY);
       expect(reply.slice(28, 32)).toEqual(Uint8Array.from(target.split('.').map(Number)));
       expect(reply.slice(32, 38)).toEqual(MAC_A);
@@ -419,7 +419,7 @@ describe('an underlay port takes whole packets', () => {
   const inner = packet({ source: '10.65.1.5', destination: '10.65.0.2' });
   const datagram = (payload: Uint8Array, port = 4789) => {
     const bytes = new Uint8Array(8 + payload.length);
-    putUdp(bytes, 0, 50000, port, bytes.length);
+    putUdp(viewOf(bytes), 0, 50000, port, bytes.length);
     bytes.set(payload, 8);
     return packet({ source: '192.0.2.2', destination: '192.0.2.1', payload: bytes });
   };
@@ -429,9 +429,9 @@ describe('an underlay port takes whole packets', () => {
     expect(made.receive(UNDERLAY_PORT, datagram(vxlanPayload(inner)))).toHaveLength(1);
     const right = datagram(vxlanPayload(inner));
     const pseudo = ipv4.pseudoSum(PEER_VXLAN, NODE, 17, right.length - 20);
-    put16(right, 26, ~sum16(right, 20, right.length - 20, pseudo));
+    put16(viewOf(right), 26, ~sum16(viewOf(right), 20, right.length - 20, pseudo));
     expect(made.receive(UNDERLAY_PORT, right)).toHaveLength(1);
-    put16(right, 26, get16(right, 26) ^ 0x0101);
+    put16(viewOf(right), 26, get16(viewOf(right), 26) ^ 0x0101);
     expect(made.receive(UNDERLAY_PORT, right)).toHaveLength(0);
     expect(made.drops(UNDERLAY_PORT)).toEqual({ udp_checksum: 1 });
   });
@@ -456,8 +456,8 @@ describe('an underlay port takes whole packets', () => {
     const [sent] = made.receive(POD_A, frame(packet({ destination: '10.65.3.3' })));
     const bytes = sent!.bytes;
     const pseudo = ipv4.pseudoSum(NODE, PEER_VXLAN, 17, bytes.length - 20);
-    expect(get16(bytes, 26)).not.toBe(0);
-    expect(sum16(bytes, 20, bytes.length - 20, pseudo)).toBe(0xffff);
+    expect(get16(viewOf(bytes), 26)).not.toBe(0);
+    expect(sum16(viewOf(bytes), 20, bytes.length - 20, pseudo)).toBe(0xffff);
   });
 
   it.each<[string, Uint8Array]>([

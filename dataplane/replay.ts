@@ -9,6 +9,7 @@ import { HEADROOM, MAX_FRAME, type SharedTables } from './memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { Pipeline } from './pipeline.ts';
 import { LINK_ETHERNET, LINK_RAW, PcapError, type PcapRecord, PcapWriter } from './port/pcap.ts';
+import { viewOf } from './wire/bytes.ts';
 import { ETHERNET_LENGTH, etherType, TYPE_IPV4 } from './wire/ethernet.ts';
 
 export interface ReplayOptions {
@@ -96,7 +97,7 @@ function adapt(record: PcapRecord, wanted: number): Uint8Array {
   }
   if (record.link === LINK_ETHERNET && wanted === LINK_RAW) {
     // What is not IPv4 on the underlay is the kernel's business: hand it on to be counted as no packet of ours.
-    const ip = record.data.length >= ETHERNET_LENGTH && etherType(record.data, 0) === TYPE_IPV4;
+    const ip = record.data.length >= ETHERNET_LENGTH && etherType(viewOf(record.data), 0) === TYPE_IPV4;
     return ip ? record.data.subarray(ETHERNET_LENGTH) : record.data.subarray(record.data.length);
   }
   throw new PcapError(

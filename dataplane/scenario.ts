@@ -17,8 +17,8 @@ import { createEpochs, GracePeriods } from './memory/grace.ts';
 import { BURST, HEADROOM, MAX_FRAME, type SharedTables } from './memory/layout.ts';
 import type { PortKind, PortSpec } from './messages.ts';
 import { Pipeline } from './pipeline.ts';
-import { put16, sum16 } from './wire/bytes.ts';
-import { putEthernet, TYPE_IPV4 } from './wire/ethernet.ts';
+import { put16, sum16, viewOf } from './wire/bytes.ts';
+import { TYPE_IPV4 } from './wire/ethernet.ts';
 import { pseudoSum, putIpv4 } from './wire/ipv4.ts';
 import { putUdp, putUdpChecksum } from './wire/udp.ts';
 
@@ -62,13 +62,13 @@ export function packet(options: PacketOptions = {}): Uint8Array {
   let payload = options.payload;
   if (!payload) {
     payload = new Uint8Array(12);
-    putUdp(payload, 0, 1000, 2000, 12);
+    putUdp(viewOf(payload), 0, 1000, 2000, 12);
     payload.set([1, 2, 3, 4], 8);
-    putUdpChecksum(payload, 0, 12, pseudoSum(source, destination, 17, 12));
+    putUdpChecksum(viewOf(payload), 0, 12, pseudoSum(source, destination, 17, 12));
   }
   const bytes = new Uint8Array(20 + payload.length);
   putIpv4(
-    bytes,
+    viewOf(bytes),
     0,
     options.tos ?? 0,
     bytes.length,
@@ -93,7 +93,7 @@ export function frame(
   const bytes = new Uint8Array(14 + inner.length);
   bytes.set(destination, 0);
   bytes.set(source, 6);
-  put16(bytes, 12, type);
+  put16(viewOf(bytes), 12, type);
   bytes.set(inner, 14);
   return bytes;
 }
@@ -117,7 +117,7 @@ export function icmpMessage(type: number, code: number, rest = new Uint8Array(4)
   bytes[0] = type;
   bytes[1] = code;
   bytes.set(rest, 4);
-  put16(bytes, 2, ~sum16(bytes, 0, bytes.length, 0));
+  put16(viewOf(bytes), 2, ~sum16(viewOf(bytes), 0, bytes.length, 0));
   return bytes;
 }
 
@@ -249,9 +249,4 @@ export class Scenario {
   drops(port: number): Record<string, number> {
     return Object.fromEntries(this.counters(port).drops.map((drop) => [drop.reason, drop.packets]));
   }
-}
-
-/** Write the Ethernet header of a pod's frame at `offset`: for benchmarks that refill an arena. */
-export function putPodEthernet(bytes: Uint8Array, offset: number): void {
-  putEthernet(bytes, offset, 0xeeee, 0xeeeeeeee | 0, 0x0200, 0x0000000a, TYPE_IPV4);
 }

@@ -68,7 +68,7 @@ export class Tracer {
   }
 
   /** True when the packet in hand is to be traced; `l2` tells whether it begins with Ethernet. */
-  begin(bytes: Uint8Array, port: number, offset: number, length: number, l2: boolean): boolean {
+  begin(bytes: DataView, port: number, offset: number, length: number, l2: boolean): boolean {
     if (this.#left <= 0 || this.#finished.length >= MAX_PENDING) return false;
     const { port: wanted, host } = this.#filter;
     if (wanted !== undefined && wanted !== port) return false;
@@ -107,7 +107,7 @@ export class Tracer {
 }
 
 /** Whether a frame's (inner) IPv4 header or ARP packet names the host. Looks at no more than is there. */
-function mentions(bytes: Uint8Array, offset: number, length: number, l2: boolean, host: number): boolean {
+function mentions(bytes: DataView, offset: number, length: number, l2: boolean, host: number): boolean {
   let at = offset;
   const end = offset + length;
   if (l2) {
@@ -120,11 +120,12 @@ function mentions(bytes: Uint8Array, offset: number, length: number, l2: boolean
     at += 14;
   }
   // Walk inwards: an outer header (IPIP), VXLAN and its Ethernet, until one names the host.
-  while (at + 20 <= end && bytes[at] >> 4 === 4) {
+  while (at + 20 <= end && bytes.getUint8(at) >> 4 === 4) {
     if (get32(bytes, at + 12) === host || get32(bytes, at + 16) === host) return true;
-    const header = (bytes[at] & 15) << 2;
-    if (bytes[at + 9] === 4) at += header;
-    else if (bytes[at + 9] === 17 && get16(bytes, at + header + 2) === 4789) at += header + 8 + 8 + 14;
+    const header = (bytes.getUint8(at) & 15) << 2;
+    if (bytes.getUint8(at + 9) === 4) at += header;
+    else if (bytes.getUint8(at + 9) === 17 && get16(bytes, at + header + 2) === 4789)
+      at += header + 8 + 8 + 14;
     else return false;
   }
   return false;

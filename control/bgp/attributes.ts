@@ -3,7 +3,7 @@
  * the revised error handling of RFC 7606: a malformed attribute costs the routes of its UPDATE
  * (treat-as-withdraw) or only itself (discard); the session ends only where the prefixes cannot be trusted.
  */
-import { get16, get32 } from '../../dataplane/wire/bytes.ts';
+import { get16, get32 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
 import { AFI_IPV4, AS_TRANS, SAFI_UNICAST } from './message.ts';
 import { decodePrefixes, type FlatPrefixes } from './nlri.ts';

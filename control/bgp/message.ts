@@ -7,7 +7,7 @@
  *   | marker | length | type | body ...
  *   | 16 x ff|  16 bit| 8 bit|
  */
-import { get16, get32, put16, put32 } from '../../dataplane/wire/bytes.ts';
+import { get16, get32, put16, put32 } from './bytes.ts';
 import { BgpError, HEADER_ERROR, OPEN_ERROR } from './error.ts';
 
 export const HEADER = 19;

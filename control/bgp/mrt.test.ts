@@ -3,8 +3,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { get16, get32 } from '../../dataplane/wire/bytes.ts';
 import { Rib } from '../rib/rib.ts';
+import { get16, get32 } from './bytes.ts';
 import { checkHeader, HEADER, UPDATE } from './message.ts';
 import { decodeUpdate, encodeAnnouncements } from './update.ts';
 

@@ -1,5 +1,5 @@
 /** The UPDATE message (RFC 4271 4.3, errors by 6.3 and RFC 7606). */
-import { get16, put16 } from '../../dataplane/wire/bytes.ts';
+
 import {
   type AttributeContext,
   type Attributes,
@@ -7,6 +7,7 @@ import {
   encodeAttributes,
   AttributeType as T,
 } from './attributes.ts';
+import { get16, put16 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
 import { frame, HEADER, MAX_MESSAGE, UPDATE } from './message.ts';
 import { decodePrefixes, encodePrefixes, type FlatPrefixes, prefixSize } from './nlri.ts';

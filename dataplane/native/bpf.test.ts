@@ -14,7 +14,7 @@ import {
   SUPER_TCP4,
 } from '../memory/burst.ts';
 import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
-import { put16, put32 } from '../wire/bytes.ts';
+import { put16, put32, viewOf } from '../wire/bytes.ts';
 import { DONT_FRAGMENT, PROTOCOL_IPIP, PROTOCOL_TCP, pseudoSum, putIpv4 } from '../wire/ipv4.ts';
 import { native as load } from './index.ts';
 
@@ -66,16 +66,17 @@ describe.skipIf(!supported)('IPIP mark', () => {
     const tcp = inner + 20;
     const end = tcp + 20 + payload.length;
     const arena = new Uint8Array(end);
+    const view = viewOf(arena);
     const [source, destination] = outer ? [0x0a640001, 0x0a640102] : [NODE, REMOTE];
     arena.set(up.mac, HEADROOM);
     arena.set([2, 0, 0, 0, 0, 9, 8, 0], HEADROOM + 6);
-    if (outer) putIpv4(arena, ip, 0, end - ip, 7, DONT_FRAGMENT, 64, PROTOCOL_IPIP, NODE, REMOTE);
-    putIpv4(arena, inner, 0, end - inner, 100, DONT_FRAGMENT, 63, PROTOCOL_TCP, source, destination);
-    put16(arena, tcp, 4000);
-    put16(arena, tcp + 2, 5000);
-    put32(arena, tcp + 4, 1_000_000);
+    if (outer) putIpv4(view, ip, 0, end - ip, 7, DONT_FRAGMENT, 64, PROTOCOL_IPIP, NODE, REMOTE);
+    putIpv4(view, inner, 0, end - inner, 100, DONT_FRAGMENT, 63, PROTOCOL_TCP, source, destination);
+    put16(view, tcp, 4000);
+    put16(view, tcp + 2, 5000);
+    put32(view, tcp + 4, 1_000_000);
     arena.set([0x50, 0x10, 1, 0], tcp + 12);
-    put16(arena, tcp + 16, pseudoSum(source, destination, PROTOCOL_TCP, end - tcp));
+    put16(view, tcp + 16, pseudoSum(source, destination, PROTOCOL_TCP, end - tcp));
     arena.set(payload, tcp + 20);
     const rows = new Int32Array(ROW);
     rows[OFFSET] = HEADROOM;

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ADDRESS, LENGTH, OFFSET, ROW, UDP_PORT } from '../memory/burst.ts';
 import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
-import { put16, put32 } from '../wire/bytes.ts';
+import { put16, put32, viewOf } from '../wire/bytes.ts';
 import { MORE_FRAGMENTS, PROTOCOL_IPIP, PROTOCOL_TCP, PROTOCOL_UDP, putIpv4 } from '../wire/ipv4.ts';
 import { native as load } from './index.ts';
 
@@ -50,7 +50,7 @@ describe.skipIf(!isRoot)('sockets that share a tunnel', () => {
         rows[i * ROW + OFFSET] = at;
         rows[i * ROW + LENGTH] = header + inner.length;
         rows[i * ROW + ADDRESS] = LOOPBACK;
-        putIpv4(arena, at, 0, header + inner.length, i + 1, 0, 64, PROTOCOL_IPIP, LOOPBACK, LOOPBACK);
+        putIpv4(viewOf(arena), at, 0, header + inner.length, i + 1, 0, 64, PROTOCOL_IPIP, LOOPBACK, LOOPBACK);
         if (header === 24) arena.set([0x46], at);
         arena.set([1, 1, 1, 0], at + 20);
         arena.set(inner, at + header);
@@ -88,11 +88,12 @@ describe.skipIf(!isRoot)('sockets that share a tunnel', () => {
   /** A packet of the flow: `varied` is whatever else may differ among packets of one. */
   function packet(of: Flow, varied: number, fragment = 0): Uint8Array {
     const bytes = new Uint8Array(100);
+    const view = viewOf(bytes);
     const options = of.version === 4 && varied & 1 ? 4 : 0;
     const transport = of.version === 4 ? 20 + options : 40;
     if (of.version === 4) {
       putIpv4(
-        bytes,
+        view,
         0,
         varied & 0xff,
         100,
@@ -105,14 +106,14 @@ describe.skipIf(!isRoot)('sockets that share a tunnel', () => {
       );
       bytes[0] += options >> 2;
     } else {
-      put32(bytes, 0, 0x60000000 | (varied & 0xfffff));
+      put32(view, 0, 0x60000000 | (varied & 0xfffff));
       bytes[6] = of.protocol;
       bytes[7] = varied;
-      for (let i = 8; i < 40; i += 4) put32(bytes, i, i < 24 ? of.source : of.destination);
+      for (let i = 8; i < 40; i += 4) put32(view, i, i < 24 ? of.source : of.destination);
     }
     const hasPorts = of.protocol === PROTOCOL_TCP || of.protocol === PROTOCOL_UDP;
-    put32(bytes, transport, hasPorts ? of.ports : varied);
-    put32(bytes, transport + 4, varied);
+    put32(view, transport, hasPorts ? of.ports : varied);
+    put32(view, transport + 4, varied);
     return bytes;
   }
 
@@ -209,7 +210,7 @@ describe.skipIf(!isRoot)('sockets that share a tunnel', () => {
     const bytes = new Uint8Array(64);
     for (const [i, fd] of senders.entries())
       for (let k = 0; k < 3; k++) {
-        put16(bytes, 0, i);
+        put16(viewOf(bytes), 0, i);
         rows.set([0, 64, 0, LOOPBACK], 0);
         expect(native.udpSend(Int32Array.of(fd), bytes, rows, 1, 4789)).toBe(1);
       }

@@ -23,7 +23,7 @@ import {
   SUPER_MASK,
   SUPER_UDP,
 } from '../memory/burst.ts';
-import { fold, get16, get32, put16, put32, sum16 } from '../wire/bytes.ts';
+import { fold, get16, get32, put16, put32, sum16, viewOf } from '../wire/bytes.ts';
 import { PROTOCOL_TCP, PROTOCOL_UDP, putHeaderChecksum } from '../wire/ipv4.ts';
 import { CWR, FIN, PSH, TCP_CHECKSUM } from '../wire/tcp.ts';
 import { UDP_LENGTH } from '../wire/udp.ts';
@@ -42,13 +42,15 @@ export const PREFIX_IPV4 = 1;
 
 /** A worker's room for cutting: headers in the arena from `start` on, piece rows in `rows` from `first` on. */
 export class Cutter {
-  readonly #bytes: Uint8Array;
+  readonly #arena: Uint8Array;
+  readonly #bytes: DataView;
   readonly #start: number;
   #next = 0;
   #piece = 0;
 
   constructor(arena: Uint8Array, start: number) {
-    this.#bytes = arena;
+    this.#arena = arena;
+    this.#bytes = viewOf(arena);
     this.#start = start;
   }
 
@@ -80,7 +82,7 @@ export class Cutter {
       return false;
 
     const isUdp = (rows[row + OFFLOAD] & SUPER_MASK) === SUPER_UDP;
-    const isIpv4 = bytes[ip] >> 4 === 4;
+    const isIpv4 = bytes.getUint8(ip) >> 4 === 4;
     const transport = rows[row + CHECKSUM_START];
     const ipAt = ip - offset;
     const transportAt = transport - offset;
@@ -90,7 +92,7 @@ export class Cutter {
     const identification = get16(bytes, ip + 4);
     const outerIdentification = get16(bytes, offset + 4);
     const sequence = isUdp ? 0 : get32(bytes, transport + 4);
-    const flags = isUdp ? 0 : bytes[transport + 13];
+    const flags = isUdp ? 0 : bytes.getUint8(transport + 13);
 
     for (let i = 0; i < count; i++) {
       const body = headersEnd + i * segment;
@@ -98,7 +100,7 @@ export class Cutter {
       const at = this.#next;
       this.#next += HEADER_ROOM;
       // The first copy is made from the frame, of which nothing is written.
-      bytes.copyWithin(at, offset, headersEnd);
+      this.#arena.copyWithin(at, offset, headersEnd);
       const packet = at + ipAt;
       const upper = at + transportAt;
       const upperLength = headers - transportAt + bodyLength;
@@ -125,7 +127,7 @@ export class Cutter {
         let own = flags;
         if (i > 0) own &= ~CWR;
         if (i < count - 1) own &= ~(FIN | PSH);
-        bytes[upper + 13] = own;
+        bytes.setUint8(upper + 13, own);
       }
       put16(bytes, field, partial);
 

@@ -30,7 +30,7 @@ import {
 } from '../memory/burst.ts';
 import { EGRESS_ROWS } from '../memory/layout.ts';
 import type { Native } from '../native/index.ts';
-import { get16, get32, put16 } from '../wire/bytes.ts';
+import { get16, get32, put16, viewOf } from '../wire/bytes.ts';
 import { ETHERNET_LENGTH } from '../wire/ethernet.ts';
 import { IPV4_LENGTH, putHeaderChecksum } from '../wire/ipv4.ts';
 import { ACK, CWR, FIN, PSH, RST, SYN, TCP_CHECKSUM, TCP_LENGTH, tcpHeaderLength, URG } from '../wire/tcp.ts';
@@ -47,18 +47,23 @@ export class Joiner {
   /** What is to be written: frames first, then the pieces of joined frames. */
   readonly rows = new Int32Array(2 * EGRESS_ROWS * ROW);
   readonly #native: Native;
+  readonly #arena: Uint8Array;
+  readonly #bytes: DataView;
   /** By row of the burst: its TCP header; the job of its checksum; the frame that it went into. */
   readonly #transport = new Int32Array(EGRESS_ROWS);
   readonly #job = new Int32Array(EGRESS_ROWS);
   readonly #frame = new Int32Array(EGRESS_ROWS);
   readonly #jobs = new Int32Array(EGRESS_ROWS * JOB);
 
-  constructor(native: Native) {
+  constructor(native: Native, arena: Uint8Array) {
     this.#native = native;
+    this.#arena = arena;
+    this.#bytes = viewOf(arena);
   }
 
   /** Join what can be joined of a burst towards a TAP into `rows`; how many frames these are. */
-  join(bytes: Uint8Array, burst: Int32Array, count: number): number {
+  join(burst: Int32Array, count: number): number {
+    const bytes = this.#bytes;
     const rows = this.rows;
     this.#inspect(bytes, burst, count);
     let frames = 0;
@@ -100,7 +105,7 @@ export class Joiner {
   }
 
   /** Have the checksums of all segments that could be joined summed in one crossing. */
-  #inspect(bytes: Uint8Array, burst: Int32Array, count: number): void {
+  #inspect(bytes: DataView, burst: Int32Array, count: number): void {
     let jobs = 0;
     for (let i = 0; i < count; i++) {
       const row = i * ROW;
@@ -110,7 +115,7 @@ export class Joiner {
       const end = burst[row + OFFSET] + burst[row + LENGTH];
       const transport = unfragmentedTcp(bytes, ip, end);
       if (transport === 0 || transport - ip !== (isIpv4(bytes, ip) ? IPV4_LENGTH : 40)) continue;
-      const flags = bytes[transport + 13];
+      const flags = bytes.getUint8(transport + 13);
       if (end <= transport + tcpHeaderLength(bytes, transport)) continue;
       if ((flags & (ACK | SYN | RST | URG)) !== ACK) continue;
       const job = jobs * JOB;
@@ -120,16 +125,16 @@ export class Joiner {
       this.#transport[i] = transport;
       this.#job[i] = jobs++;
     }
-    if (jobs > 0) this.#native.checksums(bytes, this.#jobs, jobs);
+    if (jobs > 0) this.#native.checksums(this.#arena, this.#jobs, jobs);
   }
 
-  #payload(bytes: Uint8Array, burst: Int32Array, i: number): number {
+  #payload(bytes: DataView, burst: Int32Array, i: number): number {
     const transport = this.#transport[i];
     return burst[i * ROW + OFFSET] + burst[i * ROW + LENGTH] - transport - tcpHeaderLength(bytes, transport);
   }
 
   /** Whether segment i goes right behind the one before it, the last of the frame at `head`. */
-  #follows(bytes: Uint8Array, burst: Int32Array, i: number, head: number, segments: number): boolean {
+  #follows(bytes: DataView, burst: Int32Array, i: number, head: number, segments: number): boolean {
     if (segments > MAX_PIECES) return false;
     const a = this.#transport[i - 1];
     const b = this.#transport[i];
@@ -138,8 +143,8 @@ export class Joiner {
     const payload = this.#payload(bytes, burst, i);
     const before = this.#payload(bytes, burst, i - 1);
     const size = segments === 1 ? before : this.rows[head + SEGMENT];
-    const flags = bytes[b + 13];
-    const flagsBefore = bytes[a + 13];
+    const flags = bytes.getUint8(b + 13);
+    const flagsBefore = bytes.getUint8(a + 13);
     // The first segment alone may have CWR (RFC 3168 6.1.2), the last alone FIN and PSH.
     const differ = (flags ^ flagsBefore) & ~(FIN | PSH | (segments === 1 ? CWR : 0));
     const total = this.rows[head + LENGTH] - ETHERNET_LENGTH + (segments - 1) * size + payload;
@@ -165,7 +170,7 @@ export class Joiner {
   }
 
   /** Make the first segment's headers those of the whole, of which segment `last` is the last. */
-  #close(bytes: Uint8Array, burst: Int32Array, last: number, head: number, segments: number): void {
+  #close(bytes: DataView, burst: Int32Array, last: number, head: number, segments: number): void {
     const rows = this.rows;
     const first = last - segments + 1;
     const ip = rows[head + OFFSET] + ETHERNET_LENGTH;
@@ -180,26 +185,29 @@ export class Joiner {
     } else {
       put16(bytes, ip + 4, total - 40);
     }
-    bytes[transport + 13] |= bytes[this.#transport[last] + 13] & (FIN | PSH);
+    bytes.setUint8(
+      transport + 13,
+      bytes.getUint8(transport + 13) | (bytes.getUint8(this.#transport[last] + 13) & (FIN | PSH)),
+    );
     put16(bytes, transport + TCP_CHECKSUM, transportPseudoSum(bytes, ip, 6, total - (transport - ip)));
     rows[head + PIECES] = segments - 1;
     rows[head + HEADERS_END] = headersEnd;
     rows[head + CHECKSUM_START] = transport;
     rows[head + CHECKSUM_FIELD] = transport + TCP_CHECKSUM;
     rows[head + OFFLOAD] = (ipv4 ? SUPER_TCP4 : SUPER_TCP6) | PARTIAL_CHECKSUM;
-    if (bytes[transport + 13] & CWR) rows[head + OFFLOAD] |= SUPER_ECN;
+    if (bytes.getUint8(transport + 13) & CWR) rows[head + OFFLOAD] |= SUPER_ECN;
   }
 }
 
 /** Whether the IP header at b differs from the one before it, at a, only by what cutting counts up. */
-function networkFollows(bytes: Uint8Array, a: number, b: number): boolean {
-  if (bytes[a] !== bytes[b]) return false;
+function networkFollows(bytes: DataView, a: number, b: number): boolean {
+  if (bytes.getUint8(a) !== bytes.getUint8(b)) return false;
   if (isIpv4(bytes, a)) {
     return (
-      bytes[a + 1] === bytes[b + 1] &&
+      bytes.getUint8(a + 1) === bytes.getUint8(b + 1) &&
       get16(bytes, b + 4) === ((get16(bytes, a + 4) + 1) & 0xffff) &&
       get32(bytes, a + 6) >> 8 === get32(bytes, b + 6) >> 8 &&
-      bytes[a + 9] === bytes[b + 9] &&
+      bytes.getUint8(a + 9) === bytes.getUint8(b + 9) &&
       sameBytes(bytes, a + 12, b + 12, 8)
     );
   }
@@ -210,7 +218,7 @@ function networkFollows(bytes: Uint8Array, a: number, b: number): boolean {
   );
 }
 
-function sameBytes(bytes: Uint8Array, a: number, b: number, length: number): boolean {
-  for (let i = 0; i < length; i++) if (bytes[a + i] !== bytes[b + i]) return false;
+function sameBytes(bytes: DataView, a: number, b: number, length: number): boolean {
+  for (let i = 0; i < length; i++) if (bytes.getUint8(a + i) !== bytes.getUint8(b + i)) return false;
   return true;
 }

@@ -27,7 +27,7 @@ import {
 } from '../memory/burst.ts';
 import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
 import { native as load } from '../native/index.ts';
-import { put16, put32, sum16 } from '../wire/bytes.ts';
+import { put16, put32, sum16, viewOf } from '../wire/bytes.ts';
 import { decrementTtl, putHeaderChecksum } from '../wire/ipv4.ts';
 import { CUT_ROOM, Cutter, MAX_SEGMENTS, PREFIX_FIXED, PREFIX_IPV4 } from './cut.ts';
 import { Joiner } from './join.ts';
@@ -79,27 +79,27 @@ function build(frame: SuperFrame, arena: Uint8Array, rows: Int32Array, row: numb
   arena.set([...IN_MAC, 2, 0, 0, 0, 1, 2, ...(family === 4 ? [8, 0] : [0x86, 0xdd])], offset);
   if (family === 4) {
     arena.set([0x40 | (ipHeader / 4), frame.tos ?? 0], ip);
-    put16(arena, ip + 2, ipHeader + upper);
-    put16(arena, ip + 4, frame.id ?? 7);
-    put16(arena, ip + 6, 0x4000);
+    put16(viewOf(arena), ip + 2, ipHeader + upper);
+    put16(viewOf(arena), ip + 4, frame.id ?? 7);
+    put16(viewOf(arena), ip + 6, 0x4000);
     arena.set([64, isTcp ? 6 : 17, 0, 0, 10, 1, 0, 2, 10, 2, 0, 2, ...ipOptions], ip + 8);
-    putHeaderChecksum(arena, ip);
+    putHeaderChecksum(viewOf(arena), ip);
   } else {
-    put32(arena, ip, 0x60012345 | ((frame.tos ?? 0) << 20));
-    put16(arena, ip + 4, upper);
+    put32(viewOf(arena), ip, 0x60012345 | ((frame.tos ?? 0) << 20));
+    put16(viewOf(arena), ip + 4, upper);
     arena.set([isTcp ? 6 : 17, 64], ip + 6);
     arena.set([0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], ip + 8);
     arena.set([0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], ip + 24);
   }
-  put16(arena, transport, 40_000);
-  put16(arena, transport + 2, 5201);
+  put16(viewOf(arena), transport, 40_000);
+  put16(viewOf(arena), transport + 2, 5201);
   if (isTcp) {
-    put32(arena, transport + 4, frame.sequence ?? 1000);
-    put32(arena, transport + 8, 77);
+    put32(viewOf(arena), transport + 4, frame.sequence ?? 1000);
+    put32(viewOf(arena), transport + 8, 77);
     arena.set([(header / 4) << 4, frame.flags ?? ACK, 1, 0], transport + 12);
     arena.set(options, transport + 20);
   } else {
-    put16(arena, transport + 4, upper);
+    put16(viewOf(arena), transport + 4, upper);
   }
   let state = seed;
   for (let i = 0; i < payload; i++) {
@@ -107,7 +107,7 @@ function build(frame: SuperFrame, arena: Uint8Array, rows: Int32Array, row: numb
     arena[transport + header + i] = state >>> 16;
   }
   const field = transport + (isTcp ? 16 : 6);
-  put16(arena, field, transportPseudoSum(arena, ip, isTcp ? 6 : 17, upper));
+  put16(viewOf(arena), field, transportPseudoSum(viewOf(arena), ip, isTcp ? 6 : 17, upper));
   rows.fill(0, row, row + ROW);
   rows[row + OFFSET] = offset;
   rows[row + LENGTH] = ETHERNET + ipHeader + upper;
@@ -223,7 +223,7 @@ describe.skipIf(!isRoot)('beside the kernel', () => {
     const head = new Int32Array((1 + MAX_SEGMENTS) * ROW);
     build(frame, arena, head, 0, HEADROOM);
     arena.set([...NEIGHBOUR, ...OUT_MAC], HEADROOM);
-    if (frame.family === 4) decrementTtl(arena, HEADROOM + ETHERNET);
+    if (frame.family === 4) decrementTtl(viewOf(arena), HEADROOM + ETHERNET);
     else arena[HEADROOM + ETHERNET + 7]! -= 1;
     const cutter = new Cutter(arena, arena.length - CUT_ROOM);
     cutter.begin(1);
@@ -289,8 +289,8 @@ describe.skipIf(!isRoot)('beside the kernel', () => {
     const segments = kernelSegments(frame);
     const burst = new Int32Array(segments.length * ROW);
     lay(segments, arena, burst);
-    const joiner = new Joiner(native);
-    expect(joiner.join(arena, burst, segments.length)).toBe(1);
+    const joiner = new Joiner(native, arena);
+    expect(joiner.join(burst, segments.length)).toBe(1);
     const head = joiner.rows;
     expect(head[SEGMENT]).toBe(frame.segment);
     expect(head[PIECES]).toBe(segments.length - 1);
@@ -306,7 +306,7 @@ describe.skipIf(!isRoot)('beside the kernel', () => {
     again[LENGTH] = whole.length;
     for (const cell of [CHECKSUM_START, CHECKSUM_FIELD, HEADERS_END]) again[cell]! += moved;
     again[PIECES] = 0;
-    expect(isPlausible(arena, again, 0, offset + ETHERNET, whole.length - ETHERNET)).toBe(true);
+    expect(isPlausible(viewOf(arena), again, 0, offset + ETHERNET, whole.length - ETHERNET)).toBe(true);
     const cutter = new Cutter(arena, arena.length - CUT_ROOM);
     cutter.begin(1);
     expect(cutter.cut(again, 0, offset + ETHERNET, PREFIX_FIXED)).toBe(true);
@@ -349,7 +349,7 @@ function completed(arena: Uint8Array, rows: Int32Array, piece: number): Buffer {
   ]);
   const start = rows[piece + CHECKSUM_START]! - rows[piece + OFFSET]!;
   const field = rows[piece + CHECKSUM_FIELD]! - rows[piece + OFFSET]!;
-  packet.writeUInt16BE(~sum16(packet, start, packet.length - start, 0) & 0xffff, field);
+  packet.writeUInt16BE(~sum16(viewOf(packet), start, packet.length - start, 0) & 0xffff, field);
   return packet;
 }
 
@@ -370,8 +370,8 @@ describe('joining', () => {
   const join = (packets: readonly Buffer[]) => {
     const burst = new Int32Array(packets.length * ROW);
     lay(packets, arena, burst);
-    const joiner = new Joiner(native);
-    const count = joiner.join(arena, burst, packets.length);
+    const joiner = new Joiner(native, arena);
+    const count = joiner.join(burst, packets.length);
     const segments = Array.from({ length: count }, (_, i) => 1 + joiner.rows[i * ROW + PIECES]!);
     return { joiner, burst, segments };
   };
@@ -382,9 +382,9 @@ describe('joining', () => {
       const packet = packets[index]!;
       packet.writeUInt16BE(0, 50);
       const length = packet.length - 34;
-      const pseudo = transportPseudoSum(packet, ETHERNET, 6, length);
-      packet.writeUInt16BE(~sum16(packet, 34, length, pseudo) & 0xffff, 50);
-      putHeaderChecksum(packet, ETHERNET);
+      const pseudo = transportPseudoSum(viewOf(packet), ETHERNET, 6, length);
+      packet.writeUInt16BE(~sum16(viewOf(packet), 34, length, pseudo) & 0xffff, 50);
+      putHeaderChecksum(viewOf(packet), ETHERNET);
     }
     return packets;
   };
@@ -413,7 +413,7 @@ describe('joining', () => {
       changed(2, (packet) => packet, true).map((packet, i) => {
         if (i >= 2) {
           packet.writeUInt16BE(500 + i, 18);
-          putHeaderChecksum(packet, ETHERNET);
+          putHeaderChecksum(viewOf(packet), ETHERNET);
         }
         return packet;
       }),
@@ -476,8 +476,8 @@ describe('an outer header', () => {
     expect(packets.map((packet) => packet.readUInt16BE(4))).toEqual([0xffff, 0, 1]);
     for (const packet of packets) {
       expect(packet.readUInt16BE(2)).toBe(packet.length);
-      expect(sum16(packet, 0, 20, 0)).toBe(0xffff);
-      expect(sum16(packet, 20, 20, 0)).toBe(0xffff);
+      expect(sum16(viewOf(packet), 0, 20, 0)).toBe(0xffff);
+      expect(sum16(viewOf(packet), 20, 20, 0)).toBe(0xffff);
     }
   });
 });
@@ -514,9 +514,9 @@ describe('limits', () => {
     const frame: SuperFrame = { family: 4, protocol: 'tcp', payload: 3000, segment: 1400 };
     build(frame, arena, rows, 0, HEADROOM);
     const ip = HEADROOM + ETHERNET;
-    expect(isPlausible(arena, rows, 0, ip, 3040)).toBe(true);
+    expect(isPlausible(viewOf(arena), rows, 0, ip, 3040)).toBe(true);
     for (const [cell, value] of Object.entries(lie)) rows[Number(cell)] = value!;
-    expect(isPlausible(arena, rows, 0, ip, 3040)).toBe(false);
+    expect(isPlausible(viewOf(arena), rows, 0, ip, 3040)).toBe(false);
   });
 
   it('judges any description without reading beyond the packet', () => {
@@ -533,7 +533,7 @@ describe('limits', () => {
             0,
             HEADROOM,
           );
-          const good = isPlausible(arena, rows, 0, HEADROOM + ETHERNET, 140);
+          const good = isPlausible(viewOf(arena), rows, 0, HEADROOM + ETHERNET, 140);
           if (good && rows[OFFLOAD]! & SUPER_MASK) {
             expect(rows[CHECKSUM_START]).toBe(HEADROOM + 34);
             expect(rows[HEADERS_END]).toBe(HEADROOM + 54);
@@ -552,7 +552,7 @@ describe('what was received', () => {
     for (const size of sizes) {
       arena.fill(0, offset, offset + size);
       arena[offset + inner] = 0x45;
-      put16(arena, offset + inner + 2, size - inner);
+      put16(viewOf(arena), offset + inner + 2, size - inner);
       offset += size;
     }
     rows[OFFSET] = HEADROOM;
@@ -564,7 +564,7 @@ describe('what was received', () => {
   it('is split into the datagrams that the kernel joined', () => {
     const arena = new Uint8Array(8192);
     const to = new Int32Array(64 * ROW);
-    const count = splitJoined(arena, datagrams([100, 100, 60], 100, arena), 1, to, inner);
+    const count = splitJoined(viewOf(arena), datagrams([100, 100, 60], 100, arena), 1, to, inner);
     const seen = Array.from({ length: count }, (_, i) => [
       to[i * ROW + OFFSET],
       to[i * ROW + LENGTH],
@@ -580,14 +580,14 @@ describe('what was received', () => {
   it('stays whole if it is one super-frame of UDP, which brings its segment size', () => {
     const arena = new Uint8Array(8192);
     const to = new Int32Array(64 * ROW);
-    expect(splitJoined(arena, datagrams([3000], 1000, arena), 1, to, inner)).toBe(1);
+    expect(splitJoined(viewOf(arena), datagrams([3000], 1000, arena), 1, to, inner)).toBe(1);
     expect([to[LENGTH], to[SEGMENT]]).toEqual([3000, 1000]);
   });
 
   it('keeps an empty datagram, which is a frame too short', () => {
     const arena = new Uint8Array(8192);
     const to = new Int32Array(64 * ROW);
-    expect(splitJoined(arena, datagrams([0], 0, arena), 1, to, inner)).toBe(1);
+    expect(splitJoined(viewOf(arena), datagrams([0], 0, arena), 1, to, inner)).toBe(1);
   });
 
   it.each([4, 6] as const)('whole and unfinished is described: IPv%i', (family) => {
@@ -604,11 +604,11 @@ describe('what was received', () => {
     const total = rows[LENGTH]! - ETHERNET;
     rows[OFFLOAD] = SEGMENTED;
     rows[SEGMENT] = 0;
-    describeUnfinished(arena, rows, 0, ip, total, 1450);
+    describeUnfinished(viewOf(arena), rows, 0, ip, total, 1450);
     const header = family === 4 ? 20 : 40;
     expect(rows[SEGMENT]).toBe(1450 - header - 32);
     expect(rows[CHECKSUM_START]).toBe(ip + header);
-    expect(isPlausible(arena, rows, 0, ip, total)).toBe(true);
+    expect(isPlausible(viewOf(arena), rows, 0, ip, total)).toBe(true);
   });
 
   it('complete but larger than any wire carries is made partial, only if its checksum holds', () => {
@@ -617,11 +617,11 @@ describe('what was received', () => {
     for (const corrupt of [false, true]) {
       build({ family: 4, protocol: 'tcp', payload: 9000, segment: 1 }, arena, rows, 0, HEADROOM);
       const [ip, transport, total] = [HEADROOM + 14, HEADROOM + 34, rows[LENGTH]! - ETHERNET];
-      put16(arena, transport + 16, ~sum16(arena, transport, total - 20, 0) & 0xffff);
+      put16(viewOf(arena), transport + 16, ~sum16(viewOf(arena), transport, total - 20, 0) & 0xffff);
       if (corrupt) arena[transport + 30]! ^= 1;
       rows[OFFLOAD] = SEGMENTED;
       rows[SEGMENT] = 0;
-      describeUnfinished(arena, rows, 0, ip, total, 1450);
+      describeUnfinished(viewOf(arena), rows, 0, ip, total, 1450);
       expect((rows[OFFLOAD]! & SUPER_TCP4) !== 0).toBe(!corrupt);
     }
   });

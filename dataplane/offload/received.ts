@@ -42,7 +42,7 @@ import {
  * inner length, which covers the whole of it, tells.
  */
 export function splitJoined(
-  bytes: Uint8Array,
+  bytes: DataView,
   from: Int32Array,
   count: number,
   to: Int32Array,
@@ -84,7 +84,7 @@ export function splitJoined(
  * A UDP super-frame is one only if its row has the segment size.
  */
 export function describeUnfinished(
-  bytes: Uint8Array,
+  bytes: DataView,
   rows: Int32Array,
   row: number,
   ip: number,
@@ -118,7 +118,7 @@ export function describeUnfinished(
   rows[row + SEGMENT] = segment;
   rows[row + HEADERS_END] = headersEnd;
   rows[row + OFFLOAD] |= isTcp ? (isIpv4(bytes, ip) ? SUPER_TCP4 : SUPER_TCP6) : SUPER_UDP;
-  if (isTcp && (bytes[transport + 13] & CWR) !== 0) rows[row + OFFLOAD] |= SUPER_ECN;
+  if (isTcp && (bytes.getUint8(transport + 13) & CWR) !== 0) rows[row + OFFLOAD] |= SUPER_ECN;
 }
 
 /**
@@ -127,7 +127,7 @@ export function describeUnfinished(
  * Notes where its headers end. Anything else is a lie that a later device would stumble over.
  */
 export function isPlausible(
-  bytes: Uint8Array,
+  bytes: DataView,
   rows: Int32Array,
   row: number,
   ip: number,

@@ -74,5 +74,5 @@ function mayReport4(path: Path, ip: number, length: number): boolean {
   if (ipv4.protocol(bytes, ip) !== ipv4.PROTOCOL_ICMP) return true;
   const header = ipv4.headerLength(bytes, ip);
   // An ICMP packet too short to tell its type may be an error.
-  return length > header && !icmp.isError(bytes[ip + header]);
+  return length > header && !icmp.isError(bytes.getUint8(ip + header));
 }

@@ -11,7 +11,7 @@ import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
 import { Tracer } from '../trace.ts';
-import { get32 } from '../wire/bytes.ts';
+import { get32, viewOf } from '../wire/bytes.ts';
 import { VXLAN_LENGTH } from '../wire/vxlan.ts';
 
 /** Kinds of port, as numbers for switches. */
@@ -42,7 +42,8 @@ export interface PathOptions {
 
 export class Path {
   readonly egress = new Egress();
-  readonly bytes: Uint8Array;
+  readonly bytes: DataView;
+  readonly #arena: Uint8Array;
   readonly fib4: Fib4;
   readonly adjacencies: Int32Array;
   readonly peers: Int32Array;
@@ -88,7 +89,8 @@ export class Path {
   #spareNext = 0;
 
   constructor(options: PathOptions) {
-    this.bytes = options.arena;
+    this.bytes = viewOf(options.arena);
+    this.#arena = options.arena;
     this.worker = options.worker;
     this.#clock = options.clock ?? (() => performance.now());
     this.fib4 = openFib4(options.tables.fib4);
@@ -101,7 +103,7 @@ export class Path {
   attach(spec: PortSpec): void {
     this.egress.open(spec.id);
     this.macHi[spec.id] = spec.mac ? (spec.mac[0] << 8) | spec.mac[1] : 0;
-    this.macLo[spec.id] = spec.mac ? get32(spec.mac, 2) : 0;
+    this.macLo[spec.id] = spec.mac ? get32(viewOf(spec.mac), 2) : 0;
     this.#sources[spec.id] = Int32Array.from(spec.sources);
     this.#ownAddress[spec.id] = spec.sources[0] ?? 0;
     this.mtus[spec.id] = spec.mtu;
@@ -116,7 +118,7 @@ export class Path {
     this.address = node.address;
     this.#local = Int32Array.from(node.local);
     this.vtepHi = (node.vtepMac[0] << 8) | node.vtepMac[1];
-    this.vtepLo = get32(node.vtepMac, 2);
+    this.vtepLo = get32(viewOf(node.vtepMac), 2);
     this.vni = node.vni;
     this.#icmpRate = node.icmpRate;
     this.#icmpTokens = node.icmpRate;
@@ -163,7 +165,7 @@ export class Path {
     if ((this.rows[this.row + OFFLOAD] & TIGHT) === 0) return ip;
     const at = this.#spareNext + HEADROOM;
     if (at + length > this.#spareEnd) return 0;
-    this.bytes.copyWithin(at, ip, ip + length);
+    this.#arena.copyWithin(at, ip, ip + length);
     this.#spareNext = at + length;
     return at;
   }

@@ -14,6 +14,7 @@ import type { PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
 import { Cutter, MAX_SEGMENTS } from '../offload/cut.ts';
 import { Joiner } from '../offload/join.ts';
+import { viewOf } from '../wire/bytes.ts';
 import { IpipPort } from './ipip.ts';
 import { TapPort } from './tap.ts';
 import { VxlanPort } from './vxlan.ts';
@@ -33,6 +34,8 @@ export interface Port {
 /** What the ports of a worker share to work in: it serves one at a time. */
 export class Workspace {
   readonly native: Native;
+  /** The arena. */
+  readonly bytes: DataView;
   readonly cutter: Cutter;
   readonly joiner: Joiner;
   /** As received, before what the kernel joined is split. */
@@ -45,8 +48,9 @@ export class Workspace {
   /** `room`: where in the arena CUT_ROOM bytes are for headers. */
   constructor(native: Native, arena: Uint8Array, room: number) {
     this.native = native;
+    this.bytes = viewOf(arena);
     this.cutter = new Cutter(arena, room);
-    this.joiner = new Joiner(native);
+    this.joiner = new Joiner(native, arena);
   }
 }
 

@@ -45,7 +45,7 @@ export class TapPort implements Port {
     if (this.#vnetHeader === 0 || count === 1 || !hasSegments(rows, count)) {
       return native.tapWrite(this.#output, arena, rows, count, this.#vnetHeader);
     }
-    const frames = joiner.join(arena, rows, count);
+    const frames = joiner.join(rows, count);
     const written = native.tapWrite(this.#output, arena, joiner.rows, frames, this.#vnetHeader);
     joiner.settle(rows, count);
     if (frames === count) return written;

@@ -48,10 +48,10 @@ export class VxlanPort implements Port {
   }
 
   receive(arena: Uint8Array, rows: Int32Array, start: number, headroom: number): number {
-    const { native, received } = this.#workspace;
+    const { native, bytes, received } = this.#workspace;
     for (let tried = 0; tried < this.inputs.length; tried++) {
       const count = native.udpReceive(this.#inputs.next(), arena, received, BURST, start, headroom);
-      if (count > 0) return splitJoined(arena, received, count, rows, INNER);
+      if (count > 0) return splitJoined(bytes, received, count, rows, INNER);
     }
     return 0;
   }

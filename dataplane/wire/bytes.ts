@@ -1,29 +1,31 @@
 /**
  * Big-endian fields and the Internet checksum: the alphabet of all headers.
  *
- * The contract of wire/: functions on `(bytes, offset)`, no state, no allocation. A header's `check` says
+ * The contract of wire/: functions on `(bytes, offset)`, no state, no allocation. `bytes` is a DataView, since the
+ * engine makes one load or store with a byte swap of its accesses, where an array of bytes takes one for each
+ * byte, with a check of its bounds. A header's `check` says
  * whether `length` bytes hold a legal header; once it has passed, the accessors of that header cannot fail.
  * Addresses are int32 in host order (`| 0`), so that they stay small integers in the engine.
  */
 
-export function get16(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset] << 8) | bytes[offset + 1];
+/** The same memory, as wire/ reads and writes it. */
+export const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+export function get16(bytes: DataView, offset: number): number {
+  return bytes.getUint16(offset);
 }
 
-export function get32(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset] << 24) | (bytes[offset + 1] << 16) | (bytes[offset + 2] << 8) | bytes[offset + 3];
+export function get32(bytes: DataView, offset: number): number {
+  return bytes.getInt32(offset);
 }
 
-export function put16(bytes: Uint8Array, offset: number, value: number): void {
-  bytes[offset] = value >> 8;
-  bytes[offset + 1] = value;
+export function put16(bytes: DataView, offset: number, value: number): void {
+  bytes.setUint16(offset, value);
 }
 
-export function put32(bytes: Uint8Array, offset: number, value: number): void {
-  bytes[offset] = value >> 24;
-  bytes[offset + 1] = value >> 16;
-  bytes[offset + 2] = value >> 8;
-  bytes[offset + 3] = value;
+export function put32(bytes: DataView, offset: number, value: number): void {
+  bytes.setInt32(offset, value);
 }
 
 /** Fold a sum of 16-bit words to 16 bits with end-around carry (RFC 1071). Takes any sum below 2^32. */
@@ -37,12 +39,12 @@ export function fold(sum: number): number {
  * One's complement sum of `length` bytes, folded, not complemented (RFC 1071). An odd last byte counts as
  * the high half of a word. `seed` (a folded sum, or a few added) is added first.
  */
-export function sum16(bytes: Uint8Array, offset: number, length: number, seed: number): number {
+export function sum16(bytes: DataView, offset: number, length: number, seed: number): number {
   let sum = seed;
   const end = offset + (length & ~1);
   // 65,535 bytes add less than 2^31 to a folded seed: no folding inside the loop.
-  for (let i = offset; i < end; i += 2) sum += (bytes[i] << 8) | bytes[i + 1];
-  if (length & 1) sum += bytes[end] << 8;
+  for (let i = offset; i < end; i += 2) sum += bytes.getUint16(i);
+  if (length & 1) sum += bytes.getUint8(end) << 8;
   return fold(sum >>> 0);
 }
 

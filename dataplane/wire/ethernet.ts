@@ -12,16 +12,16 @@ export const GATEWAY_HI = 0xeeee;
 export const GATEWAY_LO = 0xeeeeeeee | 0;
 
 /** A MAC address is handled as its first two bytes (uint16) and its last four (int32). */
-export const destinationHi = (bytes: Uint8Array, offset: number): number => get16(bytes, offset);
-export const destinationLo = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 2);
-export const sourceHi = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + 6);
-export const sourceLo = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 8);
-export const etherType = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + 12);
+export const destinationHi = (bytes: DataView, offset: number): number => get16(bytes, offset);
+export const destinationLo = (bytes: DataView, offset: number): number => get32(bytes, offset + 2);
+export const sourceHi = (bytes: DataView, offset: number): number => get16(bytes, offset + 6);
+export const sourceLo = (bytes: DataView, offset: number): number => get32(bytes, offset + 8);
+export const etherType = (bytes: DataView, offset: number): number => get16(bytes, offset + 12);
 /** Group bit: multicast or broadcast destination. */
-export const isGroup = (bytes: Uint8Array, offset: number): boolean => (bytes[offset] & 1) !== 0;
+export const isGroup = (bytes: DataView, offset: number): boolean => (bytes.getUint8(offset) & 1) !== 0;
 
 export function putEthernet(
-  bytes: Uint8Array,
+  bytes: DataView,
   offset: number,
   dmacHi: number,
   dmacLo: number,

@@ -16,7 +16,7 @@ import {
  * Hash over addresses, protocol and, for unfragmented TCP and UDP, ports. Fragments leave the ports out, so
  * that all fragments of a packet agree. `length` bytes exist from the IP header on.
  */
-export function flowHash(bytes: Uint8Array, offset: number, length: number): number {
+export function flowHash(bytes: DataView, offset: number, length: number): number {
   const number = protocol(bytes, offset);
   let hash = source(bytes, offset);
   hash = mix(hash, destination(bytes, offset));

@@ -18,15 +18,15 @@ export function isError(type: number): boolean {
 
 /** Write an error header in front of `quoted` bytes of the offending packet; `mtu` is 0 except in 3/4 (RFC 1191 4). */
 export function putError(
-  bytes: Uint8Array,
+  bytes: DataView,
   offset: number,
   type: number,
   code: number,
   mtu: number,
   quoted: number,
 ): void {
-  bytes[offset] = type;
-  bytes[offset + 1] = code;
+  bytes.setUint8(offset, type);
+  bytes.setUint8(offset + 1, code);
   put16(bytes, offset + 2, 0);
   put16(bytes, offset + 4, 0);
   put16(bytes, offset + 6, mtu);

@@ -24,9 +24,9 @@ export const IPV4_OFFSET_ONE = 6;
  * there; more than the total length is padding and legal. After IPV4_OK, headerLength and totalLength bytes
  * exist.
  */
-export function checkIpv4(bytes: Uint8Array, offset: number, length: number): number {
+export function checkIpv4(bytes: DataView, offset: number, length: number): number {
   if (length < IPV4_LENGTH) return IPV4_SHORT;
-  const first = bytes[offset];
+  const first = bytes.getUint8(offset);
   if (first >> 4 !== 4) return IPV4_VERSION;
   const header = (first & 15) << 2;
   if (header < IPV4_LENGTH || header > length) return IPV4_HEADER_LENGTH;
@@ -38,36 +38,37 @@ export function checkIpv4(bytes: Uint8Array, offset: number, length: number): nu
 }
 
 /** Folded sum over a header of `length` bytes; 0xffff when its checksum is right. */
-function headerSum(bytes: Uint8Array, offset: number, length: number): number {
+function headerSum(bytes: DataView, offset: number, length: number): number {
   let sum = 0;
   for (let i = offset; i < offset + length; i += 4) {
-    sum += ((bytes[i] + bytes[i + 2]) << 8) + bytes[i + 1] + bytes[i + 3];
+    const word = get32(bytes, i);
+    sum += (word >>> 16) + (word & 0xffff);
   }
   return fold(sum);
 }
 
-export const headerLength = (bytes: Uint8Array, offset: number): number => (bytes[offset] & 15) << 2;
-export const tos = (bytes: Uint8Array, offset: number): number => bytes[offset + 1];
-export const totalLength = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + 2);
-export const fragment = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + 6);
-export const ttl = (bytes: Uint8Array, offset: number): number => bytes[offset + 8];
-export const protocol = (bytes: Uint8Array, offset: number): number => bytes[offset + 9];
-export const source = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 12);
-export const destination = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 16);
+export const headerLength = (bytes: DataView, offset: number): number => (bytes.getUint8(offset) & 15) << 2;
+export const tos = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 1);
+export const totalLength = (bytes: DataView, offset: number): number => get16(bytes, offset + 2);
+export const fragment = (bytes: DataView, offset: number): number => get16(bytes, offset + 6);
+export const ttl = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 8);
+export const protocol = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 9);
+export const source = (bytes: DataView, offset: number): number => get32(bytes, offset + 12);
+export const destination = (bytes: DataView, offset: number): number => get32(bytes, offset + 16);
 
 /**
  * Take one from the TTL and mend the checksum. Of equation 3 of RFC 1624, `~m + m'` is the constant 0xfeff
  * when the high byte of a word sinks by one.
  */
-export function decrementTtl(bytes: Uint8Array, offset: number): void {
-  bytes[offset + 8] -= 1;
+export function decrementTtl(bytes: DataView, offset: number): void {
+  bytes.setUint8(offset + 8, bytes.getUint8(offset + 8) - 1);
   const sum = (~get16(bytes, offset + 10) & 0xffff) + 0xfeff;
   put16(bytes, offset + 10, ~((sum & 0xffff) + (sum >> 16)));
 }
 
 /** Write a header of 20 bytes without options, checksum included. */
 export function putIpv4(
-  bytes: Uint8Array,
+  bytes: DataView,
   offset: number,
   tosByte: number,
   total: number,
@@ -78,13 +79,13 @@ export function putIpv4(
   sourceAddress: number,
   destinationAddress: number,
 ): void {
-  bytes[offset] = 0x45;
-  bytes[offset + 1] = tosByte;
+  bytes.setUint8(offset, 0x45);
+  bytes.setUint8(offset + 1, tosByte);
   put16(bytes, offset + 2, total);
   put16(bytes, offset + 4, identification);
   put16(bytes, offset + 6, flags);
-  bytes[offset + 8] = timeToLive;
-  bytes[offset + 9] = protocolNumber;
+  bytes.setUint8(offset + 8, timeToLive);
+  bytes.setUint8(offset + 9, protocolNumber);
   put32(bytes, offset + 12, sourceAddress);
   put32(bytes, offset + 16, destinationAddress);
   const sum =
@@ -101,7 +102,7 @@ export function putIpv4(
 }
 
 /** Compute and store the checksum of a header that stands, options included. */
-export function putHeaderChecksum(bytes: Uint8Array, offset: number): void {
+export function putHeaderChecksum(bytes: DataView, offset: number): void {
   put16(bytes, offset + 10, 0);
   put16(bytes, offset + 10, ~headerSum(bytes, offset, headerLength(bytes, offset)));
 }

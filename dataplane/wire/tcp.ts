@@ -14,9 +14,10 @@ export const URG = 0x20;
 /** RFC 3168 6.1.2. */
 export const CWR = 0x80;
 
-export const sequence = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 4);
-export const acknowledgement = (bytes: Uint8Array, offset: number): number => get32(bytes, offset + 8);
+export const sequence = (bytes: DataView, offset: number): number => get32(bytes, offset + 4);
+export const acknowledgement = (bytes: DataView, offset: number): number => get32(bytes, offset + 8);
 /** Length of the header with its options, by its own word: 0 to 60. */
-export const tcpHeaderLength = (bytes: Uint8Array, offset: number): number => (bytes[offset + 12] >> 4) << 2;
-export const tcpFlags = (bytes: Uint8Array, offset: number): number => bytes[offset + 13];
-export const tcpChecksum = (bytes: Uint8Array, offset: number): number => get16(bytes, offset + TCP_CHECKSUM);
+export const tcpHeaderLength = (bytes: DataView, offset: number): number =>
+  (bytes.getUint8(offset + 12) >> 4) << 2;
+export const tcpFlags = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 13);
+export const tcpChecksum = (bytes: DataView, offset: number): number => get16(bytes, offset + TCP_CHECKSUM);

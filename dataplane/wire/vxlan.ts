@@ -8,11 +8,11 @@ export const VXLAN_SOURCE_BASE = 0xc000;
 export const VXLAN_SOURCE_MASK = 0x3fff;
 
 /** The I flag: the VNI is valid. All other flags are reserved and ignored on receipt. */
-export const hasVni = (bytes: Uint8Array, offset: number): boolean => (bytes[offset] & 0x08) !== 0;
-export const vni = (bytes: Uint8Array, offset: number): number =>
-  (bytes[offset + 4] << 16) | (bytes[offset + 5] << 8) | bytes[offset + 6];
+export const hasVni = (bytes: DataView, offset: number): boolean => (bytes.getUint8(offset) & 0x08) !== 0;
+export const vni = (bytes: DataView, offset: number): number =>
+  (bytes.getUint8(offset + 4) << 16) | (bytes.getUint8(offset + 5) << 8) | bytes.getUint8(offset + 6);
 
-export function putVxlan(bytes: Uint8Array, offset: number, networkIdentifier: number): void {
+export function putVxlan(bytes: DataView, offset: number, networkIdentifier: number): void {
   put32(bytes, offset, 0x08000000);
   put32(bytes, offset + 4, networkIdentifier << 8);
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import * as arp from './arp.ts';
-import { fold, get16, get32, put16, put32, sum16, updateChecksum } from './bytes.ts';
+import { fold, get16, get32, put16, put32, sum16, updateChecksum, viewOf } from './bytes.ts';
 import * as ethernet from './ethernet.ts';
 import { flowHash } from './flow.ts';
 import * as icmp from './icmp.ts';
@@ -21,18 +21,18 @@ describe('bytes', () => {
     seeded(
       fc.property(fc.integer({ min: 0, max: 0xffff }), fc.integer(), (short, word) => {
         const bytes = dirty(8);
-        put16(bytes, 1, short);
-        put32(bytes, 3, word | 0);
-        expect(get16(bytes, 1)).toBe(short);
-        expect(get32(bytes, 3)).toBe(word | 0);
+        put16(viewOf(bytes), 1, short);
+        put32(viewOf(bytes), 3, word | 0);
+        expect(get16(viewOf(bytes), 1)).toBe(short);
+        expect(get32(viewOf(bytes), 3)).toBe(word | 0);
         expect([bytes[0], bytes[7]]).toEqual([0xa5, 0xa5]);
       }),
     );
   });
 
   it('sums as RFC 1071 section 3 does by hand', () => {
-    expect(sum16(hex('0001 f203 f4f5 f6f7'), 0, 8, 0)).toBe(0xddf2);
-    expect(sum16(hex('01'), 0, 1, 0)).toBe(0x0100);
+    expect(sum16(viewOf(hex('0001 f203 f4f5 f6f7')), 0, 8, 0)).toBe(0xddf2);
+    expect(sum16(viewOf(hex('01')), 0, 1, 0)).toBe(0x0100);
   });
 
   it('sums 64 KiB of ones without overflow', () => {
@@ -40,7 +40,7 @@ describe('bytes', () => {
     let naive = 0n;
     for (let i = 0; i < bytes.length; i += 2) naive += BigInt((bytes[i]! << 8) | (bytes[i + 1] ?? 0));
     while (naive > 0xffffn) naive = (naive & 0xffffn) + (naive >> 16n);
-    expect(sum16(bytes, 0, bytes.length, 0)).toBe(Number(naive));
+    expect(sum16(viewOf(bytes), 0, bytes.length, 0)).toBe(Number(naive));
   });
 
   it('updates a checksum as a fresh sum would, for every value (RFC 1624 equation 3)', () => {
@@ -52,10 +52,10 @@ describe('bytes', () => {
         (bytes, word, value) => {
           // Some word must be non-zero before and after, as in every IP header, or both zeros would be right.
           bytes[18] = 0x45;
-          const before = ~sum16(bytes, 0, 20, 0) & 0xffff;
-          const old = get16(bytes, word * 2);
-          put16(bytes, word * 2, value);
-          expect(updateChecksum(before, old, value)).toBe(~sum16(bytes, 0, 20, 0) & 0xffff);
+          const before = ~sum16(viewOf(bytes), 0, 20, 0) & 0xffff;
+          const old = get16(viewOf(bytes), word * 2);
+          put16(viewOf(bytes), word * 2, value);
+          expect(updateChecksum(before, old, value)).toBe(~sum16(viewOf(bytes), 0, 20, 0) & 0xffff);
         },
       ),
     );
@@ -71,24 +71,24 @@ describe('ipv4', () => {
   it('deconstructs a header', () => {
     const bytes = new Uint8Array(84);
     bytes.set(header());
-    put16(bytes, 10, 0);
-    put16(bytes, 10, ~sum16(bytes, 0, 20, 0));
-    expect(ipv4.checkIpv4(bytes, 0, 84)).toBe(ipv4.IPV4_OK);
-    expect(ipv4.headerLength(bytes, 0)).toBe(20);
-    expect(ipv4.totalLength(bytes, 0)).toBe(84);
-    expect(ipv4.ttl(bytes, 0)).toBe(64);
-    expect(ipv4.protocol(bytes, 0)).toBe(ipv4.PROTOCOL_ICMP);
-    expect(ipv4.fragment(bytes, 0)).toBe(ipv4.DONT_FRAGMENT);
-    expect(ipv4.source(bytes, 0)).toBe(0x0a410002);
-    expect(ipv4.destination(bytes, 0)).toBe(0x0a410102);
+    put16(viewOf(bytes), 10, 0);
+    put16(viewOf(bytes), 10, ~sum16(viewOf(bytes), 0, 20, 0));
+    expect(ipv4.checkIpv4(viewOf(bytes), 0, 84)).toBe(ipv4.IPV4_OK);
+    expect(ipv4.headerLength(viewOf(bytes), 0)).toBe(20);
+    expect(ipv4.totalLength(viewOf(bytes), 0)).toBe(84);
+    expect(ipv4.ttl(viewOf(bytes), 0)).toBe(64);
+    expect(ipv4.protocol(viewOf(bytes), 0)).toBe(ipv4.PROTOCOL_ICMP);
+    expect(ipv4.fragment(viewOf(bytes), 0)).toBe(ipv4.DONT_FRAGMENT);
+    expect(ipv4.source(viewOf(bytes), 0)).toBe(0x0a410002);
+    expect(ipv4.destination(viewOf(bytes), 0)).toBe(0x0a410102);
   });
 
   it('constructs the same header in dirty memory', () => {
     const bytes = dirty(22);
-    ipv4.putIpv4(bytes, 1, 0, 84, 0x1c46, ipv4.DONT_FRAGMENT, 64, 1, 0x0a410002, 0x0a410102);
+    ipv4.putIpv4(viewOf(bytes), 1, 0, 84, 0x1c46, ipv4.DONT_FRAGMENT, 64, 1, 0x0a410002, 0x0a410102);
     const expected = header();
-    put16(expected, 10, 0);
-    put16(expected, 10, ~sum16(expected, 0, 20, 0));
+    put16(viewOf(expected), 10, 0);
+    put16(viewOf(expected), 10, ~sum16(viewOf(expected), 0, 20, 0));
     expect(bytes.subarray(1, 21)).toEqual(expected);
     expect([bytes[0], bytes[21]]).toEqual([0xa5, 0xa5]);
   });
@@ -107,27 +107,27 @@ describe('ipv4', () => {
     ['checksum', (b: Uint8Array) => b.fill(0x55, 10, 11), ipv4.IPV4_CHECKSUM],
   ])('refuses a bad %s', (_name, damage, expected) => {
     const bytes = new Uint8Array(84);
-    ipv4.putIpv4(bytes, 0, 0, 84, 1, 0, 64, 1, 0x0a410002, 0x0a410102);
+    ipv4.putIpv4(viewOf(bytes), 0, 0, 84, 1, 0, 64, 1, 0x0a410002, 0x0a410102);
     const damaged = damage(bytes);
-    expect(ipv4.checkIpv4(damaged, 0, damaged.length)).toBe(expected);
+    expect(ipv4.checkIpv4(viewOf(damaged), 0, damaged.length)).toBe(expected);
   });
 
   it('refuses fragment offset 1 and no other', () => {
     for (const offset of [0, 1, 2, 185]) {
       const bytes = new Uint8Array(84);
-      ipv4.putIpv4(bytes, 0, 0, 84, 1, offset, 64, 1, 0x0a410002, 0x0a410102);
-      expect(ipv4.checkIpv4(bytes, 0, 84)).toBe(offset === 1 ? ipv4.IPV4_OFFSET_ONE : ipv4.IPV4_OK);
+      ipv4.putIpv4(viewOf(bytes), 0, 0, 84, 1, offset, 64, 1, 0x0a410002, 0x0a410102);
+      expect(ipv4.checkIpv4(viewOf(bytes), 0, 84)).toBe(offset === 1 ? ipv4.IPV4_OFFSET_ONE : ipv4.IPV4_OK);
     }
   });
 
   it('accepts options and padding', () => {
     const bytes = new Uint8Array(60);
-    ipv4.putIpv4(bytes, 0, 0, 40, 1, 0, 64, 17, 0x0a410002, 0x0a410102);
+    ipv4.putIpv4(viewOf(bytes), 0, 0, 40, 1, 0, 64, 17, 0x0a410002, 0x0a410102);
     bytes[0] = 0x46;
     bytes.set([1, 1, 1, 0], 20);
-    put16(bytes, 10, 0);
-    put16(bytes, 10, ~sum16(bytes, 0, 24, 0));
-    expect(ipv4.checkIpv4(bytes, 0, 60)).toBe(ipv4.IPV4_OK);
+    put16(viewOf(bytes), 10, 0);
+    put16(viewOf(bytes), 10, ~sum16(viewOf(bytes), 0, 24, 0));
+    expect(ipv4.checkIpv4(viewOf(bytes), 0, 60)).toBe(ipv4.IPV4_OK);
   });
 
   it('keeps the checksum right while the TTL sinks, whatever the header', () => {
@@ -135,11 +135,11 @@ describe('ipv4', () => {
       fc.property(byteArrays(20, 20), fc.integer({ min: 1, max: 255 }), (bytes, ttl) => {
         bytes[0] = 0x45;
         bytes[8] = ttl;
-        put16(bytes, 10, 0);
-        put16(bytes, 10, ~sum16(bytes, 0, 20, 0));
-        ipv4.decrementTtl(bytes, 0);
+        put16(viewOf(bytes), 10, 0);
+        put16(viewOf(bytes), 10, ~sum16(viewOf(bytes), 0, 20, 0));
+        ipv4.decrementTtl(viewOf(bytes), 0);
         expect(bytes[8]).toBe(ttl - 1);
-        expect(sum16(bytes, 0, 20, 0)).toBe(0xffff);
+        expect(sum16(viewOf(bytes), 0, 20, 0)).toBe(0xffff);
       }),
     );
   });
@@ -147,9 +147,9 @@ describe('ipv4', () => {
   it('never passes a header whose accessors could fail', () => {
     seeded(
       fc.property(byteArrays(0, 80), (bytes) => {
-        if (ipv4.checkIpv4(bytes, 0, bytes.length) !== ipv4.IPV4_OK) return;
-        expect(ipv4.totalLength(bytes, 0)).toBeLessThanOrEqual(bytes.length);
-        expect(ipv4.headerLength(bytes, 0)).toBeLessThanOrEqual(ipv4.totalLength(bytes, 0));
+        if (ipv4.checkIpv4(viewOf(bytes), 0, bytes.length) !== ipv4.IPV4_OK) return;
+        expect(ipv4.totalLength(viewOf(bytes), 0)).toBeLessThanOrEqual(bytes.length);
+        expect(ipv4.headerLength(viewOf(bytes), 0)).toBeLessThanOrEqual(ipv4.totalLength(viewOf(bytes), 0));
       }),
     );
   });
@@ -173,18 +173,18 @@ describe('arp', () => {
 
   it('turns a request into its reply in place', () => {
     const bytes = request();
-    expect(arp.checkArp(bytes, 0, 28)).toBe(true);
-    expect(arp.operation(bytes, 0)).toBe(arp.ARP_REQUEST);
-    arp.replyInPlace(bytes, 0, ethernet.GATEWAY_HI, ethernet.GATEWAY_LO);
+    expect(arp.checkArp(viewOf(bytes), 0, 28)).toBe(true);
+    expect(arp.operation(viewOf(bytes), 0)).toBe(arp.ARP_REQUEST);
+    arp.replyInPlace(viewOf(bytes), 0, ethernet.GATEWAY_HI, ethernet.GATEWAY_LO);
     expect(bytes).toEqual(hex('0001 0800 06 04 0002 eeeeeeeeeeee a9fe0101 024270000001 0a410002'));
   });
 
   it('refuses what is short or not IPv4 over Ethernet', () => {
-    expect(arp.checkArp(request(), 0, 27)).toBe(false);
+    expect(arp.checkArp(viewOf(request()), 0, 27)).toBe(false);
     for (const at of [0, 2, 4, 5]) {
       const bytes = request();
       bytes[at]! ^= 0x40;
-      expect(arp.checkArp(bytes, 0, 28)).toBe(false);
+      expect(arp.checkArp(viewOf(bytes), 0, 28)).toBe(false);
     }
   });
 });
@@ -193,63 +193,65 @@ describe('udp, vxlan, icmp, ethernet', () => {
   it('writes a UDP checksum that holds, and never 0', () => {
     seeded(
       fc.property(byteArrays(8, 100), (bytes) => {
-        udp.putUdp(bytes, 0, 50000, 4789, bytes.length);
+        udp.putUdp(viewOf(bytes), 0, 50000, 4789, bytes.length);
         const pseudo = ipv4.pseudoSum(0x0a000001, 0xc0000201 | 0, 17, bytes.length);
-        udp.putUdpChecksum(bytes, 0, bytes.length, pseudo);
-        expect(udp.udpChecksum(bytes, 0)).not.toBe(0);
-        expect(udp.udpChecksumHolds(bytes, 0, bytes.length, pseudo)).toBe(true);
+        udp.putUdpChecksum(viewOf(bytes), 0, bytes.length, pseudo);
+        expect(udp.udpChecksum(viewOf(bytes), 0)).not.toBe(0);
+        expect(udp.udpChecksumHolds(viewOf(bytes), 0, bytes.length, pseudo)).toBe(true);
         bytes[7]! ^= 1;
-        expect(udp.udpChecksumHolds(bytes, 0, bytes.length, pseudo)).toBe(udp.udpChecksum(bytes, 0) === 0);
+        expect(udp.udpChecksumHolds(viewOf(bytes), 0, bytes.length, pseudo)).toBe(
+          udp.udpChecksum(viewOf(bytes), 0) === 0,
+        );
       }),
     );
   });
 
   it('writes a VXLAN header with reserved bits zero (RFC 7348 section 5)', () => {
     const bytes = dirty(8);
-    vxlan.putVxlan(bytes, 0, 4096);
+    vxlan.putVxlan(viewOf(bytes), 0, 4096);
     expect(bytes).toEqual(hex('08000000 00100000'));
-    expect(vxlan.hasVni(bytes, 0)).toBe(true);
-    expect(vxlan.vni(hex('ff123456 00abcdff'), 0)).toBe(0x00abcd);
-    expect(vxlan.hasVni(hex('f7000000 00000000'), 0)).toBe(false);
+    expect(vxlan.hasVni(viewOf(bytes), 0)).toBe(true);
+    expect(vxlan.vni(viewOf(hex('ff123456 00abcdff')), 0)).toBe(0x00abcd);
+    expect(vxlan.hasVni(viewOf(hex('f7000000 00000000')), 0)).toBe(false);
   });
 
   it('writes an ICMP error in front of its quotation', () => {
     const bytes = dirty(8 + 28);
-    icmp.putError(bytes, 0, icmp.UNREACHABLE, icmp.CODE_FRAGMENTATION_NEEDED, 1450, 28);
+    icmp.putError(viewOf(bytes), 0, icmp.UNREACHABLE, icmp.CODE_FRAGMENTATION_NEEDED, 1450, 28);
     expect(bytes.subarray(0, 2)).toEqual(hex('0304'));
     expect(bytes.subarray(4, 8)).toEqual(hex('0000 05aa'));
-    expect(sum16(bytes, 0, 36, 0)).toBe(0xffff);
+    expect(sum16(viewOf(bytes), 0, 36, 0)).toBe(0xffff);
     expect([0, 3, 4, 5, 8, 11, 12, 13].filter(icmp.isError)).toEqual([3, 4, 5, 11, 12]);
   });
 
   it('writes an Ethernet header', () => {
     const bytes = dirty(14);
-    ethernet.putEthernet(bytes, 0, 0x0242, 0x70000001, 0xeeee, 0xeeeeeeee | 0, ethernet.TYPE_IPV4);
+    ethernet.putEthernet(viewOf(bytes), 0, 0x0242, 0x70000001, 0xeeee, 0xeeeeeeee | 0, ethernet.TYPE_IPV4);
     expect(bytes).toEqual(hex('024270000001 eeeeeeeeeeee 0800'));
-    expect(ethernet.destinationHi(bytes, 0)).toBe(0x0242);
-    expect(ethernet.destinationLo(bytes, 0)).toBe(0x70000001);
-    expect(ethernet.sourceLo(bytes, 0)).toBe(0xeeeeeeee | 0);
-    expect(ethernet.isGroup(hex('0100'), 0)).toBe(true);
+    expect(ethernet.destinationHi(viewOf(bytes), 0)).toBe(0x0242);
+    expect(ethernet.destinationLo(viewOf(bytes), 0)).toBe(0x70000001);
+    expect(ethernet.sourceLo(viewOf(bytes), 0)).toBe(0xeeeeeeee | 0);
+    expect(ethernet.isGroup(viewOf(hex('0100')), 0)).toBe(true);
   });
 });
 
 describe('flow hash', () => {
   const packet = (destinationPort: number, flags = 0) => {
     const bytes = new Uint8Array(28);
-    ipv4.putIpv4(bytes, 0, 0, 28, 1, flags, 64, 17, 0x0a410002, 0x0a410102);
-    udp.putUdp(bytes, 20, 40000, destinationPort, 8);
+    ipv4.putIpv4(viewOf(bytes), 0, 0, 28, 1, flags, 64, 17, 0x0a410002, 0x0a410102);
+    udp.putUdp(viewOf(bytes), 20, 40000, destinationPort, 8);
     return bytes;
   };
 
   it('is stable for a flow and leaves ports out of fragments', () => {
-    expect(flowHash(packet(53), 0, 28)).toBe(flowHash(packet(53), 0, 28));
-    expect(flowHash(packet(53), 0, 28)).not.toBe(flowHash(packet(54), 0, 28));
-    expect(flowHash(packet(53, 0x2000), 0, 28)).toBe(flowHash(packet(54, 0x00b9), 0, 28));
+    expect(flowHash(viewOf(packet(53)), 0, 28)).toBe(flowHash(viewOf(packet(53)), 0, 28));
+    expect(flowHash(viewOf(packet(53)), 0, 28)).not.toBe(flowHash(viewOf(packet(54)), 0, 28));
+    expect(flowHash(viewOf(packet(53, 0x2000)), 0, 28)).toBe(flowHash(viewOf(packet(54, 0x00b9)), 0, 28));
   });
 
   it('spreads 4,096 flows over 16 sockets within a third of even', () => {
     const buckets = new Array<number>(16).fill(0);
-    for (let port = 0; port < 4096; port++) buckets[flowHash(packet(port), 0, 28) & 15]! += 1;
+    for (let port = 0; port < 4096; port++) buckets[flowHash(viewOf(packet(port)), 0, 28) & 15]! += 1;
     expect(Math.min(...buckets)).toBeGreaterThan(170);
     expect(Math.max(...buckets)).toBeLessThan(342);
   });
