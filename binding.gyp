@@ -15,6 +15,7 @@
         "dataplane/native/socket.c",
         "dataplane/native/spread.c",
         "dataplane/native/tap.c",
+        "dataplane/native/unix.c",
         "dataplane/native/value.c"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],

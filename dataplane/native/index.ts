@@ -100,6 +100,29 @@ export interface Native {
   socketSpread(fd: number, share: { index: number; count: number }): void;
   close(fd: number): void;
 
+  /**
+   * Unix sockets of SOCK_SEQPACKET, non-blocking. `path` begins with / or, in the abstract namespace, with @. A listening
+   * socket's file is made for our own user alone; removing it, also a stale one, is the caller's.
+   */
+  unixListen(path: string): number;
+  unixConnect(path: string): number;
+  /** The next connection and who made it (SO_PEERCRED), if there is one. */
+  unixAccept(fd: number): { fd: number; pid: number; uid: number } | undefined;
+  /**
+   * A message of a byte or more, with up to 253 descriptors, over any Unix socket. Returns the bytes that went: all, but on a
+   * stream that is nearly full. The sender keeps its descriptors.
+   */
+  sendFds(fd: number, fds: Int32Array, payload: Uint8Array): number;
+  /**
+   * The next message, if there is one; `bytes` 0: the other end is closed. Its descriptors are this environment's now. One
+   * whose payload or descriptors did not fit is dropped whole: EMSGSIZE, EMFILE.
+   */
+  receiveFds(fd: number, buffer: Uint8Array): { fds: number[]; bytes: number } | undefined;
+  /** A datagram with descriptors to a Unix socket (dataplane/native/systemd.ts). Blocks for two seconds at most. */
+  notifySend(path: string, state: Uint8Array, fds: Int32Array): void;
+  /** Take over a descriptor that came by exec: closed with this environment, and by exec. */
+  adopt(fd: number): void;
+
   tapRead(
     fd: number,
     arena: Uint8Array,

@@ -46,6 +46,8 @@ enum { MAC_LENGTH = 6, NAME_SIZE = 16, NETNS_SIZE = 256, ALIAS_SIZE = 256 };
 bool get_args(napi_env env, napi_callback_info info, const char *call, size_t count, napi_value *args);
 bool get_int(napi_env env, napi_value value, const char *name, int64_t min, int64_t max, int64_t *result);
 bool get_fd(napi_env env, napi_value value, int *fd);
+/* Without a NUL, and with one behind it in `size` bytes. */
+bool get_string(napi_env env, napi_value value, const char *name, char *result, size_t size);
 
 /* Members of an options object. `*given`, where asked for, tells an absent member from a present one. */
 bool get_object(napi_env env, napi_value value, const char *call);
@@ -138,6 +140,13 @@ napi_value ipip_mark_supported(napi_env env, napi_callback_info info);
 napi_value udp_open(napi_env env, napi_callback_info info);
 napi_value raw_open(napi_env env, napi_callback_info info);
 napi_value socket_spread(napi_env env, napi_callback_info info);
+napi_value unix_listen(napi_env env, napi_callback_info info);
+napi_value unix_connect(napi_env env, napi_callback_info info);
+napi_value unix_accept(napi_env env, napi_callback_info info);
+napi_value send_fds(napi_env env, napi_callback_info info);
+napi_value receive_fds(napi_env env, napi_callback_info info);
+napi_value notify_send(napi_env env, napi_callback_info info);
+napi_value adopt_fd(napi_env env, napi_callback_info info);
 napi_value tap_read(napi_env env, napi_callback_info info);
 napi_value tap_write(napi_env env, napi_callback_info info);
 napi_value udp_receive(napi_env env, napi_callback_info info);

@@ -35,6 +35,22 @@ bool get_fd(napi_env env, napi_value value, int *fd) {
   return true;
 }
 
+bool get_string(napi_env env, napi_value value, const char *name, char *result, size_t size) {
+  size_t length;
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) {
+    throw_type(env, "%s must be a string", name);
+    return false;
+  }
+  if (length >= size) {
+    throw_range(env, "%s has %zu bytes, at most %zu are possible", name, length, size - 1);
+    return false;
+  }
+  if (napi_get_value_string_utf8(env, value, result, size, &length) != napi_ok) return false;
+  if (strlen(result) == length) return true;
+  throw_range(env, "%s contains a NUL", name);
+  return false;
+}
+
 bool get_object(napi_env env, napi_value value, const char *call) {
   napi_valuetype type;
   if (napi_typeof(env, value, &type) == napi_ok && type == napi_object) return true;
@@ -81,23 +97,11 @@ bool option_bool(napi_env env, napi_value object, const char *key, bool *result,
 bool option_string(napi_env env, napi_value object, const char *key, char *result, size_t size, bool *given) {
   napi_value value;
   bool present;
-  size_t length;
   result[0] = 0;
   if (!member(env, object, key, &value, &present)) return false;
   if (given) *given = present;
   if (!present) return given ? true : missing(env, key);
-  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) {
-    throw_type(env, "%s must be a string", key);
-    return false;
-  }
-  if (length >= size) {
-    throw_range(env, "%s has %zu bytes, at most %zu are possible", key, length, size - 1);
-    return false;
-  }
-  if (napi_get_value_string_utf8(env, value, result, size, &length) != napi_ok) return false;
-  if (strlen(result) == length) return true;
-  throw_range(env, "%s contains a NUL", key);
-  return false;
+  return get_string(env, value, key, result, size);
 }
 
 bool option_mac(napi_env env, napi_value object, uint8_t *mac, bool *given) {
