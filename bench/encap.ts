@@ -4,7 +4,8 @@
  * produce the same bytes.
  */
 import { execFile } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as adj from '../dataplane/fib/adjacency.ts';
@@ -23,44 +24,50 @@ import {
   VXLAN_PORT_ID,
 } from '../dataplane/scenario.ts';
 import { get32, viewOf } from '../dataplane/wire/bytes.ts';
-import { pseudoSum } from '../dataplane/wire/ipv4.ts';
+import { isLinkLocal, isMartianDestination, isMulticast, pseudoSum } from '../dataplane/wire/ipv4.ts';
 import { putUdp, putUdpChecksum } from '../dataplane/wire/udp.ts';
+import { loadRoutes, type Routes, tableKeys } from './fib-shapes/routes.ts';
 import { type BenchContext, type BenchEntry, compilerVersion, type Prepared } from './harness.ts';
 
 const run = promisify(execFile);
 
-/** Remote blocks, each behind a node of its own. */
+/** Nodes, each behind a tunnel of its own, to which the routes of the table are dealt. */
 const PEERS = 256;
-const BURSTS = 16;
+/** Rows of the adjacency table that the twin is given: those of the peers and of the scenario. */
+const TWIN_ADJACENCIES = 512;
+/** Enough different packets that neither tables nor branches are known by heart. */
+const BURSTS = 256;
 /** Headroom and a 64-byte frame. */
 const SLOT = HEADROOM + 64;
 const PAYLOAD = 22;
 
 type Mode = 'vxlan' | 'ipip';
 
-/** Numerical Recipes' generator: the same frames on every machine. */
-function* randoms(): Generator<number, never> {
-  let state = 4096;
-  for (;;) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    yield state >>> 8;
-  }
-}
-
-/** All bursts, each 64 slots of headroom and frame: UDP from pod a to random pods of 256 remote blocks. */
-function makeImage(): Uint8Array {
+/** All bursts, each 64 slots of headroom and frame: UDP from pod a to addresses inside the routes. */
+function makeImage(destinations: Int32Array): Uint8Array {
   const image = new Uint8Array(BURSTS * BURST * SLOT);
-  const random = randoms();
   for (let slot = 0; slot < BURSTS * BURST; slot++) {
-    const destination = `10.66.${random.next().value % PEERS}.${1 + (random.next().value % 254)}`;
+    const destination = formatIp4(destinations[slot]!);
     const inner = packet({ destination, payload: new Uint8Array(8 + PAYLOAD) });
     const bytes = viewOf(inner);
-    putUdp(bytes, 20, 1024 + (random.next().value % 50000), 53, 8 + PAYLOAD);
+    putUdp(bytes, 20, 1024 + (Math.imul(slot, 7919) & 0x7fff), 53, 8 + PAYLOAD);
     const pseudo = pseudoSum(get32(bytes, 12), get32(bytes, 16), 17, 8 + PAYLOAD);
     putUdpChecksum(bytes, 20, 8 + PAYLOAD, pseudo);
     image.set(frame(inner), slot * SLOT + HEADROOM);
   }
   return image;
+}
+
+const formatIp4 = (address: number): string =>
+  [24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join('.');
+
+/** Addresses inside the routes that may be forwarded, as many as there are frames. */
+function destinationsIn(routes: Routes): Int32Array {
+  const legal = (address: number) =>
+    !isMartianDestination(address) && !isMulticast(address) && !isLinkLocal(address);
+  return tableKeys(routes)
+    .filter(legal)
+    .subarray(0, BURSTS * BURST);
 }
 
 function adjacencyOf(mode: Mode, peer: number): adj.Adjacency {
@@ -73,26 +80,20 @@ function adjacencyOf(mode: Mode, peer: number): adj.Adjacency {
   return { kind: adj.VXLAN, port: VXLAN_PORT_ID, nextHop, mtu: 1450, source: NODE, ...ends };
 }
 
-/** What the twin needs: a row of 16 int32 for each remote block 10.66.N.0/24, then the image. */
-function twinInput(mode: Mode, image: Uint8Array): Uint8Array {
-  const rows = new Int32Array(PEERS * adj.ADJ_ROW);
-  for (let peer = 0; peer < PEERS; peer++) adj.writeAdjacency(rows, peer, adjacencyOf(mode, peer));
-  const input = new Uint8Array(rows.byteLength + image.length);
-  input.set(new Uint8Array(rows.buffer));
-  input.set(image, rows.byteLength);
-  return input;
-}
-
 class Bench {
   readonly #scenario = new Scenario();
   readonly #arena = this.#scenario.arena;
+  readonly #image: Uint8Array;
   readonly #bursts: Uint8Array[] = [];
   readonly #rows = new Int32Array(BURST * ROW);
 
-  constructor(mode: Mode, image: Uint8Array) {
-    for (let peer = 0; peer < PEERS; peer++) {
-      this.#scenario.route(`10.66.${peer}.0`, 24, adjacencyOf(mode, peer));
+  constructor(mode: Mode, routes: Routes, image: Uint8Array) {
+    const { adjacencies, fib } = this.#scenario;
+    const peers = Array.from({ length: PEERS }, (_, peer) => adjacencies.acquire(adjacencyOf(mode, peer)));
+    for (let i = 0; i < routes.prefixes.length; i++) {
+      fib.set(routes.prefixes[i]!, routes.lengths[i]!, peers[i % PEERS]!);
     }
+    this.#image = image;
     for (let burst = 0; burst < BURSTS; burst++) {
       this.#bursts.push(image.subarray(burst * BURST * SLOT, (burst + 1) * BURST * SLOT));
     }
@@ -100,6 +101,13 @@ class Bench {
       this.#rows[i * ROW + OFFSET] = i * SLOT + HEADROOM;
       this.#rows[i * ROW + LENGTH] = 14 + 20 + 8 + PAYLOAD;
     }
+  }
+
+  /** What the twin reads: the FIB, adjacency rows, and the image. */
+  async writeTwinInput(path: string): Promise<void> {
+    const { fib4, adjacencies } = this.#scenario.tables;
+    const rows = new Uint8Array(adjacencies, 0, TWIN_ADJACENCIES * adj.ADJ_ROW * 4);
+    await writeFile(path, [new Uint8Array(fib4), rows, this.#image]);
   }
 
   /** One burst, fresh frames to settled accounts; `seen` gets each frame that left. */
@@ -148,15 +156,15 @@ class Bench {
 
 async function prepare(mode: Mode, context: BenchContext): Promise<Prepared> {
   const seconds = context.quick ? 0.3 : 1;
-  const image = makeImage();
-  const bench = new Bench(mode, image);
+  const routes = loadRoutes();
+  const bench = new Bench(mode, routes, makeImage(destinationsIn(routes)));
   const digest = bench.digest();
   bench.measure(seconds);
 
   const twin = await context.compile('encap-twin');
-  const input = join(context.root, 'build/bench', `encap-${mode}.bin`);
-  await mkdir(join(context.root, 'build/bench'), { recursive: true });
-  await writeFile(input, twinInput(mode, image));
+  const folder = await mkdtemp(join(tmpdir(), 'tortie-bench-encap-'));
+  const input = join(folder, 'input');
+  await bench.writeTwinInput(input);
   const runTwin = async () => {
     const { stdout } = await run(twin, [mode, input, String(seconds)], { timeout: 60_000 });
     const [figure, theirs] = stdout.trim().split(' ');
@@ -164,9 +172,10 @@ async function prepare(mode: Mode, context: BenchContext): Promise<Prepared> {
     return Number(figure);
   };
   return {
+    setting: routes.description,
     ours: async () => bench.measure(seconds),
     peers: { 'c-twin': { version: await compilerVersion(), run: runTwin } },
-    close: async () => {},
+    close: () => rm(folder, { recursive: true }),
   };
 }
 

@@ -5,7 +5,7 @@
  *
  *   encap-twin vxlan|ipip INPUT SECONDS  ->  "MPPS DIGEST"
  *
- * INPUT as bench/encap.ts writes it: 256 adjacency rows for 10.66.N.0/24, then bursts of 64 slots.
+ * INPUT as bench/encap.ts writes it: the FIB as in dataplane/fib/fib4.ts, adjacency rows, bursts of 64 slots.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,26 +16,33 @@
 
 enum {
   BURST = 64,
-  BURSTS = 16,
+  BURSTS = 256,
   HEADROOM = 128,
   SLOT = HEADROOM + 64,
   FRAME = 64,
-  PEERS = 256,
-  ROW = 8,
+  FIB_HEADER = 16, /* int32 */
+  BASE_CELLS = 1 << 24,
+  GROUP_CELLS = 0x8000 * 256,
+  ADJACENCIES = 512,
+  PORTS = 1024,
+  ROW = 16,
   ADJ_ROW = 16,
   CELLS = 80,
   DROPS = 16,
 };
-enum { R_OFFSET, R_LENGTH, R_PORT, R_ADDRESS, R_UDP_PORT, R_TOS, R_STATUS };
+enum { R_OFFSET, R_LENGTH, R_PORT, R_ADDRESS, R_UDP_PORT, R_TOS, R_STATUS, R_SEGMENT, R_OFFLOAD };
+enum { R_PIECES = 11, R_OUTER_TRANSPORT = 14, TIGHT = 0x1000 };
 enum { A_KIND, A_PORT, A_NEXT_HOP, A_MTU, A_SOURCE, A_DMAC_HI, A_DMAC_LO, A_SMAC_HI, A_SMAC_LO, A_VNI };
 enum { KIND_VXLAN = 3, KIND_IPIP = 4 };
 enum { RX_FRAMES, RX_BYTES, DELIVERED, CONSUMED, TX_FRAMES, TX_BYTES };
-enum { POD_A = 1, TUNNELS = 8 };
+enum { POD_A = 1, VXLAN_PORT = 4, IPIP_PORT = 5 };
 
-#define POD_ADDRESS 0x0a410002u /* 10.65.0.2 */
+#define POD_ADDRESS 0x0a410002u  /* 10.65.0.2 */
 #define NODE_ADDRESS 0xc0000201u /* 192.0.2.1 */
 
-static uint16_t get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static uint16_t get16(const uint8_t *p) {
+  return (uint16_t)(p[0] << 8 | p[1]);
+}
 static uint32_t get32(const uint8_t *p) {
   uint32_t word;
   memcpy(&word, p, 4);
@@ -57,16 +64,18 @@ static uint32_t fold(uint32_t sum) {
 static uint8_t arena[BURST * SLOT] __attribute__((aligned(64)));
 static int32_t rows[BURST * ROW], egress[BURST * ROW];
 static int egress_count;
-static uint16_t *base, *groups, default_route;
-static int32_t adjacencies[(PEERS + 1) * ADJ_ROW] __attribute__((aligned(64)));
-static double counters[TUNNELS * CELLS];
+static int32_t fib_header[FIB_HEADER];
+static uint16_t *base, *groups;
+static int32_t adjacencies[ADJACENCIES * ADJ_ROW] __attribute__((aligned(64)));
+static double counters[PORTS * CELLS];
+static uint8_t kinds[PORTS];
 static uint16_t identification;
 static uint32_t local[] = {NODE_ADDRESS};
 
 static uint16_t lookup(uint32_t address) {
   uint16_t cell = base[address >> 8];
   if (cell >= 0x8000) cell = groups[(uint32_t)(cell & 0x7fff) << 8 | (address & 0xff)];
-  return cell != 0 ? cell : default_route;
+  return cell != 0 ? cell : (uint16_t)fib_header[0];
 }
 
 static bool is_local(uint32_t address) {
@@ -83,7 +92,8 @@ static int check_ipv4(const uint8_t *p, uint32_t length) {
   uint32_t total = get16(p + 2);
   if (total < header || total > length) return 4;
   uint32_t sum = 0;
-  for (uint32_t i = 0; i < header; i += 4) sum += get16(p + i) + get16(p + i + 2);
+  for (uint32_t i = 0; i < header; i += 4)
+    sum += get16(p + i) + get16(p + i + 2);
   if (fold(sum) != 0xffff) return 5;
   if ((get16(p + 6) & 0x1fff) == 1) return 6;
   return 0;
@@ -105,8 +115,8 @@ static uint32_t flow_hash(const uint8_t *ip, uint32_t length) {
   return (hash * 0x85ebca6bu) >> 8;
 }
 
-static void put_ipv4(uint8_t *p, uint8_t tos, uint32_t total, uint32_t flags, uint8_t protocol, uint32_t source,
-                     uint32_t destination) {
+static void put_ipv4(uint8_t *p, uint8_t tos, uint32_t total, uint32_t flags, uint8_t protocol,
+                     uint32_t source, uint32_t destination) {
   identification++;
   p[0] = 0x45;
   p[1] = tos;
@@ -122,9 +132,12 @@ static void put_ipv4(uint8_t *p, uint8_t tos, uint32_t total, uint32_t flags, ui
   put16(p + 10, ~fold(sum));
 }
 
-static void drop(int reason) { counters[POD_A * CELLS + DROPS + reason] += 1; }
+static void drop(int reason) {
+  counters[POD_A * CELLS + DROPS + reason] += 1;
+}
 
-static void send(const int32_t *a, uint8_t *ip, uint32_t length) {
+static void send(const int32_t *a, const int32_t *received, uint8_t *ip, uint32_t length) {
+  if ((received[R_OFFLOAD] & TIGHT) != 0) return drop(20);
   uint32_t to = (uint32_t)a[A_NEXT_HOP], udp_port = 0;
   uint8_t tos = ip[1], *start;
   if (a[A_KIND] == KIND_VXLAN) {
@@ -147,6 +160,7 @@ static void send(const int32_t *a, uint8_t *ip, uint32_t length) {
     start = ip - 20;
     put_ipv4(start, tos, length + 20, get16(ip + 6) & 0x4000, 4, (uint32_t)a[A_SOURCE], to);
   }
+  if (kinds[a[A_PORT]] == 0) return drop(21);
   int32_t *row = egress + egress_count++ * ROW;
   row[R_OFFSET] = (int32_t)(start - arena);
   row[R_LENGTH] = (int32_t)(ip + length - start);
@@ -154,10 +168,12 @@ static void send(const int32_t *a, uint8_t *ip, uint32_t length) {
   row[R_ADDRESS] = (int32_t)to;
   row[R_UDP_PORT] = (int32_t)udp_port;
   row[R_TOS] = tos;
-  row[R_STATUS] = 0;
+  row[R_STATUS] = row[R_SEGMENT] = row[R_OFFLOAD] = row[R_PIECES] = row[R_OUTER_TRANSPORT] = 0;
+  if (received[R_OFFLOAD] != 0) row[R_OFFLOAD] = received[R_OFFLOAD];
 }
 
-static void forward(uint8_t *ip, uint32_t length, uint32_t source, uint32_t destination) {
+static void forward(const int32_t *received, uint8_t *ip, uint32_t length, uint32_t source,
+                    uint32_t destination) {
   const int32_t *a = adjacencies + lookup(destination) * ADJ_ROW;
   if (a[A_KIND] != KIND_VXLAN && a[A_KIND] != KIND_IPIP) return drop(0);
   uint8_t first = (uint8_t)(destination >> 24);
@@ -170,34 +186,36 @@ static void forward(uint8_t *ip, uint32_t length, uint32_t source, uint32_t dest
   ip[8] -= 1;
   uint32_t sum = (~get16(ip + 10) & 0xffff) + 0xfeff;
   put16(ip + 10, ~((sum & 0xffff) + (sum >> 16)));
-  send(a, ip, length);
+  send(a, received, ip, length);
 }
 
-static void from_pod(uint8_t *frame, uint32_t length) {
+static void from_pod(const int32_t *received) {
+  uint8_t *frame = arena + received[R_OFFSET];
+  uint32_t length = (uint32_t)received[R_LENGTH];
   if (length < 14) return drop(6);
   if (get16(frame + 12) != 0x0800) return drop(7);
   uint8_t *ip = frame + 14;
   int problem = check_ipv4(ip, length - 14);
   if (problem != 0) return drop(8 + problem);
   uint32_t source = get32(ip + 12), destination = get32(ip + 16);
+  if (received[R_OFFLOAD] != 0) return drop(19);
   if (destination >> 28 == 14 || destination == 0xffffffffu) return drop(15);
   if (get16(frame) != 0xeeee || get32(frame + 2) != 0xeeeeeeeeu) return drop(16);
   uint8_t first = (uint8_t)(source >> 24);
   if (first == 0 || first == 127 || first >= 224) return drop(17);
   if (source != POD_ADDRESS) return drop(18);
-  forward(ip, get16(ip + 2), source, destination);
+  forward(received, ip, get16(ip + 2), source, destination);
 }
 
-static void burst(const uint8_t *image) {
+static void burst(const uint8_t *image, int tunnel) {
   memcpy(arena, image, sizeof arena);
   egress_count = 0;
   for (int i = 0; i < BURST; i++) {
     const int32_t *row = rows + i * ROW;
     counters[POD_A * CELLS + RX_FRAMES] += 1;
     counters[POD_A * CELLS + RX_BYTES] += row[R_LENGTH];
-    from_pod(arena + row[R_OFFSET], (uint32_t)row[R_LENGTH]);
+    from_pod(row);
   }
-  int tunnel = adjacencies[ADJ_ROW + A_PORT] * CELLS;
   for (int i = 0; i < egress_count; i++) {
     const int32_t *row = egress + i * ROW;
     if (row[R_STATUS] != 0) continue;
@@ -215,16 +233,17 @@ static double now(void) {
 
 int main(int argc, char **argv) {
   static uint8_t image[BURSTS * BURST * SLOT];
-  FILE *input = argc == 4 ? fopen(argv[2], "r") : NULL;
-  if (!input || fread(adjacencies + ADJ_ROW, ADJ_ROW * 4, PEERS, input) != PEERS ||
-      fread(image, sizeof image, 1, input) != 1) {
+  base = malloc((BASE_CELLS + GROUP_CELLS) * sizeof *base);
+  groups = base + BASE_CELLS;
+  FILE *input = argc == 4 && base ? fopen(argv[2], "r") : NULL;
+  if (!input || fread(fib_header, sizeof fib_header, 1, input) != 1 ||
+      fread(base, sizeof *base, BASE_CELLS + GROUP_CELLS, input) != BASE_CELLS + GROUP_CELLS ||
+      fread(adjacencies, sizeof adjacencies, 1, input) != 1 || fread(image, sizeof image, 1, input) != 1) {
     fprintf(stderr, "usage: encap-twin vxlan|ipip INPUT SECONDS\n");
     return 2;
   }
-  base = calloc(1 << 24, 2);
-  groups = calloc(0x8000 * 256, 2);
-  if (!base || !groups) return 1;
-  for (int peer = 0; peer < PEERS; peer++) base[10 << 16 | 66 << 8 | peer] = (uint16_t)(1 + peer);
+  kinds[VXLAN_PORT] = kinds[IPIP_PORT] = 1;
+  int tunnel = (strcmp(argv[1], "vxlan") == 0 ? VXLAN_PORT : IPIP_PORT) * CELLS;
   for (int i = 0; i < BURST; i++) {
     rows[i * ROW + R_OFFSET] = i * SLOT + HEADROOM;
     rows[i * ROW + R_LENGTH] = FRAME;
@@ -232,7 +251,7 @@ int main(int argc, char **argv) {
 
   uint32_t digest = 0x811c9dc5;
   for (int i = 0; i < BURSTS; i++) {
-    burst(image + i * BURST * SLOT);
+    burst(image + i * BURST * SLOT, tunnel);
     for (int out = 0; out < egress_count; out++) {
       const int32_t *row = egress + out * ROW;
       for (int byte = 0; byte < row[R_LENGTH]; byte++)
@@ -243,7 +262,8 @@ int main(int argc, char **argv) {
   double seconds = atof(argv[3]), start = now(), time = start;
   long bursts = 0;
   while (time < start + seconds) {
-    for (int i = 0; i < BURSTS; i++) burst(image + i * BURST * SLOT);
+    for (int i = 0; i < BURSTS; i++)
+      burst(image + i * BURST * SLOT, tunnel);
     bursts += BURSTS;
     time = now();
   }
