@@ -1,11 +1,11 @@
 /** Where TCP and UDP are in a packet of either family, and what their checksums begin with. */
 import { fold, get16, sum16 } from '../wire/bytes.ts';
 import { FRAGMENT_OFFSET, fragment, headerLength, MORE_FRAGMENTS, PROTOCOL_TCP } from '../wire/ipv4.ts';
+import { IPV6_LENGTH } from '../wire/ipv6.ts';
 import { TCP_LENGTH, tcpHeaderLength } from '../wire/tcp.ts';
 
 /** Largest IP packet without jumbograms. */
 export const MAX_PACKET = 65535;
-export const IPV6_LENGTH = 40;
 
 export const isIpv4 = (bytes: DataView, ip: number): boolean => bytes.getUint8(ip) >> 4 === 4;
 
