@@ -26,7 +26,8 @@ describe.skipIf(noLab).each<TunnelWay>(['host', 'sockets', 'plain'])('way %s', (
   afterAll(() => cluster?.close());
 
   const setLink = async (features: readonly string[]) => {
-    for (const node of ['node1', 'node2']) await cluster.lab.run(node, 'ethtool', ['-K', 'eth0', ...features]);
+    for (const node of ['node1', 'node2'])
+      await cluster.lab.run(node, 'ethtool', ['-K', 'eth0', ...features]);
   };
 
   describe.each(['vxlan', 'ipip'] as const)('%s', (mode) => {
