@@ -54,27 +54,17 @@ export function chooseWay(tunnel: Tunnel, setting: WaySetting, facts: WayFacts):
 /** The header of a device that takes UDP tunnels' super-frames (Linux 6.17). */
 const TUNNEL_VNET_HEADER = 24;
 
-/** What keeps the host's device from taking super-frames, by tunnel. Puts the mark of IPIP's on it if it can. */
+/** What keeps the host's device from taking super-frames, by tunnel. */
 export function hostObstacles(
-  native: Native,
-  device: string,
+  _native: Native,
+  _device: string,
   vnetHeader: number,
 ): Record<Tunnel, string | null> {
-  if (vnetHeader === 0) {
-    const closed = `the host device ${device} is not open`;
-    return { vxlan: closed, ipip: closed };
-  }
+  const closed = vnetHeader === 0 ? 'the host device is not open' : null;
   return {
-    vxlan: vnetHeader < TUNNEL_VNET_HEADER ? 'the kernel has no UDP tunnel GSO on TAP (Linux 6.17)' : null,
-    ipip: ipipObstacle(native, device),
+    vxlan:
+      closed ??
+      (vnetHeader < TUNNEL_VNET_HEADER ? 'the kernel has no UDP tunnel GSO on TAP (Linux 6.17)' : null),
+    ipip: closed ?? 'the mark for IPIP is not loaded',
   };
-}
-
-function ipipObstacle(native: Native, device: string): string | null {
-  try {
-    native.ipipMarkAttach({ name: device });
-    return null;
-  } catch (error) {
-    return `IPIP super-frames cannot be marked: ${(error as Error).message}`;
-  }
 }
