@@ -54,17 +54,27 @@ export function chooseWay(tunnel: Tunnel, setting: WaySetting, facts: WayFacts):
 /** The header of a device that takes UDP tunnels' super-frames (Linux 6.17). */
 const TUNNEL_VNET_HEADER = 24;
 
-/** What keeps the host's device from taking super-frames, by tunnel. */
+/** What keeps the host's device from taking super-frames, by tunnel. Puts the mark of IPIP's on it if it can. */
 export function hostObstacles(
-  _native: Native,
-  _device: string,
+  native: Native,
+  device: string,
   vnetHeader: number,
 ): Record<Tunnel, string | null> {
-  const closed = vnetHeader === 0 ? 'the host device is not open' : null;
+  if (vnetHeader === 0) {
+    const closed = `the host device ${device} is not open`;
+    return { vxlan: closed, ipip: closed };
+  }
   return {
-    vxlan:
-      closed ??
-      (vnetHeader < TUNNEL_VNET_HEADER ? 'the kernel has no UDP tunnel GSO on TAP (Linux 6.17)' : null),
-    ipip: closed ?? 'the mark for IPIP is not loaded',
+    vxlan: vnetHeader < TUNNEL_VNET_HEADER ? 'the kernel has no UDP tunnel GSO on TAP (Linux 6.17)' : null,
+    ipip: ipipObstacle(native, device),
   };
+}
+
+function ipipObstacle(native: Native, device: string): string | null {
+  try {
+    native.ipipMarkAttach({ name: device });
+    return null;
+  } catch (error) {
+    return `IPIP super-frames cannot be marked: ${(error as Error).message}`;
+  }
 }

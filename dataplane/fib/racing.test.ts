@@ -11,8 +11,11 @@ import { createAdjacencies, IPIP } from './adjacency.ts';
 import { AdjacencyWriter } from './adjacency-writer.ts';
 import { createFib4 } from './fib4.ts';
 import { Fib4Writer } from './fib4-writer.ts';
+import { createFib6 } from './fib6.ts';
+import { Fib6Writer } from './fib6-writer.ts';
 import { createPeers, PeerWriter } from './peers.ts';
 import { maskOf } from './prefix-map.ts';
+import { maskWord } from './prefix-map6.ts';
 
 const BUILT = new URL('../../dist/dataplane/', import.meta.url);
 const built = existsSync(new URL('fib/fib4.js', BUILT));
@@ -43,6 +46,7 @@ async function raceAgainst(
      const { built, shared, data } = workerData;
      (async () => {
        const { lookup4, openFib4 } = await import(built + 'fib/fib4.js');
+       const { lookup6, openFib6 } = await import(built + 'fib/fib6.js');
        const { hasPeer } = await import(built + 'fib/peers.js');
        const { ADJ_ROW, ADJ_MTU, ADJ_NEXT_HOP, ADJ_VNI } = await import(built + 'fib/adjacency.js');
        const { Readers } = await import(built + 'memory/grace.js');
@@ -51,6 +55,7 @@ async function raceAgainst(
        const wrong = (text) => { if (found.size < 10) found.add(text); };
        const linger = () => { for (let i = 0; i < 300; i++) Atomics.load(shared, ${STOP}); };
        const fib = data.fib4 && openFib4(data.fib4);
+       const fib6 = data.fib6 && openFib6(data.fib6);
        const rows = data.adjacencies && new Int32Array(data.adjacencies);
        const peers = data.peers && new Int32Array(data.peers);
        const look = () => { ${look} };
@@ -135,6 +140,77 @@ race('a reader sees routes that cover its address, and never a hole', async () =
   );
   expect(wrong).toEqual([]);
 });
+
+race(
+  'a reader sees IPv6 routes that cover its address, and never a hole, while groups are put between and taken away',
+  async () => {
+    const epochs = createEpochs();
+    const fib6 = createFib6();
+    const grace = new GracePeriods(epochs);
+    const fib = new Fib6Writer(fib6, grace);
+    const words = [
+      [0xfd000010, 0x00650000, 0, 0],
+      [0xfd000010, 0x00650000, 0, 0x3f],
+      [0xfd000010, 0x00650000, 0x00010000, 0x3f],
+      [0xfd000010, 0x00650001, 0x00010000, 0x3f],
+      [0xfd000010, 0x00660001, 0x00010000, 0x3f],
+    ].map((address) => Int32Array.from(address));
+    const covers = (route: { words: Int32Array; length: number }, address: Int32Array) =>
+      route.words.every((word, i) => (address[i]! & maskWord(route.length, i)) === word);
+    const routes = [8, 24, 30, 40, 47, 48, 56, 64, 72, 100, 122, 128].flatMap((length, i) =>
+      words.map((address, j) => ({
+        words: address.map((word, k) => word & maskWord(length, k)),
+        length,
+        stays: (i + j) % 3 === 0,
+      })),
+    );
+    const unique = routes.filter((a, i) => {
+      const same = (b: typeof a) => a.length === b.length && a.words.join() === b.words.join();
+      return routes.findIndex(same) === i;
+    });
+    const bytesOf = (address: Int32Array) => {
+      const view = new DataView(new ArrayBuffer(16));
+      for (const [i, word] of address.entries()) view.setInt32(i * 4, word);
+      return new Uint8Array(view.buffer);
+    };
+    const prefixes = unique.map((route) => bytesOf(route.words));
+    const adjacency = (route: number, turn: number) => 1 + route * 2 + (turn & 1);
+    const addresses = words.flatMap((address) => [
+      address,
+      address.map((word, i) => (i === 3 ? word ^ 1 : word)),
+      address.map((word, i) => (i === 2 ? word ^ 0x100 : word)),
+      address.map((word, i) => (i === 1 ? word ^ 2 : word)),
+    ]);
+    /** For each address, by adjacency: is it a legal answer? */
+    const legal = addresses.map((address) => {
+      const least = Math.max(...unique.map((r) => (r.stays && covers(r, address) ? r.length : 0)));
+      const answers = new Uint8Array(1 + unique.length * 2);
+      for (const [i, route] of unique.entries()) {
+        if (covers(route, address) && route.length >= least)
+          answers[adjacency(i, 0)] = answers[adjacency(i, 1)] = 1;
+      }
+      return answers;
+    });
+    for (const [i, { length }] of unique.entries()) fib.set(prefixes[i]!, length, adjacency(i, 0));
+
+    const wrong = await raceAgainst(
+      { epochs, fib6, addresses: addresses.map(bytesOf), legal },
+      `for (let i = 0; i < data.addresses.length; i++) {
+       const answer = lookup6(fib6, new DataView(data.addresses[i].buffer), 0);
+       if (data.legal[i][answer] !== 1) wrong(Buffer.from(data.addresses[i]).toString('hex') + ' gave ' + answer);
+     }`,
+      (round) => {
+        const i = round % unique.length;
+        const { length, stays } = unique[i]!;
+        const turn = Math.floor(round / unique.length);
+        if (stays || turn % 3 !== 0) fib.set(prefixes[i]!, length, adjacency(i, turn));
+        else fib.delete(prefixes[i]!, length);
+        grace.poll();
+      },
+    );
+    expect(wrong).toEqual([]);
+  },
+);
 
 race('a group is not used for another /24 while a reader may hold it', async () => {
   const { epochs, fib4, grace, fib } = tables();
