@@ -14,16 +14,19 @@ import { type BenchContext, type BenchEntry, compilerVersion, type Prepared, sum
 
 const run = promisify(execFile);
 /** Passes over all keys in one measurement, and one more to warm up. */
-const PASSES = 9;
+export const PASSES = 9;
+
+/** A FIB that holds the routes; with its writer, which takes memory of its own. */
+export function buildFib4({ prefixes, lengths, adjacencies }: Routes) {
+  const shared = createFib4();
+  const writer = new Fib4Writer(shared, new GracePeriods(createEpochs()));
+  for (let i = 0; i < prefixes.length; i++) writer.set(prefixes[i]!, lengths[i]!, adjacencies[i]!);
+  return { fib: openFib4(shared), shared, writer };
+}
 
 async function prepare(context: BenchContext, keysOf: (routes: Routes) => Int32Array): Promise<Prepared> {
   const routes = loadRoutes();
-  const shared = createFib4();
-  const writer = new Fib4Writer(shared, new GracePeriods(createEpochs()));
-  for (let i = 0; i < routes.prefixes.length; i++) {
-    writer.set(routes.prefixes[i]!, routes.lengths[i]!, routes.adjacencies[i]!);
-  }
-  const fib = openFib4(shared);
+  const { fib, shared } = buildFib4(routes);
   const keys = keysOf(routes);
   const twin = await context.compile('fib-twin');
   const folder = await mkdtemp(join(tmpdir(), 'tortie-bench-fib-'));
@@ -75,7 +78,7 @@ function pass(fib: Fib4, keys: Int32Array): number {
   return sum;
 }
 
-function millionsPerSecond(fib: Fib4, keys: Int32Array): number {
+export function millionsPerSecond(fib: Fib4, keys: Int32Array): number {
   const start = performance.now();
   pass(fib, keys);
   return keys.length / (performance.now() - start) / 1000;

@@ -15,6 +15,7 @@ interface Options {
   quick?: boolean;
   json?: string | true;
   node?: string;
+  charts?: boolean;
   list?: boolean;
 }
 
@@ -24,9 +25,12 @@ async function loadEntries(): Promise<BenchEntry[]> {
   return files.flatMap((file) => file.entries);
 }
 
+const namesOf = (only: string | undefined): string[] | undefined =>
+  only?.split(',').map((name) => name.trim());
+
 function select(entries: readonly BenchEntry[], only: string | undefined): BenchEntry[] {
-  if (!only) return [...entries];
-  const wanted = only.split(',').map((name) => name.trim());
+  const wanted = namesOf(only);
+  if (!wanted) return [...entries];
   const unknown = wanted.filter((name) => !entries.some((entry) => entry.name === name));
   if (unknown.length > 0) {
     const known = entries.map((entry) => entry.name).join(', ');
@@ -34,6 +38,9 @@ function select(entries: readonly BenchEntry[], only: string | undefined): Bench
   }
   return entries.filter((entry) => wanted.includes(entry.name));
 }
+
+/** Whether we are in a world of our own already, or have found that there can be none. */
+const inLab = (): boolean => Boolean(process.env.TORTIE_LAB || process.env.TORTIE_NO_LAB);
 
 /**
  * Run ourselves again, under the Node that is wanted, in a world of its own where the entries can build
@@ -51,12 +58,18 @@ function enterLab(root: string, version: string | undefined): number {
 
 async function main(options: Options): Promise<number> {
   const context = createContext(options.quick ?? false);
+  if (options.charts) {
+    if (!inLab()) return enterLab(context.root, options.node);
+    const { drawCharts } = await import('./charts.ts');
+    await drawCharts(context, describeMachine(context.root), namesOf(options.only));
+    return 0;
+  }
   const entries = select(await loadEntries(), options.only);
   if (options.list) {
     for (const entry of entries) console.log(`${entry.name}\t${entry.unit}\t${entry.peers.join(' ')}`);
     return 0;
   }
-  if (!process.env.TORTIE_LAB && !process.env.TORTIE_NO_LAB) return enterLab(context.root, options.node);
+  if (!inLab()) return enterLab(context.root, options.node);
   const rounds = context.quick ? QUICK_ROUNDS : ROUNDS;
   const results: Result[] = [];
   for (const entry of entries) results.push(await measure(entry, context, rounds));
@@ -69,10 +82,11 @@ async function main(options: Options): Promise<number> {
 
 const program = new Command('npm run bench --')
   .description('Measure ours and its peers in turn; print medians, spread and ratios.')
-  .option('--only <names>', 'entries to run, separated by commas')
+  .option('--only <names>', 'entries (or charts) to run, separated by commas')
   .option('--quick', `${QUICK_ROUNDS} short rounds instead of ${ROUNDS}`)
   .option('--json [file]', 'one JSON object into a file beside the table, or on stdout instead of it')
   .option('--node <version>', 'run under this Node, e.g. 24 or 20.19.0, fetched from the npm registry')
+  .option('--charts', 'measure cost against size instead, and draw docs/charts/: routes, packets, pods')
   .option('--list', 'print entries, units and peers, and stop')
   .addHelpText('after', '\nExample:\n  npm run bench -- --only encap-vxlan,tap-tcp --quick');
 

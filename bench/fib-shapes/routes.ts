@@ -26,12 +26,13 @@ export function random(seed: number): () => number {
   };
 }
 
-/** All routes of the table, or the first `count` of it. */
-export function loadRoutes(count = Number.POSITIVE_INFINITY): Routes {
+/** All routes of the table, or `count` of it; generated ones make up what a real table has too few. */
+export function loadRoutes(count?: number): Routes {
   const real = existsSync(REAL_TABLE) ? realPrefixes() : null;
-  const prefixes = real ?? generatedPrefixes(900_000);
+  const prefixes = real ?? generatedPrefixes(900_000, []);
   shuffle(prefixes, random(7));
-  const taken = prefixes.slice(0, count);
+  const taken =
+    (count ?? 0) > prefixes.length ? generatedPrefixes(count!, prefixes) : prefixes.slice(0, count);
   return {
     description: `${taken.length} routes, ${real ? 'of a real table' : 'generated: no real table at ../shared/data'}`,
     prefixes: Int32Array.from(taken, ([prefix]) => prefix),
@@ -75,9 +76,10 @@ function lengthAt(at: number): number {
   return 24;
 }
 
-function generatedPrefixes(count: number): [number, number][] {
+/** `count` prefixes, the given ones first. */
+function generatedPrefixes(count: number, first: readonly [number, number][]): [number, number][] {
   const next = random(11);
-  const seen = new Map<string, [number, number]>();
+  const seen = new Map(first.map((prefix) => [prefix.join('/'), prefix]));
   while (seen.size < count) {
     const length = lengthAt((next() >>> 0) % 1000);
     // Unicast space, dense as the real table is.

@@ -1,0 +1,26 @@
+/**
+ * What a FIB of some size costs: `node --expose-gc dist/bench/fib-size.js ROUTES KEYS-FILE` prints millions of
+ * look-ups a second over the keys and the bytes that the process grew by, writer included. A process of its own,
+ * so that no other table's pages count.
+ */
+import { readFileSync } from 'node:fs';
+import { loadRoutes } from './fib-shapes/routes.ts';
+import { buildFib4, millionsPerSecond, PASSES } from './fib4.ts';
+import { summarize } from './harness.ts';
+
+const [count, keysFile] = process.argv.slice(2);
+const bytes = readFileSync(keysFile!);
+const keys = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+const routes = loadRoutes(Number(count));
+
+const resident = (): number => {
+  globalThis.gc?.();
+  return process.memoryUsage.rss();
+};
+const before = resident();
+const { fib, writer } = buildFib4(routes);
+const grown = resident() - before;
+millionsPerSecond(fib, keys);
+const speeds = Array.from({ length: PASSES }, () => millionsPerSecond(fib, keys));
+// The writer is asked last, so that it is alive when memory is measured.
+console.log(summarize(speeds).median, grown, writer.constructor.name);
