@@ -15,11 +15,12 @@
  * bytes in front of it.
  */
 
+import { setFlagsFromString } from 'node:v8';
 import * as counter from './counters.ts';
 import { cellsOf, DROPS } from './counters.ts';
 import { DROP } from './drops.ts';
 import type { Egress } from './egress.ts';
-import { ADDRESS, LENGTH, OFFSET, PORT, ROW, STATUS } from './memory/burst.ts';
+import { ADDRESS, LENGTH, OFFLOAD, OFFSET, PORT, ROW, STATUS } from './memory/burst.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { fromArp } from './path/arp.ts';
 import { fromInside4 } from './path/ipv4.ts';
@@ -33,10 +34,21 @@ const LINUX_E2BIG = 7;
 const LINUX_EAGAIN = 11;
 const LINUX_ENOBUFS = 105;
 
+/**
+ * Let the compiler make one piece of a packet's way, which is a chain of small functions of some 3,000 bytes of
+ * bytecode in all. It stops inlining at 460 bytes a function and 920 in all else, and the calls left cost a
+ * third of the time. The flags are read at each compilation, so they may be set in a running process.
+ */
+function inlineDeeply(): void {
+  setFlagsFromString('--max-inlined-bytecode-size=1000');
+  setFlagsFromString('--max-inlined-bytecode-size-cumulative=4000');
+}
+
 export class Pipeline {
   readonly #path: Path;
 
   constructor(options: PathOptions) {
+    inlineDeeply();
     this.#path = new Path(options);
   }
 
@@ -76,13 +88,14 @@ export class Pipeline {
     path.cells = cellsOf(path.worker, port);
     path.rows = rows;
     path.freeSpare();
+    let bytes = 0;
     for (let i = first; i < first + count; i++) {
       const row = i * ROW;
       const offset = rows[row + OFFSET];
       const length = rows[row + LENGTH];
       path.row = row;
-      path.count(counter.RX_FRAMES, 1);
-      path.count(counter.RX_BYTES, length);
+      path.offload = rows[row + OFFLOAD];
+      bytes += length;
       if (path.tracing) path.beginTrace(offset, length);
       switch (kind) {
         case POD:
@@ -103,12 +116,15 @@ export class Pipeline {
       }
       if (path.traced) path.endTrace();
     }
+    path.count(counter.RX_FRAMES, count);
+    path.count(counter.RX_BYTES, bytes);
   }
 
   /** Settle the account of rows that were handed to a port: each went, or failed with an errno in STATUS. */
   transmitted(port: number, rows: Int32Array, count: number): void {
     const { counters, worker } = this.#path;
-    const egressCells = cellsOf(worker, port);
+    let frames = 0;
+    let bytes = 0;
     for (let i = 0; i < count; i++) {
       const row = i * ROW;
       const status = rows[row + STATUS];
@@ -116,8 +132,8 @@ export class Pipeline {
       const from = rows[row + PORT];
       const cells = cellsOf(worker, from < 0 ? ~from : from);
       if (status === 0) {
-        counters[egressCells + counter.TX_FRAMES] += 1;
-        counters[egressCells + counter.TX_BYTES] += rows[row + LENGTH];
+        frames++;
+        bytes += rows[row + LENGTH];
         counters[cells + (from < 0 ? counter.ORIGINATED : counter.DELIVERED)] += 1;
       } else if (from < 0) {
         counters[cells + counter.ORIGINATED_LOST] += 1;
@@ -125,6 +141,9 @@ export class Pipeline {
         counters[cells + DROPS + dropOfErrno(status)] += 1;
       }
     }
+    const cells = cellsOf(worker, port);
+    counters[cells + counter.TX_FRAMES] += frames;
+    counters[cells + counter.TX_BYTES] += bytes;
   }
 }
 

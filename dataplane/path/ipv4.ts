@@ -39,7 +39,7 @@ export function fromInside4(path: Path, offset: number, length: number): void {
   const source = ipv4.source(bytes, ip);
   const destination = ipv4.destination(bytes, ip);
   if (path.traced) traceHeader4(path, ip);
-  if (path.rows[path.row + OFFLOAD] !== 0 && !isPlausible(bytes, path.rows, path.row, ip, total)) {
+  if (path.offload !== 0 && !isPlausible(bytes, path.rows, path.row, ip, total)) {
     return path.drop(DROP.offload_header);
   }
   if (ipv4.isMulticast(destination)) return path.drop(DROP.multicast);
@@ -76,8 +76,9 @@ export function decapsulated4(path: Path, ip: number, length: number, peer: numb
     return path.drop(DROP.peer_source);
   }
   if (path.traced) path.step(step.SOURCE_CHECKED, source, step.AGAINST_PEER);
-  if ((path.rows[path.row + OFFLOAD] & SEGMENTED) !== 0) {
+  if ((path.offload & SEGMENTED) !== 0) {
     describeUnfinished(bytes, path.rows, path.row, ip, total, path.mtus[path.port]);
+    path.offload = path.rows[path.row + OFFLOAD];
   }
   forward4(path, ip, total, destination);
 }
@@ -135,7 +136,7 @@ function forward4(path: Path, ip: number, length: number, destination: number): 
 
 /** What counts against an MTU: of a super-frame the packets that it stands for. */
 function longestOf(path: Path, ip: number, length: number): number {
-  const isSuper = (path.rows[path.row + OFFLOAD] & SUPER_MASK) !== 0;
+  const isSuper = (path.offload & SUPER_MASK) !== 0;
   return isSuper ? longestPacket(path.rows, path.row, ip) : length;
 }
 

@@ -6,7 +6,7 @@ import * as counter from '../counters.ts';
 import { DROPS } from '../counters.ts';
 import { Egress } from '../egress.ts';
 import { type Fib4, openFib4 } from '../fib/fib4.ts';
-import { OFFLOAD, TIGHT } from '../memory/burst.ts';
+import { TIGHT } from '../memory/burst.ts';
 import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
@@ -70,6 +70,8 @@ export class Path {
   // The frame in hand: its row, the port that it came by, and that port's counters.
   rows: Int32Array = new Int32Array(0);
   row = 0;
+  /** What its row has in OFFLOAD. */
+  offload = 0;
   port = 0;
   portKind = GONE;
   cells = 0;
@@ -162,7 +164,7 @@ export class Path {
 
   /** Where the packet at `ip` has free bytes before it: there, or copied to the spare room; 0 when that is full. */
   withRoom(ip: number, length: number): number {
-    if ((this.rows[this.row + OFFLOAD] & TIGHT) === 0) return ip;
+    if ((this.offload & TIGHT) === 0) return ip;
     const at = this.#spareNext + HEADROOM;
     if (at + length > this.#spareEnd) return 0;
     this.#arena.copyWithin(at, ip, ip + length);

@@ -1,7 +1,6 @@
 /** Out: what goes in front of a packet that has been looked up, and into which queue. */
 import { DROP } from '../drops.ts';
 import * as adj from '../fib/adjacency.ts';
-import { OFFLOAD } from '../memory/burst.ts';
 import * as step from '../trace.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
@@ -72,7 +71,7 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
   if (path.kinds[port] === GONE) return path.lost(from, DROP.port_gone);
   if (path.traced) path.step(step.SENT, port, size);
   path.egress.push(port, offset, size, from, to, udpPort, tos);
-  if (from >= 0 && path.rows[path.row + OFFLOAD] !== 0) {
+  if (from >= 0 && path.offload !== 0) {
     path.egress.passOffload(port, path.rows, path.row);
   }
 }

@@ -29,9 +29,8 @@ export function putEthernet(
   smacLo: number,
   type: number,
 ): void {
-  put16(bytes, offset, dmacHi);
-  put32(bytes, offset + 2, dmacLo);
-  put16(bytes, offset + 6, smacHi);
+  put32(bytes, offset, (dmacHi << 16) | (dmacLo >>> 16));
+  put32(bytes, offset + 4, (dmacLo << 16) | smacHi);
   put32(bytes, offset + 8, smacLo);
   put16(bytes, offset + 12, type);
 }

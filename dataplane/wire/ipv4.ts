@@ -26,11 +26,12 @@ export const IPV4_OFFSET_ONE = 6;
  */
 export function checkIpv4(bytes: DataView, offset: number, length: number): number {
   if (length < IPV4_LENGTH) return IPV4_SHORT;
-  const first = bytes.getUint8(offset);
-  if (first >> 4 !== 4) return IPV4_VERSION;
-  const header = (first & 15) << 2;
+  // Version, header length, TOS, total length.
+  const first = get32(bytes, offset);
+  if (first >>> 28 !== 4) return IPV4_VERSION;
+  const header = (first >>> 22) & 0x3c;
   if (header < IPV4_LENGTH || header > length) return IPV4_HEADER_LENGTH;
-  const total = get16(bytes, offset + 2);
+  const total = first & 0xffff;
   if (total < header || total > length) return IPV4_TOTAL_LENGTH;
   if (headerSum(bytes, offset, header) !== 0xffff) return IPV4_CHECKSUM;
   if ((get16(bytes, offset + 6) & FRAGMENT_OFFSET) === 1) return IPV4_OFFSET_ONE;
@@ -39,13 +40,18 @@ export function checkIpv4(bytes: DataView, offset: number, length: number): numb
 
 /** Folded sum over a header of `length` bytes; 0xffff when its checksum is right. */
 function headerSum(bytes: DataView, offset: number, length: number): number {
-  let sum = 0;
-  for (let i = offset; i < offset + length; i += 4) {
-    const word = get32(bytes, i);
-    sum += (word >>> 16) + (word & 0xffff);
-  }
+  let sum =
+    halves(get32(bytes, offset)) +
+    halves(get32(bytes, offset + 4)) +
+    halves(get32(bytes, offset + 8)) +
+    halves(get32(bytes, offset + 12)) +
+    halves(get32(bytes, offset + 16));
+  for (let i = offset + IPV4_LENGTH; i < offset + length; i += 4) sum += halves(get32(bytes, i));
   return fold(sum);
 }
+
+/** The sum of a word's two 16-bit halves. */
+const halves = (word: number): number => (word >>> 16) + (word & 0xffff);
 
 export const headerLength = (bytes: DataView, offset: number): number => (bytes.getUint8(offset) & 15) << 2;
 export const tos = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 1);
@@ -61,9 +67,11 @@ export const destination = (bytes: DataView, offset: number): number => get32(by
  * when the high byte of a word sinks by one.
  */
 export function decrementTtl(bytes: DataView, offset: number): void {
-  bytes.setUint8(offset + 8, bytes.getUint8(offset + 8) - 1);
-  const sum = (~get16(bytes, offset + 10) & 0xffff) + 0xfeff;
-  put16(bytes, offset + 10, ~((sum & 0xffff) + (sum >> 16)));
+  // TTL, protocol, checksum.
+  const word = get32(bytes, offset + 8);
+  const sum = (~word & 0xffff) + 0xfeff;
+  const checksum = ~((sum & 0xffff) + (sum >> 16)) & 0xffff;
+  put32(bytes, offset + 8, ((word - 0x01000000) & 0xffff0000) | checksum);
 }
 
 /** Write a header of 20 bytes without options, checksum included. */
@@ -79,26 +87,16 @@ export function putIpv4(
   sourceAddress: number,
   destinationAddress: number,
 ): void {
-  bytes.setUint8(offset, 0x45);
-  bytes.setUint8(offset + 1, tosByte);
-  put16(bytes, offset + 2, total);
-  put16(bytes, offset + 4, identification);
-  put16(bytes, offset + 6, flags);
-  bytes.setUint8(offset + 8, timeToLive);
-  bytes.setUint8(offset + 9, protocolNumber);
+  const first = 0x45000000 | (tosByte << 16) | total;
+  const second = ((identification & 0xffff) << 16) | flags;
+  const third = (timeToLive << 24) | (protocolNumber << 16);
+  const sum =
+    halves(first) + halves(second) + halves(third) + halves(sourceAddress) + halves(destinationAddress);
+  put32(bytes, offset, first);
+  put32(bytes, offset + 4, second);
+  put32(bytes, offset + 8, third | (~fold(sum) & 0xffff));
   put32(bytes, offset + 12, sourceAddress);
   put32(bytes, offset + 16, destinationAddress);
-  const sum =
-    (0x4500 | tosByte) +
-    total +
-    (identification & 0xffff) +
-    flags +
-    ((timeToLive << 8) | protocolNumber) +
-    (sourceAddress >>> 16) +
-    (sourceAddress & 0xffff) +
-    (destinationAddress >>> 16) +
-    (destinationAddress & 0xffff);
-  put16(bytes, offset + 10, ~fold(sum));
 }
 
 /** Compute and store the checksum of a header that stands, options included. */
@@ -114,14 +112,7 @@ export function pseudoSum(
   protocolNumber: number,
   length: number,
 ): number {
-  return fold(
-    (sourceAddress >>> 16) +
-      (sourceAddress & 0xffff) +
-      (destinationAddress >>> 16) +
-      (destinationAddress & 0xffff) +
-      protocolNumber +
-      length,
-  );
+  return fold(halves(sourceAddress) + halves(destinationAddress) + protocolNumber + length);
 }
 
 /** 0/8, 127/8, 224/4, 240/4 and broadcast can never be a source (RFC 1812 5.3.7). */

@@ -1,5 +1,5 @@
 /** UDP (RFC 768). Offsets count from the UDP header. */
-import { get16, put16, sum16 } from './bytes.ts';
+import { get16, put16, put32, sum16 } from './bytes.ts';
 
 export const UDP_LENGTH = 8;
 
@@ -9,10 +9,9 @@ export const udpLength = (bytes: DataView, offset: number): number => get16(byte
 export const udpChecksum = (bytes: DataView, offset: number): number => get16(bytes, offset + 6);
 
 export function putUdp(bytes: DataView, offset: number, from: number, to: number, length: number): void {
-  put16(bytes, offset, from);
-  put16(bytes, offset + 2, to);
-  put16(bytes, offset + 4, length);
-  put16(bytes, offset + 6, 0);
+  put32(bytes, offset, (from << 16) | to);
+  // And no checksum.
+  put32(bytes, offset + 4, length << 16);
 }
 
 /** Compute and store the checksum; a sum of 0 is sent as 0xffff, since 0 means "none". */
