@@ -38,7 +38,7 @@ enum {
 enum { SUPER_MASK = 0xff, SUPER_UDP = 5, SUPER_ECN = 0x100, PARTIAL_CHECKSUM = 0x200, CHECKED = 0x400 };
 /* Largest frame of any port, MAX_FRAME in memory/layout.ts; messages a recvmmsg or sendmmsg; bytes after
  * which a burst of reads ends. */
-enum { MAX_FRAME = 65536 + 64, BATCH = 64, LINE = 64, BURST_BYTES = 512 * 1024 };
+enum { MAX_FRAME = 65536 + 64, BATCH = 64, LINE = 64, BURST_BYTES = 128 * 1024, FEELER = 4 };
 
 struct burst {
   struct bytes arena;
@@ -342,19 +342,30 @@ static napi_value receive(napi_env env, napi_callback_info info, const char *cal
                                               .msg_control = &controls[slots],
                                               .msg_controllen = sizeof controls[slots]};
   }
-  int count;
-  do
-    count = recvmmsg(fd, messages, (unsigned)slots, MSG_DONTWAIT, NULL);
-  while (count < 0 && errno == EINTR);
-  if (count < 0) return errno == EAGAIN ? from_int(env, 0) : throw_fd(env, "recvmmsg", fd);
-  for (int i = 0; i < count; i++) {
-    int32_t *row = burst.rows.data + (size_t)i * ROW;
+  /* A few first: when they are super-packets the burst ends there, when they are not the rest is fetched. */
+  size_t count = 0, bytes = 0, wanted = slots < FEELER ? slots : FEELER;
+  while (count < wanted) {
+    int got = recvmmsg(fd, messages + count, (unsigned)(wanted - count), MSG_DONTWAIT, NULL);
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      /* An error after some datagrams shows again at the next receive. */
+      if (errno == EAGAIN || count > 0) break;
+      return throw_fd(env, "recvmmsg", fd);
+    }
+    for (size_t i = count; i < count + (size_t)got; i++)
+      bytes += messages[i].msg_len;
+    count += (size_t)got;
+    if (count < wanted || bytes > BURST_BYTES) break;
+    wanted = slots;
+  }
+  for (size_t i = 0; i < count; i++) {
+    int32_t *row = burst.rows.data + i * ROW;
     fill_row(row, (size_t)((uint8_t *)pieces[i].iov_base - burst.arena.data), messages[i].msg_len);
     row[ADDRESS] = (int32_t)ntohl(sources[i].sin_addr.s_addr);
     row[UDP_PORT] = ntohs(sources[i].sin_port);
     from_control(&messages[i].msg_hdr, row);
   }
-  return from_int(env, count);
+  return from_int(env, (int64_t)count);
 }
 
 napi_value udp_receive(napi_env env, napi_callback_info info) {
