@@ -22,6 +22,9 @@ import { TYPE_IPV4 } from './wire/ethernet.ts';
 import { pseudoSum, putIpv4 } from './wire/ipv4.ts';
 import { putUdp, putUdpChecksum } from './wire/udp.ts';
 
+/** Bytes for copies of frames that have no room before them. */
+const SPARE = 4096;
+
 export const POD_A = 1;
 export const POD_B = 2;
 export const HOST_PORT = 3;
@@ -134,7 +137,7 @@ export class Scenario {
   readonly fib: Fib4Writer;
   readonly adjacencies: AdjacencyWriter;
   readonly peers: PeerWriter;
-  readonly arena = new Uint8Array(HEADROOM + MAX_FRAME);
+  readonly arena = new Uint8Array(HEADROOM + MAX_FRAME + SPARE);
   readonly rows = new Int32Array(BURST * ROW);
   now = 0;
 
@@ -154,6 +157,7 @@ export class Scenario {
       tables: this.tables,
       worker: 0,
       arena: this.arena,
+      spare: [HEADROOM + MAX_FRAME, HEADROOM + MAX_FRAME + SPARE],
       clock: () => this.now,
     });
     this.pipeline.setNode({ address: NODE, local: [NODE], vtepMac: VTEP_OWN, vni: VNI, icmpRate: 100 });
@@ -215,12 +219,14 @@ export class Scenario {
     this.fib.set(ip4(prefix), length, index);
   }
 
-  /** Receive one frame on a port, and return all that left. */
-  receive(port: number, bytes: Uint8Array, from = 0): Sent[] {
+  /** Receive one frame on a port, with these cells of its row, and return all that left. */
+  receive(port: number, bytes: Uint8Array, from = 0, cells: Readonly<Record<number, number>> = {}): Sent[] {
     this.arena.fill(0xa5, 0, HEADROOM);
     this.arena.set(bytes, HEADROOM);
     // Whatever is read beyond the frame must not look like a frame.
     this.arena.fill(0xa5, HEADROOM + bytes.length, HEADROOM + bytes.length + 64);
+    this.rows.fill(0, 0, ROW);
+    for (const [cell, value] of Object.entries(cells)) this.rows[Number(cell)] = value;
     this.rows[OFFSET] = HEADROOM;
     this.rows[LENGTH] = bytes.length;
     this.rows[ADDRESS] = from;
