@@ -92,7 +92,18 @@ export interface WorkerRuntime {
   readonly sampledSeconds: readonly number[];
 }
 
+/** Super-frames that were cut or made on the way out; frames are accounted for as they were received. */
+export interface OffloadTally {
+  /** Super-frames that were cut for a socket, and the packets that came of them. */
+  cut: number;
+  cutInto: number;
+  /** Received segments that were joined for a device, and the super-frames that came of them. */
+  joined: number;
+  joinedInto: number;
+}
+
 export interface WorkerStats extends WorkerRuntime {
+  readonly offload: OffloadTally;
   /** Ports that it receives from. */
   readonly ports: number;
 }

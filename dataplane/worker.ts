@@ -252,7 +252,7 @@ class Worker {
 
   #stats(): WorkerStats {
     const ports = this.#ports.filter((attached) => attached?.watched).length;
-    return { ...this.#runtime.snapshot(monotonicMs()), ports };
+    return { ...this.#runtime.snapshot(monotonicMs()), offload: this.#workspace.tally, ports };
   }
 
   #postTraces(): void {

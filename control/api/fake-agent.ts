@@ -113,6 +113,7 @@ export const fakeAgent = (): AgentApi => ({
           { stage: 'transmit', frames: 20, seconds: 0.00003 },
         ],
         ports: 2,
+        offload: { cut: 3, cutInto: 90, joined: 45, joinedInto: 2 },
       },
     ],
   }),

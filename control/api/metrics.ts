@@ -167,6 +167,34 @@ export const FAMILIES: readonly Family[] = [
     'Time that those took in the stage (receive, pipeline, transmit).',
     perStage((s) => s.seconds),
   ),
+  family(
+    'worker_cut_frames_total',
+    'counter',
+    ['worker'],
+    'Super-frames that were cut into packets for a socket.',
+    perWorker((w) => w.offload.cut),
+  ),
+  family(
+    'worker_cut_packets_total',
+    'counter',
+    ['worker'],
+    'Packets that came of them.',
+    perWorker((w) => w.offload.cutInto),
+  ),
+  family(
+    'worker_joined_segments_total',
+    'counter',
+    ['worker'],
+    'Received segments that were joined for a device.',
+    perWorker((w) => w.offload.joined),
+  ),
+  family(
+    'worker_joined_frames_total',
+    'counter',
+    ['worker'],
+    'Super-frames that came of them.',
+    perWorker((w) => w.offload.joinedInto),
+  ),
 ];
 
 export async function renderMetrics(source: MetricsSource): Promise<MetricsView> {

@@ -96,6 +96,8 @@ export interface WorkerRuntimeView {
   /** Each stage, from one burst in 64: how many frames were timed, and how long they took. */
   stages: { stage: string; frames: number; seconds: number }[];
   ports: number;
+  /** Super-frames cut for a socket and the packets that came of them; segments joined and the super-frames made. */
+  offload: { cut: number; cutInto: number; joined: number; joinedInto: number };
 }
 export interface RuntimeView {
   workers: WorkerRuntimeView[];

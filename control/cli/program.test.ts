@@ -78,8 +78,8 @@ pod1   no_route      1         no route to the destination
     ],
     [
       'show runtime',
-      `WORKER   PORTS   WAKEUPS   BURSTS   FRAMES   FRAMES/BURST   RECEIVE NS   PIPELINE NS   TRANSMIT NS   BUSY     DEATHS
-0        2       19        20       210      10.5           1000         200           1500          12.5 %   1
+      `WORKER   PORTS   WAKEUPS   BURSTS   FRAMES   FRAMES/BURST   RECEIVE NS   PIPELINE NS   TRANSMIT NS   CUT      JOINED   BUSY     DEATHS
+0        2       19        20       210      10.5           1000         200           1500          3 > 90   45 > 2   12.5 %   1
 `,
     ],
     ['config show', 'nodeName: node1\nworkers: 1\n'],

@@ -46,6 +46,9 @@ const MAX_PIECES = 200;
 export class Joiner {
   /** What is to be written: frames first, then the pieces of joined frames. */
   readonly rows = new Int32Array(2 * EGRESS_ROWS * ROW);
+  /** Of the burst: segments that were joined, and the super-frames made of them. */
+  joined = 0;
+  joinedInto = 0;
   readonly #native: Native;
   readonly #arena: Uint8Array;
   readonly #bytes: DataView;
@@ -66,6 +69,8 @@ export class Joiner {
     const bytes = this.#bytes;
     const rows = this.rows;
     this.#inspect(bytes, burst, count);
+    this.joined = 0;
+    this.joinedInto = 0;
     let frames = 0;
     let pieces = count;
     // Of the frame that is open: its row, and how many segments it has; 0: none is open.
@@ -171,6 +176,8 @@ export class Joiner {
 
   /** Make the first segment's headers those of the whole, of which segment `last` is the last. */
   #close(bytes: DataView, burst: Int32Array, last: number, head: number, segments: number): void {
+    this.joined += segments;
+    this.joinedInto++;
     const rows = this.rows;
     const first = last - segments + 1;
     const ip = rows[head + OFFSET] + ETHERNET_LENGTH;

@@ -10,7 +10,7 @@
 
 import { ROW } from '../memory/burst.ts';
 import { BURST, EGRESS_ROWS } from '../memory/layout.ts';
-import type { PortSpec } from '../messages.ts';
+import type { OffloadTally, PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
 import { Cutter, MAX_SEGMENTS } from '../offload/cut.ts';
 import { Joiner } from '../offload/join.ts';
@@ -42,8 +42,7 @@ export class Workspace {
   readonly received = new Int32Array(BURST * ROW);
   /** As sent: frames, then the packets that super-frames were cut into. */
   readonly sent = new Int32Array((EGRESS_ROWS + 4 * MAX_SEGMENTS) * ROW);
-  /** Frames that were cut, and the packets that came of it; frames that were joined, and those made of them. */
-  readonly tally = { cut: 0, cutInto: 0, joined: 0, joinedInto: 0 };
+  readonly tally: OffloadTally = { cut: 0, cutInto: 0, joined: 0, joinedInto: 0 };
 
   /** `room`: where in the arena CUT_ROOM bytes are for headers. */
   constructor(native: Native, arena: Uint8Array, room: number) {

@@ -49,8 +49,8 @@ export class TapPort implements Port {
     const written = native.tapWrite(this.#output, arena, joiner.rows, frames, this.#vnetHeader);
     joiner.settle(rows, count);
     if (frames === count) return written;
-    tally.joined += count;
-    tally.joinedInto += frames;
+    tally.joined += joiner.joined;
+    tally.joinedInto += joiner.joinedInto;
     return written === frames ? count : 0;
   }
 }
