@@ -21,7 +21,12 @@ interface Options {
 
 /** Entries by file, in the order of the table; a file is loaded only when it is run or listed. */
 async function loadEntries(): Promise<BenchEntry[]> {
-  const files = await Promise.all([import('./traffic.ts'), import('./encap.ts'), import('./fib4.ts')]);
+  const files = await Promise.all([
+    import('./traffic.ts'),
+    import('./encap.ts'),
+    import('./fib4.ts'),
+    import('./fib6.ts'),
+  ]);
   return files.flatMap((file) => file.entries);
 }
 

@@ -12,8 +12,8 @@ export interface Routes {
 }
 
 /** Adjacencies that routes point to: as many as a large cluster has nodes. */
-const ADJACENCIES = 1000;
-const REAL_TABLE = '../shared/data/internet-prefixes.txt.gz';
+export const ADJACENCIES = 1000;
+export const REAL_TABLE = '../shared/data/internet-prefixes.txt.gz';
 
 /** xorshift32: the same numbers every time. */
 export function random(seed: number): () => number {
@@ -89,7 +89,7 @@ function generatedPrefixes(count: number, first: readonly [number, number][]): [
   return [...seen.values()];
 }
 
-function shuffle<T>(items: T[], next: () => number): void {
+export function shuffle<T>(items: T[], next: () => number): void {
   for (let i = items.length - 1; i > 0; i--) {
     const j = (next() >>> 0) % (i + 1);
     [items[i], items[j]] = [items[j]!, items[i]!];
