@@ -1,4 +1,4 @@
-/* The Internet checksum (RFC 1071), eight bytes at a time: the sum may be taken in any width and order. */
+/* The Internet checksum (RFC 1071), many bytes at a time: the sum may be taken in any width and order. */
 #include "tortie.h"
 
 #include <arpa/inet.h>
@@ -10,21 +10,46 @@ uint16_t fold_sum(uint64_t sum) {
   return (uint16_t)sum;
 }
 
-uint16_t sum_words(const uint8_t *bytes, size_t length, uint32_t seed) {
-  /* Two accumulators of 32-bit halves: 2^32 words fit before either can overflow. */
-  uint64_t low = 0, high = 0;
-  while (length >= 32) {
-    uint64_t words[4];
-    memcpy(words, bytes, sizeof words);
-    for (int i = 0; i < 4; i++) {
-      low += words[i] & 0xffffffff;
-      high += words[i] >> 32;
-    }
-    bytes += 32;
-    length -= 32;
+/* Where the linker can choose at load time, wider registers make it twice as fast. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
+enum { LANES = 32, STRIDE = 2 * LANES };
+typedef uint64_t lanes __attribute__((vector_size(LANES)));
+
+/* The sum of the 32-bit words of a multiple of STRIDE bytes, in four pairs of lanes that 2^32 words cannot
+ * overflow. */
+WIDE static uint64_t sum_strides(const uint8_t *bytes, size_t length) {
+  lanes low = {0}, high = {0}, low2 = {0}, high2 = {0};
+  for (; length >= STRIDE; bytes += STRIDE, length -= STRIDE) {
+    lanes one, two;
+    memcpy(&one, bytes, LANES);
+    memcpy(&two, bytes + LANES, LANES);
+    low += one & 0xffffffff;
+    high += one >> 32;
+    low2 += two & 0xffffffff;
+    high2 += two >> 32;
   }
-  uint64_t sum = fold_sum(low) + (uint64_t)fold_sum(high);
-  while (length >= 2) {
+  low += high + low2 + high2;
+  return low[0] + low[1] + low[2] + low[3];
+}
+
+uint16_t sum_words(const uint8_t *bytes, size_t length, uint32_t seed) {
+  size_t strides = length & ~(size_t)(STRIDE - 1);
+  uint64_t sum = fold_sum(sum_strides(bytes, strides));
+  bytes += strides;
+  length -= strides;
+  while (length >= 4) {
+    uint32_t word;
+    memcpy(&word, bytes, 4);
+    sum += word;
+    bytes += 4;
+    length -= 4;
+  }
+  if (length >= 2) {
     uint16_t word;
     memcpy(&word, bytes, 2);
     sum += word;
