@@ -1,5 +1,6 @@
 /** Addresses, prefixes and MACs between text and what the tables hold: int32 in host order, six bytes. */
 import ipaddr from 'ipaddr.js';
+import { maskWord } from '../dataplane/fib/prefix-map6.ts';
 
 export interface Prefix4 {
   /** Network address without host bits, int32 host order. */
@@ -72,3 +73,82 @@ export function parseMac(text: string): Uint8Array {
 
 export const formatMac = (mac: Uint8Array): string =>
   Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+
+/** An IPv6 address: four int32, host order. */
+export type Words6 = readonly [number, number, number, number];
+
+export interface Prefix6 {
+  /** Network address without host bits. */
+  readonly words: Words6;
+  readonly length: number;
+}
+
+/** Four words of an IPv6 address, or null. Zones and embedded dotted quads are refused. */
+export function tryAddress6(text: string): Words6 | null {
+  if (/[%.]/.test(text) || !ipaddr.IPv6.isValid(text)) return null;
+  const { parts } = ipaddr.IPv6.parse(text);
+  const word = (at: number) => (parts[at]! << 16) | parts[at + 1]!;
+  return [word(0), word(2), word(4), word(6)];
+}
+
+/** As RFC 5952 wants it. */
+export function formatAddress6(words: ArrayLike<number>): string {
+  const parts = Array.from(words, (word) => [word >>> 16, word & 0xffff]).flat();
+  return new ipaddr.IPv6(parts).toRFC5952String();
+}
+
+export const mask6 = (length: number): Words6 => [
+  maskWord(length, 0),
+  maskWord(length, 1),
+  maskWord(length, 2),
+  maskWord(length, 3),
+];
+
+const masked6 = ([a, b, c, d]: Words6, length: number): Words6 => {
+  const [ma, mb, mc, md] = mask6(length);
+  return [a & ma, b & mb, c & mc, d & md];
+};
+
+/** An address with a length, host bits kept; null if it is none. A bare address counts as /128. */
+export function tryInterface6(text: string): { words: Words6; length: number } | null {
+  const [host, size, ...rest] = text.split('/');
+  const words = tryAddress6(host ?? '');
+  if (words === null || rest.length > 0) return null;
+  if (size === undefined) return { words, length: 128 };
+  if (!/^\d{1,3}$/.test(size) || Number(size) > 128) return null;
+  return { words, length: Number(size) };
+}
+
+/** A prefix; null if the text is none or has host bits. */
+export function tryPrefix6(text: string): Prefix6 | null {
+  const found = tryInterface6(text);
+  return found && contains6({ words: masked6(found.words, found.length), length: 128 }, found.words)
+    ? found
+    : null;
+}
+
+export function parsePrefix6(text: string): Prefix6 {
+  const prefix = tryPrefix6(text);
+  if (!prefix) throw new Error(`"${text}" is no IPv6 prefix, or has host bits`);
+  return prefix;
+}
+
+export const formatPrefix6 = ({ words, length }: Prefix6): string => `${formatAddress6(words)}/${length}`;
+
+export const contains6 = (outer: Prefix6, words: Words6): boolean =>
+  masked6(words, outer.length).every((word, i) => word === outer.words[i]);
+
+export const isIp6 = (text: string): boolean => text.includes(':');
+
+/** Sixteen bytes of four words. */
+export function bytesOf6(words: Words6): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16));
+  for (const [i, word] of words.entries()) view.setInt32(i * 4, word);
+  return new Uint8Array(view.buffer);
+}
+
+/** The first `length` bits of an address as a prefix. */
+export const prefixOf6 = (words: Words6, length: number): Prefix6 => ({
+  words: masked6(words, length),
+  length,
+});

@@ -3,7 +3,7 @@ import { DROP_REASONS } from '../dataplane/drops.ts';
 import { KIND_NAMES } from '../dataplane/fib/adjacency.ts';
 import * as step from '../dataplane/trace.ts';
 import { AGAINST_POD, STEP_CELLS, STEPS } from '../dataplane/trace.ts';
-import { formatAddress4 } from './address.ts';
+import { formatAddress4, formatAddress6 } from './address.ts';
 
 /** What the dataplane knows by number only. */
 export interface Names {
@@ -24,7 +24,7 @@ export interface Explanation {
   readonly verdict: string;
 }
 
-const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP' };
+const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6' };
 const ICMP_ERRORS: Record<number, string> = {
   [(3 << 8) | 0]: '3/0 network unreachable',
   [(3 << 8) | 1]: '3/1 host unreachable',
@@ -33,6 +33,16 @@ const ICMP_ERRORS: Record<number, string> = {
   [(11 << 8) | 0]: '11/0 time exceeded',
 };
 
+const ICMP6_ERRORS: Record<number, string> = {
+  [(1 << 8) | 0]: '1/0 no route',
+  [(1 << 8) | 1]: '1/1 prohibited',
+  [(1 << 8) | 3]: '1/3 address unreachable',
+  [(2 << 8) | 0]: '2/0 packet too big',
+  [(3 << 8) | 0]: '3/0 time exceeded',
+};
+
+const icmp6Name = (typeCode: number): string =>
+  ICMP6_ERRORS[typeCode] ?? `${typeCode >> 8}/${typeCode & 255}`;
 const icmpName = (typeCode: number): string => ICMP_ERRORS[typeCode] ?? `${typeCode >> 8}/${typeCode & 255}`;
 
 /** One traced packet, step by step. */
@@ -95,6 +105,24 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `ICMP ${icmpName(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
     case step.SENT:
       return `sent on ${names.port(a!)}, ${b} bytes`;
+    case step.SOURCE6:
+      return `from ${formatAddress6([a!, b!, c!, d!])}`;
+    case step.DESTINATION6:
+      return `to ${formatAddress6([a!, b!, c!, d!])}`;
+    case step.HEADER6:
+      return `IPv6, ${PROTOCOLS[b!] ?? `next header ${b}`}, hop limit ${a}, ${c} bytes: header good`;
+    case step.SOURCE_CHECKED6:
+      return `source is ${a === AGAINST_POD ? 'the pod’s own' : 'routed via that peer'}`;
+    case step.LOOKUP6:
+      return `look-up: ${KIND_NAMES[b!]}${c ? `, next hop ${address(c)}` : ''}`;
+    case step.SOLICITATION:
+      return `neighbour discovery: who has ${formatAddress6([a!, b!, c!, d!])}?`;
+    case step.ADVERTISEMENT:
+      return `neighbour discovery: ${formatAddress6([a!, b!, c!, d!])} is at ee:ee:ee:ee:ee:ee`;
+    case step.ICMP6_ERROR:
+      return `ICMPv6 ${icmp6Name(a!)} to the sender${b ? `, MTU ${b}` : ''}`;
+    case step.ICMP6_SUPPRESSED:
+      return `ICMPv6 ${icmp6Name(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
     case step.CONSUMED:
       return 'consumed: answered here';
     default: {

@@ -7,6 +7,7 @@ import { createAdjacencies } from '../dataplane/fib/adjacency.ts';
 import { AdjacencyWriter } from '../dataplane/fib/adjacency-writer.ts';
 import { createFib4 } from '../dataplane/fib/fib4.ts';
 import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
+import { createFib6 } from '../dataplane/fib/fib6.ts';
 import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
 import type { SharedTables } from '../dataplane/memory/layout.ts';
@@ -30,6 +31,7 @@ export class TableWriter {
   constructor() {
     this.shared = {
       fib4: createFib4(),
+      fib6: createFib6(),
       adjacencies: createAdjacencies(),
       peers: createPeers(),
       counters: createCounters(),

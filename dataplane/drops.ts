@@ -10,8 +10,7 @@ export interface DropReason {
 
 const registry = {
   frame_short: ['frame too short for its Ethernet header', 'a truncated capture, or a broken driver'],
-  not_ip: ['EtherType that is neither IPv4 nor ARP', 'nothing, unless a pod must speak that protocol'],
-  ipv6: ['IPv6, which this version does not forward', 'use IPv4; pods may turn IPv6 off to silence this'],
+  not_ip: ['EtherType that is neither IP nor ARP', 'nothing, unless a pod must speak that protocol'],
   vlan_tag: ['802.1Q tag', 'send untagged frames'],
   foreign_mac: ['destination MAC is not the gateway', 'flush the neighbour cache of the sender'],
   arp_malformed: ['ARP that is not IPv4 over Ethernet', 'look at the sender with tcpdump'],
@@ -27,7 +26,7 @@ const registry = {
   martian_destination: ['destination address that cannot be one', 'look at what the sender resolves'],
   multicast: ['multicast destination', 'pods on a routed network have no multicast'],
   broadcast: ['limited broadcast destination', 'pods on a routed network have no broadcast'],
-  link_local: ['destination in 169.254/16, never forwarded', 'use a routed address'],
+  link_local: ['destination in 169.254/16 or fe80::/10, never forwarded', 'use a routed address'],
   pod_source: ['source address is not the pod’s', 'add it to allowSpoofedSourcePrefixes if it is meant'],
   ttl_expired: ['TTL ran out here', 'a traceroute, or a routing loop: see show lookup'],
   no_route: ['no route to the destination', 'see show lookup, and whether BGP is up'],
@@ -64,6 +63,19 @@ const registry = {
   ],
   tx_segments: ['a super-frame of too many small segments', 'the sender’s MSS is tiny: look at its path MTU'],
   port_gone: ['the egress port is gone', 'the pod was just removed'],
+  ip6_short: ['fewer bytes than an IPv6 header', 'a truncated frame: look at the sender'],
+  ip6_version: ['IP version is not 6', 'a corrupt frame: look at the sender'],
+  ip6_payload_length: ['IPv6 payload length beyond the frame', 'a truncated frame'],
+  nd_malformed: ['neighbour discovery that breaks RFC 4861 7.1', 'look at the sender with tcpdump'],
+  nd_silent: [
+    'neighbour discovery that must stay unanswered: duplicate address detection, for the own address, or for routers',
+    'nothing',
+  ],
+  nd_refused: [
+    'neighbour solicitation whose sender is not the pod',
+    'look for spoofing, or an address added by hand',
+  ],
+  mld: ['multicast listener message', 'nothing: pods on a routed network have no multicast'],
 } as const satisfies Record<string, readonly [description: string, cure: string]>;
 
 export type DropName = keyof typeof registry;

@@ -23,6 +23,8 @@ export interface PortSpec {
   readonly mac: Uint8Array | null;
   /** Pod: addresses it may send from, host-order int32 pairs [prefix, mask, prefix, mask, ...]; its own /32s first. */
   readonly sources: readonly number[];
+  /** The same for IPv6: eight int32 each, four of the prefix and four of its mask. */
+  readonly sources6?: readonly number[];
   readonly mtu: number;
   /** TAPs: bytes of virtio's header before each frame, 0 for none. */
   readonly vnetHeader?: number;
@@ -52,6 +54,10 @@ export interface NodeSpec {
   readonly address: number;
   /** Addresses that are this node itself (node address, tunnel addresses): legal outer destinations. */
   readonly local: readonly number[];
+  /** Source of ICMPv6 errors that leave the pod's link, four int32; without one they do not. */
+  readonly address6?: readonly number[];
+  /** IPv6 addresses that are this node itself, four int32 each. */
+  readonly local6?: readonly number[];
   /** Our VTEP's MAC and VNI. */
   readonly vtepMac: Uint8Array;
   readonly vni: number;
@@ -63,6 +69,8 @@ export interface TraceFilter {
   readonly port?: number;
   /** Inner source or destination, host order. */
   readonly host?: number;
+  /** The same of IPv6: four int32. */
+  readonly host6?: readonly number[];
   /** Packets to trace before it switches itself off. */
   readonly count: number;
 }

@@ -173,7 +173,6 @@ describe('from a pod', () => {
     ['ip4_total_length', frame(packet()).slice(0, 40)],
     ['foreign_mac', frame(packet(), MAC_B)],
     ['vlan_tag', frame(packet(), GATEWAY, MAC_A, 0x8100)],
-    ['ipv6', frame(packet(), GATEWAY, MAC_A, 0x86dd)],
     ['not_ip', frame(packet(), GATEWAY, MAC_A, 0x88cc)],
     ['arp_malformed', frame(packet(), GATEWAY, MAC_A, 0x0806)],
   ])('drops a frame that is %s', (reason, bytes) => {

@@ -1,12 +1,12 @@
 /**
  * The life of a packet, top to bottom.
  *
- *   in from a pod:       proxy ARP, or: checks, source, look-up, TTL, (encapsulate), out
+ *   in from a pod:       proxy ARP or ND, or: checks, source, look-up, TTL, (encapsulate), out
  *   in from the host:    the same, but the host's kernel and tortie are one router: no TTL between them
  *   in from a tunnel:    outer checks, known peer, decapsulate, checks, inner source, look-up, TTL, out
  *
  * This file is where frames come in and where their account is settled. The chapters between are in path/:
- * arp.ts, ipv4.ts, icmp4.ts, tunnel.ts, send.ts, and what they share in path.ts.
+ * arp.ts, ipv4.ts, icmp4.ts, nd.ts, ipv6.ts, icmp6.ts, tunnel.ts, send.ts, and what they share in path.ts.
  *
  * No I/O happens here. The daemon's workers, `tortie replay`, `tortie trace` and the benchmarks all run this
  * code. Every frame ends in exactly one of: queued for a port, consumed, or dropped for a reason.
@@ -24,6 +24,7 @@ import { ADDRESS, LENGTH, OFFLOAD, OFFSET, PORT, ROW, STATUS } from './memory/bu
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { fromArp } from './path/arp.ts';
 import { fromInside4 } from './path/ipv4.ts';
+import { fromInside6 } from './path/ipv6.ts';
 import { HOST, IPIP, Path, type PathOptions, POD, UNDERLAY, VXLAN } from './path/path.ts';
 import { fromIpip, fromUnderlay, fromVxlan } from './path/tunnel.ts';
 import * as ethernet from './wire/ethernet.ts';
@@ -156,7 +157,7 @@ function fromInside(path: Path, offset: number, length: number): void {
     case ethernet.TYPE_ARP:
       return fromArp(path, offset, length);
     case ethernet.TYPE_IPV6:
-      return path.drop(DROP.ipv6);
+      return fromInside6(path, offset, length);
     case ethernet.TYPE_VLAN:
       return path.drop(DROP.vlan_tag);
     default:

@@ -4,13 +4,17 @@
  *
  *   pod a 10.65.0.2 (port 1), pod b 10.65.0.3 (port 2), own block 10.65.0.0/26
  *   10.65.1.0/26 by VXLAN via 192.0.2.2, 10.65.2.0/26 by IPIP via 192.0.2.3, everything else to the host
+ *   IPv6: pod a fd65::2, pod b fd65::3, own block fd65::/122, fd65::1:0/122 by VXLAN via 192.0.2.2, the rest to the host
  */
+import ipaddr from 'ipaddr.js';
 import { createCounters, type PortCounters, readPortCounters } from './counters.ts';
 import * as adj from './fib/adjacency.ts';
 import { createAdjacencies } from './fib/adjacency.ts';
 import { AdjacencyWriter } from './fib/adjacency-writer.ts';
 import { createFib4 } from './fib/fib4.ts';
 import { Fib4Writer } from './fib/fib4-writer.ts';
+import { createFib6 } from './fib/fib6.ts';
+import { Fib6Writer } from './fib/fib6-writer.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { ADDRESS, LENGTH, OFFSET, ROW } from './memory/burst.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
@@ -19,7 +23,9 @@ import type { PortKind, PortSpec } from './messages.ts';
 import { Pipeline } from './pipeline.ts';
 import { put16, sum16, viewOf } from './wire/bytes.ts';
 import { TYPE_IPV4 } from './wire/ethernet.ts';
+import { putIcmpv6Checksum } from './wire/icmpv6.ts';
 import { pseudoSum, putIpv4 } from './wire/ipv4.ts';
+import { DESTINATION, IPV6_LENGTH, NEXT_ICMPV6, pseudoSum6, putIpv6, SOURCE } from './wire/ipv6.ts';
 import { putUdp, putUdpChecksum } from './wire/udp.ts';
 
 /** Bytes for copies of frames that have no room before them. */
@@ -33,6 +39,11 @@ export const IPIP_PORT_ID = 5;
 
 export const ip4 = (text: string): number =>
   text.split('.').reduce((sum, part) => (sum << 8) | Number(part), 0);
+export const ip6 = (text: string): Uint8Array => Uint8Array.from(ipaddr.IPv6.parse(text).toByteArray());
+export const words6 = (text: string): number[] => {
+  const view = viewOf(ip6(text));
+  return [0, 4, 8, 12].map((at) => view.getInt32(at));
+};
 export const mac = (text: string): Uint8Array =>
   Uint8Array.from(text.split(':'), (part) => Number.parseInt(part, 16));
 
@@ -43,6 +54,8 @@ export const MAC_HOST = mac('02:00:00:00:00:01');
 export const VTEP_OWN = mac('66:00:00:00:00:01');
 export const VTEP_PEER = mac('66:00:00:00:00:02');
 export const NODE = ip4('192.0.2.1');
+/** The node's IPv6 address, in its own block. */
+export const NODE6 = 'fd65::1';
 export const PEER_VXLAN = ip4('192.0.2.2');
 export const PEER_IPIP = ip4('192.0.2.3');
 export const VNI = 4096;
@@ -83,6 +96,33 @@ export function packet(options: PacketOptions = {}): Uint8Array {
     destination,
   );
   bytes.set(payload, 20);
+  return bytes;
+}
+
+export interface Packet6Options {
+  source?: string;
+  destination?: string;
+  hopLimit?: number;
+  trafficClass?: number;
+  next?: number;
+  payload?: Uint8Array;
+}
+
+/** An IPv6 packet; by default pod a to pod b, UDP 1000 > 2000 with four bytes. */
+export function packet6(options: Packet6Options = {}): Uint8Array {
+  const next = options.next ?? 17;
+  const payload = options.payload ?? Uint8Array.of(3, 232, 7, 208, 0, 12, 0, 0, 1, 2, 3, 4);
+  const bytes = new Uint8Array(IPV6_LENGTH + payload.length);
+  const view = viewOf(bytes);
+  putIpv6(view, 0, options.trafficClass ?? 0, payload.length, next, options.hopLimit ?? 64);
+  bytes.set(ip6(options.source ?? 'fd65::2'), SOURCE);
+  bytes.set(ip6(options.destination ?? 'fd65::3'), DESTINATION);
+  bytes.set(payload, IPV6_LENGTH);
+  if (!options.payload) putUdpChecksum(view, IPV6_LENGTH, 12, pseudoSum6(view, 0, 17, 12));
+  if (next === NEXT_ICMPV6 && payload.length >= 4) {
+    const pseudo = pseudoSum6(view, 0, NEXT_ICMPV6, payload.length);
+    putIcmpv6Checksum(view, IPV6_LENGTH, payload.length, pseudo);
+  }
   return bytes;
 }
 
@@ -135,6 +175,7 @@ export class Scenario {
   readonly tables: SharedTables;
   readonly pipeline: Pipeline;
   readonly fib: Fib4Writer;
+  readonly fib6: Fib6Writer;
   readonly adjacencies: AdjacencyWriter;
   readonly peers: PeerWriter;
   readonly arena = new Uint8Array(HEADROOM + MAX_FRAME + SPARE);
@@ -144,6 +185,7 @@ export class Scenario {
   constructor() {
     this.tables = {
       fib4: createFib4(),
+      fib6: createFib6(),
       adjacencies: createAdjacencies(),
       peers: createPeers(),
       counters: createCounters(),
@@ -151,6 +193,7 @@ export class Scenario {
     };
     const grace = new GracePeriods(this.tables.epochs);
     this.fib = new Fib4Writer(this.tables.fib4, grace);
+    this.fib6 = new Fib6Writer(this.tables.fib6, grace);
     this.adjacencies = new AdjacencyWriter(this.tables.adjacencies, grace);
     this.peers = new PeerWriter(this.tables.peers);
     this.pipeline = new Pipeline({
@@ -160,9 +203,17 @@ export class Scenario {
       spare: [HEADROOM + MAX_FRAME, HEADROOM + MAX_FRAME + SPARE],
       clock: () => this.now,
     });
-    this.pipeline.setNode({ address: NODE, local: [NODE], vtepMac: VTEP_OWN, vni: VNI, icmpRate: 100 });
-    this.attach(POD_A, 'pod', MAC_A, ['10.65.0.2']);
-    this.attach(POD_B, 'pod', MAC_B, ['10.65.0.3']);
+    this.pipeline.setNode({
+      address: NODE,
+      local: [NODE],
+      address6: words6(NODE6),
+      local6: words6(NODE6),
+      vtepMac: VTEP_OWN,
+      vni: VNI,
+      icmpRate: 100,
+    });
+    this.attach(POD_A, 'pod', MAC_A, ['10.65.0.2'], ['fd65::2']);
+    this.attach(POD_B, 'pod', MAC_B, ['10.65.0.3'], ['fd65::3']);
     this.attach(HOST_PORT, 'host', MAC_HOST, []);
     this.attach(VXLAN_PORT_ID, 'vxlan', null, []);
     this.attach(IPIP_PORT_ID, 'ipip', null, []);
@@ -189,9 +240,29 @@ export class Scenario {
       mtu: 1480,
       source: NODE,
     });
+    this.route6('::', 0, { kind: adj.HOST, port: HOST_PORT, dmac: MAC_HOST });
+    this.route6('fd65::', 122, { kind: adj.BLACKHOLE });
+    this.route6('fd65::2', 128, { kind: adj.POD, port: POD_A, dmac: MAC_A, mtu: 1500 });
+    this.route6('fd65::3', 128, { kind: adj.POD, port: POD_B, dmac: MAC_B, mtu: 1500 });
+    this.route6('fd65::1:0', 122, {
+      kind: adj.VXLAN,
+      port: VXLAN_PORT_ID,
+      nextHop: PEER_VXLAN,
+      mtu: 1450,
+      source: NODE,
+      dmac: VTEP_PEER,
+      smac: VTEP_OWN,
+      vni: VNI,
+    });
   }
 
-  attach(id: number, kind: PortKind, address: Uint8Array | null, sources: string[]): void {
+  attach(
+    id: number,
+    kind: PortKind,
+    address: Uint8Array | null,
+    sources: string[],
+    sources6: string[] = [],
+  ): void {
     const spec: PortSpec = {
       id,
       kind,
@@ -200,13 +271,22 @@ export class Scenario {
       readers: [0],
       mac: address,
       sources: sources.flatMap((source) => [ip4(source), -1]),
+      sources6: sources6.flatMap((source) => [...words6(source), -1, -1, -1, -1]),
       mtu: 1500,
     };
     this.pipeline.attach(spec);
   }
 
   route(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
-    const index = this.adjacencies.acquire({
+    this.fib.set(ip4(prefix), length, this.#acquire(to));
+  }
+
+  route6(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
+    this.fib6.set(ip6(prefix), length, this.#acquire(to));
+  }
+
+  #acquire(to: Partial<adj.Adjacency> & { kind: number }): number {
+    return this.adjacencies.acquire({
       port: 0,
       nextHop: 0,
       mtu: 0,
@@ -216,7 +296,6 @@ export class Scenario {
       vni: 0,
       ...to,
     });
-    this.fib.set(ip4(prefix), length, index);
   }
 
   /** Receive one frame on a port, with these cells of its row, and return all that left. */

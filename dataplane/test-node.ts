@@ -6,6 +6,7 @@ import * as adj from './fib/adjacency.ts';
 import { AdjacencyWriter } from './fib/adjacency-writer.ts';
 import { createFib4 } from './fib/fib4.ts';
 import { Fib4Writer } from './fib/fib4-writer.ts';
+import { createFib6 } from './fib/fib6.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
 import type { SharedTables } from './memory/layout.ts';
@@ -44,6 +45,7 @@ export function openPod(netns: string, address: string, hardware: Uint8Array, qu
 export class TestNode {
   readonly tables: SharedTables = {
     fib4: createFib4(),
+    fib6: createFib6(),
     adjacencies: adj.createAdjacencies(),
     peers: createPeers(),
     counters: createCounters(),

@@ -7,7 +7,8 @@
  */
 import type { TraceFilter } from './messages.ts';
 import { get16, get32 } from './wire/bytes.ts';
-import { TYPE_ARP, TYPE_IPV4 } from './wire/ethernet.ts';
+import { TYPE_ARP, TYPE_IPV4, TYPE_IPV6 } from './wire/ethernet.ts';
+import { DESTINATION, IPV6_LENGTH, isAddress, SOURCE } from './wire/ipv6.ts';
 
 /** int32 cells in a step. */
 export const STEP_CELLS = 5;
@@ -33,6 +34,15 @@ export const STEPS = [
   ['sent', 'port', 'length'],
   ['consumed'],
   ['dropped', 'reason'],
+  ['source6', 'a', 'b', 'c', 'd'],
+  ['destination6', 'a', 'b', 'c', 'd'],
+  ['header6', 'hopLimit', 'next', 'length'],
+  ['source-checked6', 'against'],
+  ['lookup6', 'adjacency', 'kind', 'nextHop'],
+  ['solicitation', 'a', 'b', 'c', 'd'],
+  ['advertisement', 'a', 'b', 'c', 'd'],
+  ['icmp6-error', 'typeCode', 'mtu'],
+  ['icmp6-suppressed', 'typeCode', 'limited'],
 ] as const;
 
 export const RECEIVED = 0;
@@ -50,6 +60,16 @@ export const ICMP_SUPPRESSED = 11;
 export const SENT = 12;
 export const CONSUMED = 13;
 export const DROPPED = 14;
+/** Addresses of IPv6 are steps of their own, four words: what comes after says what is done about them. */
+export const SOURCE6 = 15;
+export const DESTINATION6 = 16;
+export const HEADER6 = 17;
+export const SOURCE_CHECKED6 = 18;
+export const LOOKUP6 = 19;
+export const SOLICITATION = 20;
+export const ADVERTISEMENT = 21;
+export const ICMP6_ERROR = 22;
+export const ICMP6_SUPPRESSED = 23;
 
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;
@@ -70,9 +90,10 @@ export class Tracer {
   /** True when the packet in hand is to be traced; `l2` tells whether it begins with Ethernet. */
   begin(bytes: DataView, port: number, offset: number, length: number, l2: boolean): boolean {
     if (this.#left <= 0 || this.#finished.length >= MAX_PENDING) return false;
-    const { port: wanted, host } = this.#filter;
+    const { port: wanted, host, host6 } = this.#filter;
     if (wanted !== undefined && wanted !== port) return false;
-    if (host !== undefined && !mentions(bytes, offset, length, l2, host)) return false;
+    const wantsHost = host !== undefined || host6 !== undefined;
+    if (wantsHost && !mentions(bytes, offset, length, l2, this.#filter)) return false;
     this.#left--;
     this.#length = 0;
     return true;
@@ -106,8 +127,15 @@ export class Tracer {
   }
 }
 
-/** Whether a frame's (inner) IPv4 header or ARP packet names the host. Looks at no more than is there. */
-function mentions(bytes: DataView, offset: number, length: number, l2: boolean, host: number): boolean {
+/** Whether a frame's (inner) IP header or ARP packet names the filter's host. Looks at no more than is there. */
+function mentions(
+  bytes: DataView,
+  offset: number,
+  length: number,
+  l2: boolean,
+  filter: TraceFilter,
+): boolean {
+  const { host, host6 } = filter;
   let at = offset;
   const end = offset + length;
   if (l2) {
@@ -116,17 +144,19 @@ function mentions(bytes: DataView, offset: number, length: number, l2: boolean, 
     if (type === TYPE_ARP) {
       return at + 42 <= end && (get32(bytes, at + 28) === host || get32(bytes, at + 38) === host);
     }
-    if (type !== TYPE_IPV4) return false;
+    if (type !== TYPE_IPV4 && type !== TYPE_IPV6) return false;
     at += 14;
   }
   // Walk inwards: an outer header (IPIP), VXLAN and its Ethernet, until one names the host.
   while (at + 20 <= end && bytes.getUint8(at) >> 4 === 4) {
     if (get32(bytes, at + 12) === host || get32(bytes, at + 16) === host) return true;
     const header = (bytes.getUint8(at) & 15) << 2;
+    if (at + header + 4 > end) return false;
     if (bytes.getUint8(at + 9) === 4) at += header;
     else if (bytes.getUint8(at + 9) === 17 && get16(bytes, at + header + 2) === 4789)
       at += header + 8 + 8 + 14;
     else return false;
   }
-  return false;
+  if (host6 === undefined || at + IPV6_LENGTH > end || bytes.getUint8(at) >> 4 !== 6) return false;
+  return isAddress(bytes, at + SOURCE, host6) || isAddress(bytes, at + DESTINATION, host6);
 }

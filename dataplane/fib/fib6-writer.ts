@@ -3,8 +3,8 @@
  *
  * A reader racing an update sees the old adjacency or the new one for its address, never a hole: a group is complete
  * before its link is stored, cells are replaced by single 16-bit stores, and a group's memory is used again only after a
- * grace period. A deep group's key and byte never change while it is linked: where a new prefix leaves a shared stretch
- * half way, a new group is put between.
+ * grace period. A deep group's row never changes while it is linked: where a new prefix leaves a shared stretch
+ * half way, a new group is put between, and where the row's own adjacency changes, a copy takes the group's place.
  */
 import type { GracePeriods } from '../memory/grace.ts';
 import { MAX_ADJACENCIES } from '../memory/layout.ts';
@@ -62,6 +62,8 @@ export class Fib6Writer {
   /** What holds each group, by level: prefixes that end in it, and links to groups below. */
   readonly #holders = LEVELS.map(() => new Uint32Array(MAX_GROUPS6));
   readonly #pools: readonly Pool[] = LEVELS.map(() => ({ next: 0, used: 0, free: [] }));
+  /** What gives back the groups that the change in hand has taken out. */
+  #unlinked: (() => void)[] = [];
   /** The prefix in hand. */
   readonly #prefix = new Uint8Array(16);
   readonly #view = viewOf(this.#prefix);
@@ -83,6 +85,7 @@ export class Fib6Writer {
     this.#publish();
     if (length === 0) Atomics.store(this.#fib.header, 0, adjacency);
     else this.#insert(length, adjacency, fresh);
+    this.#retireUnlinked();
   }
 
   /** Remove a route; what covered it takes over. False if there was none. */
@@ -97,6 +100,7 @@ export class Fib6Writer {
     const coverLength = Math.max(0, this.#routes.coverLength(this.#view, 0, length));
     const cover = coverLength === 0 ? 0 : this.#routes.get(this.#view, 0, coverLength);
     this.#remove(length, cover, coverLength);
+    this.#retireUnlinked();
     return true;
   }
 
@@ -333,15 +337,40 @@ export class Fib6Writer {
       }
       const group = value & INDEX;
       const below = levelBelow(cell);
-      if (below === DEEP_LEVEL) {
-        const own = this.#elseDepths[group]!;
-        if (own <= maxDepth && own >= minDepth) {
-          rows[group * ROW6 + ELSE] = adjacency;
-          this.#elseDepths[group] = depth;
-        }
+      if (below < DEEP_LEVEL) {
+        this.#paint(LEVELS[below]! + (group << 8), GROUP_CELLS, adjacency, depth, maxDepth, minDepth);
+        continue;
       }
-      this.#paint(LEVELS[below]! + (group << 8), GROUP_CELLS, adjacency, depth, maxDepth, minDepth);
+      // What is in a deep group belongs to no shorter prefix than its ELSE does.
+      const own = this.#elseDepths[group]!;
+      if (own > maxDepth || own < minDepth) continue;
+      const other = this.#copyDeep(group);
+      rows[other * ROW6 + ELSE] = adjacency;
+      this.#elseDepths[other] = depth;
+      this.#paint(DEEP + (other << 8), GROUP_CELLS, adjacency, depth, maxDepth, minDepth);
+      if (other === group) continue;
+      this.#link(cell, other);
+      this.#giveBack(DEEP_LEVEL, group);
     }
+  }
+
+  /**
+   * A copy of a deep group, to be given another ELSE. In place it would be wrong: a reader may be on its way to the group
+   * from before another was put above it, for an address that this one's ELSE was not painted for. With no group left
+   * it is done in place all the same, and such a reader may err once.
+   */
+  #copyDeep(group: number): number {
+    if (this.#left(DEEP_LEVEL) === 0) this.#grace.poll();
+    if (this.#left(DEEP_LEVEL) === 0) return group;
+    const { rows, cells } = this.#fib;
+    const copy = this.#takeGroup(DEEP_LEVEL);
+    rows.copyWithin(copy * ROW6, group * ROW6, (group + 1) * ROW6);
+    const first = DEEP + (group << 8);
+    cells.copyWithin(DEEP + (copy << 8), first, first + GROUP_CELLS);
+    this.#depths.copyWithin(DEEP + (copy << 8), first, first + GROUP_CELLS);
+    const holders = this.#holders[DEEP_LEVEL]!;
+    holders[copy] = holders[group]!;
+    return copy;
   }
 
   #fill(first: number, adjacency: number, depth: number): void {
@@ -386,21 +415,31 @@ export class Fib6Writer {
     return group;
   }
 
+  /** Only once the change is whole: what is not linked from a copy may be so from what the copy will replace. */
   #giveBack(level: number, group: number): void {
     const pool = this.#pools[level]!;
     pool.used--;
-    this.#grace.retire(() => pool.free.push(group));
+    this.#unlinked.push(() => pool.free.push(group));
+  }
+
+  #retireUnlinked(): void {
+    for (const free of this.#unlinked) this.#grace.retire(free);
+    this.#unlinked = [];
+  }
+
+  /** Groups of a level that may be taken. */
+  #left(level: number): number {
+    const pool = this.#pools[level]!;
+    return MAX_GROUPS6 - pool.next + pool.free.length;
   }
 
   /** Fail before anything is changed if a new prefix of this length could find no group. */
   #reserve(length: number): void {
     const last = (length - 1) >> 3;
     for (let level = 0; level <= DEEP_LEVEL && LEVEL_BYTE + level <= last; level++) {
-      const pool = this.#pools[level]!;
       const need = level === DEEP_LEVEL ? DEEP_NEED : 1;
-      const left = () => MAX_GROUPS6 - pool.next + pool.free.length;
-      if (left() < need) this.#grace.poll();
-      if (left() >= need) continue;
+      if (this.#left(level) < need) this.#grace.poll();
+      if (this.#left(level) >= need) continue;
       const where = level === DEEP_LEVEL ? '/48' : `/${24 + 8 * level}`;
       throw new FibError(
         'FIB_FULL',

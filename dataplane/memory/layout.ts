@@ -27,6 +27,8 @@ export const MAX_FRAME = 65536 + 64;
 export interface SharedTables {
   /** FIB for IPv4, see fib/fib4.ts. */
   readonly fib4: SharedArrayBuffer;
+  /** FIB for IPv6, see fib/fib6.ts. */
+  readonly fib6: SharedArrayBuffer;
   /** Adjacency rows, see fib/adjacency.ts. */
   readonly adjacencies: SharedArrayBuffer;
   /** Known peers, see fib/peers.ts. */

@@ -135,7 +135,7 @@ function forward4(path: Path, ip: number, length: number, destination: number): 
 }
 
 /** What counts against an MTU: of a super-frame the packets that it stands for. */
-function longestOf(path: Path, ip: number, length: number): number {
+export function longestOf(path: Path, ip: number, length: number): number {
   const isSuper = (path.offload & SUPER_MASK) !== 0;
   return isSuper ? longestPacket(path.rows, path.row, ip) : length;
 }

@@ -6,12 +6,14 @@ import * as counter from '../counters.ts';
 import { DROPS } from '../counters.ts';
 import { Egress } from '../egress.ts';
 import { type Fib4, openFib4 } from '../fib/fib4.ts';
+import { type Fib6, openFib6 } from '../fib/fib6.ts';
 import { TIGHT } from '../memory/burst.ts';
 import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
 import { Tracer } from '../trace.ts';
 import { get32, viewOf } from '../wire/bytes.ts';
+import { GATEWAY6, isAddress, putAddress } from '../wire/ipv6.ts';
 import { VXLAN_LENGTH } from '../wire/vxlan.ts';
 
 /** Kinds of port, as numbers for switches. */
@@ -45,6 +47,7 @@ export class Path {
   readonly bytes: DataView;
   readonly #arena: Uint8Array;
   readonly fib4: Fib4;
+  readonly fib6: Fib6;
   readonly adjacencies: Int32Array;
   readonly peers: Int32Array;
   readonly counters: Float64Array;
@@ -59,6 +62,8 @@ export class Path {
   readonly #ownAddress = new Int32Array(MAX_PORTS);
   /** Prefix and mask pairs that a pod may send from. */
   readonly #sources: Int32Array[] = [];
+  /** The same for IPv6: eight words each. */
+  readonly #sources6: Int32Array[] = [];
 
   // What is known of the node.
   address = 0;
@@ -66,6 +71,11 @@ export class Path {
   vtepLo = 0;
   vni = 0;
   #local = new Int32Array(0);
+  #local6 = new Int32Array(0);
+  /** Source of ICMPv6 errors: the gateway's link-local address if the node has no other. */
+  readonly address6 = new DataView(new ArrayBuffer(16));
+  /** Two addresses, while the packet that held them is written over. */
+  readonly scratch = new DataView(new ArrayBuffer(32));
 
   // The frame in hand: its row, the port that it came by, and that port's counters.
   rows: Int32Array = new Int32Array(0);
@@ -96,6 +106,7 @@ export class Path {
     this.worker = options.worker;
     this.#clock = options.clock ?? (() => performance.now());
     this.fib4 = openFib4(options.tables.fib4);
+    this.fib6 = openFib6(options.tables.fib6);
     this.adjacencies = new Int32Array(options.tables.adjacencies);
     this.peers = new Int32Array(options.tables.peers);
     this.counters = new Float64Array(options.tables.counters);
@@ -108,6 +119,7 @@ export class Path {
     this.macLo[spec.id] = spec.mac ? get32(viewOf(spec.mac), 2) : 0;
     this.#sources[spec.id] = Int32Array.from(spec.sources);
     this.#ownAddress[spec.id] = spec.sources[0] ?? 0;
+    this.#sources6[spec.id] = Int32Array.from(spec.sources6 ?? []);
     this.mtus[spec.id] = spec.mtu;
     this.kinds[spec.id] = KINDS[spec.kind];
   }
@@ -119,6 +131,8 @@ export class Path {
   setNode(node: NodeSpec): void {
     this.address = node.address;
     this.#local = Int32Array.from(node.local);
+    this.#local6 = Int32Array.from(node.local6 ?? []);
+    putAddress(this.address6, 0, node.address6 ?? GATEWAY6);
     this.vtepHi = (node.vtepMac[0] << 8) | node.vtepMac[1];
     this.vtepLo = get32(viewOf(node.vtepMac), 2);
     this.vni = node.vni;
@@ -152,6 +166,37 @@ export class Path {
   isLocal(address: number): boolean {
     const local = this.#local;
     for (let i = 0; i < local.length; i++) if (local[i] === address) return true;
+    return false;
+  }
+
+  /** maySend for the address at `at`. */
+  maySend6(at: number): boolean {
+    const { bytes } = this;
+    const sources = this.#sources6[this.port];
+    for (let i = 0; i < sources.length; i += 8) {
+      const differs =
+        ((get32(bytes, at) & sources[i + 4]) ^ sources[i]) |
+        ((get32(bytes, at + 4) & sources[i + 5]) ^ sources[i + 1]) |
+        ((get32(bytes, at + 8) & sources[i + 6]) ^ sources[i + 2]) |
+        ((get32(bytes, at + 12) & sources[i + 7]) ^ sources[i + 3]);
+      if (differs === 0) return true;
+    }
+    return false;
+  }
+
+  /** isOwn for the address at `at`. */
+  isOwn6(at: number): boolean {
+    const sources = this.#sources6[this.port];
+    for (let i = 0; i < sources.length; i += 8) {
+      if (sources[i + 7] === -1 && isAddress(this.bytes, at, sources, i)) return true;
+    }
+    return false;
+  }
+
+  /** isLocal for the address at `at`. */
+  isLocal6(at: number): boolean {
+    const local = this.#local6;
+    for (let i = 0; i < local.length; i += 4) if (isAddress(this.bytes, at, local, i)) return true;
     return false;
   }
 

@@ -1,12 +1,14 @@
 /** Out: what goes in front of a packet that has been looked up, and into which queue. */
 import { DROP } from '../drops.ts';
 import * as adj from '../fib/adjacency.ts';
+import { isIpv4 } from '../offload/transport.ts';
 import * as step from '../trace.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
-import { flowHash } from '../wire/flow.ts';
+import { flowHash, flowHash6 } from '../wire/flow.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
 import * as udp from '../wire/udp.ts';
 import { UDP_LENGTH } from '../wire/udp.ts';
 import * as vxlan from '../wire/vxlan.ts';
@@ -28,13 +30,16 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
   let size: number;
   let to = 0;
   let udpPort = 0;
-  const tos = ipv4.tos(bytes, ip);
+  const is4 = isIpv4(bytes, ip);
+  const type = is4 ? ethernet.TYPE_IPV4 : ethernet.TYPE_IPV6;
+  const tos = is4 ? ipv4.tos(bytes, ip) : ipv6.trafficClass(bytes, ip);
   if (kind === adj.VXLAN) {
     to = adjacencies[row + adj.ADJ_NEXT_HOP];
-    udpPort = vxlan.VXLAN_SOURCE_BASE | (flowHash(bytes, ip, length) & vxlan.VXLAN_SOURCE_MASK);
+    const hash = is4 ? flowHash(bytes, ip, length) : flowHash6(bytes, ip, length);
+    udpPort = vxlan.VXLAN_SOURCE_BASE | (hash & vxlan.VXLAN_SOURCE_MASK);
     offset = ip - ETHERNET_LENGTH - VXLAN_LENGTH - UDP_LENGTH - IPV4_LENGTH;
     size = ip - offset + length;
-    putVxlanHeaders(path, row, offset, size, tos, udpPort, to, path.kinds[port] === UNDERLAY);
+    putVxlanHeaders(path, row, offset, size, type, tos, udpPort, to, path.kinds[port] === UNDERLAY);
   } else if (kind === adj.IPIP) {
     to = adjacencies[row + adj.ADJ_NEXT_HOP];
     offset = ip - IPV4_LENGTH;
@@ -65,7 +70,7 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
       adjacencies[row + adj.ADJ_DMAC_LO],
       GATEWAY_HI,
       GATEWAY_LO,
-      ethernet.TYPE_IPV4,
+      type,
     );
   }
   if (path.kinds[port] === GONE) return path.lost(from, DROP.port_gone);
@@ -82,6 +87,7 @@ function putVxlanHeaders(
   row: number,
   offset: number,
   size: number,
+  type: number,
   tos: number,
   udpPort: number,
   to: number,
@@ -114,7 +120,7 @@ function putVxlanHeaders(
     adjacencies[row + adj.ADJ_DMAC_LO],
     adjacencies[row + adj.ADJ_SMAC_HI],
     adjacencies[row + adj.ADJ_SMAC_LO],
-    ethernet.TYPE_IPV4,
+    type,
   );
   // A UDP socket's kernel writes the outer checksum; anything else needs it from us.
   if (checksummed) {

@@ -11,6 +11,7 @@ import { UDP_LENGTH } from '../wire/udp.ts';
 import * as vxlan from '../wire/vxlan.ts';
 import { VXLAN_LENGTH, VXLAN_PORT } from '../wire/vxlan.ts';
 import { decapsulated4, IPV4_DROPS } from './ipv4.ts';
+import { decapsulated6 } from './ipv6.ts';
 import type { Path } from './path.ts';
 
 /**
@@ -62,8 +63,11 @@ export function fromVxlan(path: Path, offset: number, length: number, peer: numb
   ) {
     return path.drop(DROP.vxlan_mac);
   }
-  if (type !== ethernet.TYPE_IPV4) return path.drop(type === ethernet.TYPE_IPV6 ? DROP.ipv6 : DROP.not_ip);
-  decapsulated4(path, frame + ETHERNET_LENGTH, length - VXLAN_LENGTH - ETHERNET_LENGTH, peer);
+  const ip = frame + ETHERNET_LENGTH;
+  const size = length - VXLAN_LENGTH - ETHERNET_LENGTH;
+  if (type === ethernet.TYPE_IPV4) decapsulated4(path, ip, size, peer);
+  else if (type === ethernet.TYPE_IPV6) decapsulated6(path, ip, size, peer);
+  else path.drop(DROP.not_ip);
 }
 
 /** From the outer IPv4 header on (RFC 2003). */

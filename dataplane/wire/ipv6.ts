@@ -17,6 +17,9 @@ export const MIN_MTU = 1280;
 /** Most extension headers that are walked. */
 export const MAX_EXTENSIONS = 8;
 
+/** The gateway's address in every pod, fe80::ecee:eeff:feee:eeee: what its MAC makes (RFC 4291 app. A). */
+export const GATEWAY6: readonly number[] = [0xfe800000 | 0, 0, 0xeceeeeff | 0, 0xfeeeeeee | 0];
+
 /** Where the addresses stand. */
 export const SOURCE = 8;
 export const DESTINATION = 24;
@@ -125,8 +128,14 @@ export function copyAddress(to: DataView, toAt: number, from: DataView, fromAt: 
   for (let i = 0; i < ADDRESS_LENGTH; i += 4) put32(to, toAt + i, get32(from, fromAt + i));
 }
 
-export function sameAddress(a: DataView, aAt: number, b: DataView, bAt: number): boolean {
-  for (let i = 0; i < ADDRESS_LENGTH; i += 4) if (get32(a, aAt + i) !== get32(b, bAt + i)) return false;
+/** Write an address of four words. */
+export function putAddress(bytes: DataView, at: number, words: readonly number[]): void {
+  for (let word = 0; word < 4; word++) put32(bytes, at + word * 4, words[word]);
+}
+
+/** Whether the address at `at` is that of four words from `first` on. */
+export function isAddress(bytes: DataView, at: number, words: ArrayLike<number>, first = 0): boolean {
+  for (let word = 0; word < 4; word++) if (get32(bytes, at + word * 4) !== words[first + word]) return false;
   return true;
 }
 

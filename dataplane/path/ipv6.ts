@@ -1,0 +1,144 @@
+/**
+ * IPv6 between two ports: checks, source, look-up, hop limit, out. From a pod or the host a packet comes with its
+ * Ethernet header, out of a tunnel without.
+ */
+import { DROP } from '../drops.ts';
+import * as adj from '../fib/adjacency.ts';
+import { ADJ_ROW } from '../fib/adjacency.ts';
+import { lookup6 } from '../fib/fib6.ts';
+import { SEGMENTED } from '../memory/burst.ts';
+import { describeUnfinished, isPlausible } from '../offload/received.ts';
+import * as step from '../trace.ts';
+import * as ethernet from '../wire/ethernet.ts';
+import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
+import * as icmpv6 from '../wire/icmpv6.ts';
+import * as ipv6 from '../wire/ipv6.ts';
+import { reject6 } from './icmp6.ts';
+import { longestOf } from './ipv4.ts';
+import { fromLink, stepAddress } from './nd.ts';
+import { HOST, type Path, POD } from './path.ts';
+import { send } from './send.ts';
+
+/** checkIpv6's answer as a drop reason. */
+const IPV6_DROPS = [-1, DROP.ip6_short, DROP.ip6_version, DROP.ip6_payload_length];
+
+/** A frame of a pod or the host, at least an Ethernet header long. */
+export function fromInside6(path: Path, offset: number, length: number): void {
+  const { bytes } = path;
+  const ip = offset + ETHERNET_LENGTH;
+  const problem = ipv6.checkIpv6(bytes, ip, length - ETHERNET_LENGTH);
+  if (problem !== ipv6.IPV6_OK) return path.drop(IPV6_DROPS[problem]);
+  const total = ipv6.totalLength(bytes, ip);
+  if (path.traced) traceHeader6(path, ip);
+  if (path.offload !== 0 && !isPlausible(bytes, path.rows, path.row, ip, total)) {
+    return path.drop(DROP.offload_header);
+  }
+  const isForLink =
+    ipv6.nextHeader(bytes, ip) === ipv6.NEXT_ICMPV6 ||
+    ipv6.isMulticast6(bytes, ip + ipv6.DESTINATION) ||
+    ipv6.isLinkLocal6(bytes, ip + ipv6.DESTINATION);
+  if (isForLink && fromLink(path, offset, total)) return;
+  if (
+    ethernet.destinationHi(bytes, offset) !== GATEWAY_HI ||
+    ethernet.destinationLo(bytes, offset) !== GATEWAY_LO
+  ) {
+    return path.drop(DROP.foreign_mac);
+  }
+  if (isMartianSource6(path, ip)) return path.drop(DROP.martian_source);
+  if (path.portKind === POD) {
+    if (!path.maySend6(ip + ipv6.SOURCE)) return path.drop(DROP.pod_source);
+    if (path.traced) path.step(step.SOURCE_CHECKED6, step.AGAINST_POD);
+  }
+  forward6(path, ip, total);
+}
+
+/** The inner packet of a tunnel: a peer may only send what is routed via it. */
+export function decapsulated6(path: Path, ip: number, length: number, peer: number): void {
+  const { bytes } = path;
+  const problem = ipv6.checkIpv6(bytes, ip, length);
+  if (problem !== ipv6.IPV6_OK) return path.drop(IPV6_DROPS[problem]);
+  const total = ipv6.totalLength(bytes, ip);
+  if (path.traced) traceHeader6(path, ip);
+  if (isMartianSource6(path, ip)) return path.drop(DROP.martian_source);
+  if (ipv6.isMulticast6(bytes, ip + ipv6.DESTINATION)) return path.drop(DROP.multicast);
+  const back = lookup6(path.fib6, bytes, ip + ipv6.SOURCE) * ADJ_ROW;
+  if (path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer) return path.drop(DROP.peer_source);
+  if (path.traced) path.step(step.SOURCE_CHECKED6, step.AGAINST_PEER);
+  if ((path.offload & SEGMENTED) !== 0) {
+    describeUnfinished(bytes, path.rows, path.row, ip, total, path.mtus[path.port]);
+  }
+  forward6(path, ip, total);
+}
+
+/** Unspecified, loopback, mapped and groups are nobody's source; link-local ones are no source beyond the link. */
+function isMartianSource6(path: Path, ip: number): boolean {
+  const { bytes } = path;
+  const source = ip + ipv6.SOURCE;
+  return (
+    ipv6.isMulticast6(bytes, source) || ipv6.isLinkLocal6(bytes, source) || ipv6.isReserved6(bytes, source)
+  );
+}
+
+/** Send the packet at `ip` where the FIB says, or say why not. `length` is its total length. */
+function forward6(path: Path, ip: number, length: number): void {
+  const { bytes, adjacencies } = path;
+  const destination = ip + ipv6.DESTINATION;
+  const index = lookup6(path.fib6, bytes, destination);
+  const row = index * ADJ_ROW;
+  const kind = adjacencies[row + adj.ADJ_KIND];
+  if (path.traced) path.step(step.LOOKUP6, index, kind, adjacencies[row + adj.ADJ_NEXT_HOP]);
+
+  switch (kind) {
+    case adj.POD:
+    case adj.VXLAN:
+      break;
+    case adj.HOST:
+      // The host sent it here because nobody nearer has it: neither have we.
+      if (path.portKind === HOST)
+        return reject6(path, DROP.host_loop, icmpv6.UNREACHABLE6, icmpv6.CODE_NO_ROUTE, ip, length);
+      break;
+    case adj.BLACKHOLE:
+      return path.drop(DROP.blackhole);
+    case adj.UNREACHABLE:
+      return reject6(path, DROP.unreachable, icmpv6.UNREACHABLE6, icmpv6.CODE_ADDRESS, ip, length);
+    case adj.PROHIBIT:
+      return reject6(path, DROP.prohibit, icmpv6.UNREACHABLE6, icmpv6.CODE_PROHIBITED6, ip, length);
+    default:
+      return reject6(path, DROP.no_route, icmpv6.UNREACHABLE6, icmpv6.CODE_NO_ROUTE, ip, length);
+  }
+  if (ipv6.isReserved6(bytes, destination)) return path.drop(DROP.martian_destination);
+  if (ipv6.isLinkLocal6(bytes, destination)) return path.drop(DROP.link_local);
+  if (kind === adj.VXLAN && path.isLocal(adjacencies[row + adj.ADJ_NEXT_HOP]))
+    return path.drop(DROP.tunnel_loop);
+
+  // tortie and its host's kernel are one router: what crosses the host port loses its hop in the kernel.
+  const takesHop = kind !== adj.HOST && path.portKind !== HOST;
+  const limit = ipv6.hopLimit(bytes, ip);
+  if (takesHop && limit <= 1) {
+    return reject6(path, DROP.ttl_expired, icmpv6.TIME_EXCEEDED6, icmpv6.CODE_HOP_LIMIT, ip, length);
+  }
+  const mtu = adjacencies[row + adj.ADJ_MTU];
+  if (mtu !== 0 && length > mtu) {
+    const packet = longestOf(path, ip, length);
+    if (packet > mtu) return tooBig6(path, ip, packet, length, mtu);
+  }
+  if (takesHop) {
+    ipv6.decrementHopLimit(bytes, ip);
+    if (path.traced) path.step(step.TTL, limit, limit - 1);
+  }
+  send(path, row, kind, ip, length, path.port);
+}
+
+/** Larger than the next link takes (RFC 8201 4). Nobody is asked for less than every link must carry. */
+function tooBig6(path: Path, ip: number, packet: number, length: number, mtu: number): void {
+  if (path.traced) path.step(step.TOO_BIG, packet, mtu);
+  if (packet <= ipv6.MIN_MTU) return path.drop(DROP.too_big);
+  reject6(path, DROP.too_big, icmpv6.TOO_BIG6, 0, ip, length, Math.max(mtu, ipv6.MIN_MTU));
+}
+
+function traceHeader6(path: Path, ip: number): void {
+  const { bytes } = path;
+  stepAddress(path, step.SOURCE6, bytes, ip + ipv6.SOURCE);
+  stepAddress(path, step.DESTINATION6, bytes, ip + ipv6.DESTINATION);
+  path.step(step.HEADER6, ipv6.hopLimit(bytes, ip), ipv6.nextHeader(bytes, ip), ipv6.totalLength(bytes, ip));
+}
