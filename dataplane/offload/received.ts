@@ -4,6 +4,7 @@
  * namespaces of one machine) get the description that their pod's device needs.
  */
 import {
+  ADDRESS,
   CHECKSUM_FIELD,
   CHECKSUM_START,
   HEADERS_END,
@@ -20,6 +21,8 @@ import {
   SUPER_TCP6,
   SUPER_UDP,
   TIGHT,
+  TOS,
+  UDP_PORT,
 } from '../memory/burst.ts';
 import { get16, put16, sum16 } from '../wire/bytes.ts';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.ts';
@@ -34,9 +37,12 @@ import {
   transportPseudoSum,
 } from './transport.ts';
 
+/** Datagrams that the kernel joins at most (UDP_GRO_CNT_MAX); RECEIVE_ROWS has room for as many. */
+const MAX_JOINED = 64;
+
 /**
- * Copy `count` rows of `from` to `to`, each datagram that the kernel joined (UDP_GRO, SEGMENT is the size) as
- * the rows of its parts. `inner`: where a datagram's inner IP header is. Returns the number of rows.
+ * Describe `count` rows of `from` in `to`, each datagram that the kernel joined (UDP_GRO, SEGMENT is the size) by
+ * a row a part. `inner`: where a datagram's inner IP header is. Returns the number of rows.
  *
  * A whole super-frame of UDP that crossed uncut reports the inner segment size as if it had been joined; its
  * inner length, which covers the whole of it, tells.
@@ -57,22 +63,22 @@ export function splitJoined(
     const isWhole =
       segment === 0 ||
       segment >= length ||
+      length > segment * MAX_JOINED ||
       (length > inner + 40 && packetLength(bytes, offset + inner) === length - inner);
     const size = isWhole ? length : segment;
-    for (let at = 0; at < length; at += size) {
-      const target = out * ROW;
-      for (let cell = 0; cell < ROW; cell++) to[target + cell] = from[row + cell];
+    let at = 0;
+    // An empty datagram is a frame as well, too short as it is.
+    do {
+      const target = out++ * ROW;
       to[target + OFFSET] = offset + at;
       to[target + LENGTH] = Math.min(size, length - at);
+      to[target + ADDRESS] = from[row + ADDRESS];
+      to[target + UDP_PORT] = from[row + UDP_PORT];
+      to[target + TOS] = from[row + TOS];
       to[target + SEGMENT] = isWhole && segment < length ? segment : 0;
-      to[target + OFFLOAD] = SEGMENTED | (at > 0 ? TIGHT : 0);
-      out++;
-    }
-    // An empty datagram is a frame as well, too short as it is.
-    if (length === 0) {
-      for (let cell = 0; cell < ROW; cell++) to[out * ROW + cell] = from[row + cell];
-      out++;
-    }
+      to[target + OFFLOAD] = at > 0 ? SEGMENTED | TIGHT : SEGMENTED;
+      at += size;
+    } while (at < length);
   }
   return out;
 }
