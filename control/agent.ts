@@ -10,6 +10,7 @@
  *   1     anything else that kept it from starting
  */
 import pino, { type Logger } from 'pino';
+import { sdNotify } from '../dataplane/native/systemd.ts';
 import { NodeAgent } from './agent/node.ts';
 import { AgentView } from './agent/view.ts';
 import { type MetricsServer, serveMetrics } from './api/metrics.ts';
@@ -57,8 +58,10 @@ export async function runAgent(configFile: string): Promise<number> {
     }
     await agent.start();
     store.watch(() => agent.changed());
+    sdNotify('READY=1');
     log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
     code = await end.promise;
+    sdNotify('STOPPING=1');
   } finally {
     process.off('SIGHUP', reload);
     const ended = Promise.all([server?.close(), metrics?.close(), agent.stop(), store.close()]);

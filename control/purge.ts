@@ -7,7 +7,14 @@ import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
 import { forEachSideBySide } from './kernel/each.ts';
 import { ipApply, netnsText } from './kernel/iproute.ts';
 import { deleteRoute } from './kernel/plan.ts';
-import { type FoundAgent, findAgents, findOurs, listNamespaces, type Namespace } from './kernel/scan.ts';
+import {
+  type FoundAgent,
+  findAgents,
+  findKeepers,
+  findOurs,
+  listNamespaces,
+  type Namespace,
+} from './kernel/scan.ts';
 
 /** An agent ends within five seconds of SIGTERM; some more for a loaded machine. */
 const STOP_TIMEOUT_MS = 10_000;
@@ -25,14 +32,14 @@ export interface PurgeOptions {
 }
 
 export interface PurgeAction {
-  readonly kind: 'agent' | 'device' | 'route' | 'socket';
+  readonly kind: 'agent' | 'keeper' | 'device' | 'route' | 'socket';
   /** What was removed, for people: "device eth0 in pod1 (tortie:node1:4026531833:pod:cali1)". */
   readonly subject: string;
   /** Why it could not be removed, or null. */
   readonly error: string | null;
 }
 
-/** Stop agents, then remove devices, routes and sockets. Failures are in the answer; what can go, goes. */
+/** Stop agents and keepers, then remove devices, routes and sockets. Failures are in the answer; what can go, goes. */
 export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
   const { nodeName, all = false, dryRun = false } = options;
   if (all === (nodeName !== undefined)) {
@@ -50,6 +57,17 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
   for (const agent of agents) {
     if (!dryRun) await stop(agent);
     actions.push({ kind: 'agent', subject: `agent of node ${agent.node} (pid ${agent.pid})`, error: null });
+  }
+  // A keeper has its address once for listening and once for each agent that it serves.
+  const keepers = new Map(findKeepers(namespaces).map((keeper) => [keeper.pid, keeper]));
+  for (const keeper of keepers.values()) {
+    if (!isMeant(keeper.node)) continue;
+    if (!dryRun) await stop(keeper);
+    actions.push({
+      kind: 'keeper',
+      subject: `keeper of node ${keeper.node} (pid ${keeper.pid})`,
+      error: null,
+    });
   }
 
   const inNamespaces = await forEachSideBySide(namespaces, (namespace) =>
@@ -131,14 +149,14 @@ async function stop({ node, pid }: FoundAgent): Promise<void> {
     process.kill(pid, 'SIGTERM');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
-    throw new TortieError('AGENT_RUNNING', `cannot stop the agent of node ${node} (pid ${pid}): ${error}`);
+    throw new TortieError('AGENT_RUNNING', `cannot stop what serves node ${node} (pid ${pid}): ${error}`);
   }
   const deadline = Date.now() + STOP_TIMEOUT_MS;
   while (isAlive()) {
     if (Date.now() > deadline) {
       throw new TortieError(
         'AGENT_RUNNING',
-        `the agent of node ${node} (pid ${pid}) does not stop; end it by kill -9 ${pid}, then purge again`,
+        `what serves node ${node} (pid ${pid}) does not stop; end it by kill -9 ${pid}, then purge again`,
         EX_UNAVAILABLE,
       );
     }

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as adj from './fib/adjacency.ts';
 import { native, type Tap } from './native/index.ts';
-import { openIpipSocket } from './port/ipip.ts';
+import { openIpipSockets } from './port/ipip.ts';
 import { openVxlanSockets } from './port/vxlan.ts';
 import { ip4, mac } from './scenario.ts';
 import { spawnWorker, type WorkerHandle } from './spawn.ts';
@@ -172,7 +172,7 @@ describe.skipIf(!isRoot)('two nodes', () => {
       await node.start(address, vteps[index]);
       await node.attach(POD_A, 'pod', tap.fds, MAC_A, podAddresses[index]);
       await node.attach(VXLAN, 'vxlan', openVxlanSockets(native(), { ...common, senders: 4 }));
-      await node.attach(IPIP, 'ipip', openIpipSocket(native(), common));
+      await node.attach(IPIP, 'ipip', openIpipSockets(native(), common));
       node.peers.add(ip4(addresses[1 - index]));
       node.route(podAddresses[index], 32, { kind: adj.POD, port: POD_A, dmac: MAC_A, mtu: 1450 });
     }

@@ -79,8 +79,14 @@ export class BgpRouting {
   isSettled(): boolean {
     if (!this.#config().bgp.enabled) return true;
     if (!this.#speaker) return false;
+    return Date.now() - this.#configuredAt > SETTLE_LIMIT_MS || this.isSynchronised();
+  }
+
+  /** Whether all peers are up and have told what they know, as far as one can tell: nothing new for a while. */
+  isSynchronised(): boolean {
+    if (!this.#config().bgp.enabled) return true;
+    if (!this.#speaker) return false;
     const now = Date.now();
-    if (now - this.#configuredAt > SETTLE_LIMIT_MS) return true;
     const peers = this.#speaker.peers();
     if (peers.some(({ state }) => state !== 'Established')) return false;
     const since = Math.max(this.#lastChange, ...peers.map((peer) => peer.since.getTime()));

@@ -3,13 +3,14 @@
  * open ports, the tables), and applies the difference. A change of anything only marks dirty.
  */
 import { type FSWatcher, watch } from 'node:fs';
+import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
 import { formatAddress4, parseAddress4 } from '../address.ts';
-import type { AgentConfig } from '../config/config.ts';
-import { type Desired, desiredState } from '../desired.ts';
+import { type AgentConfig, stateFolder } from '../config/config.ts';
+import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
@@ -19,7 +20,9 @@ import type { Resource } from '../resources/schema.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
 import { BgpRouting } from './bgp-routing.ts';
+import { LearnedRoutes, MAX_KEPT_ROUTES } from './learned.ts';
 import { type PortSettings, Ports } from './ports.ts';
+import { DescriptorStore, type HolderKind, openHolder } from './store.ts';
 import { chooseWay, type WayFacts } from './ways.ts';
 
 /** Least pause before a reconcile, or as long as the last one took: many changes at once cost one. */
@@ -48,6 +51,8 @@ export class NodeAgent {
   readonly tables = new TableWriter();
   readonly workers: WorkerPool;
   readonly ports: Ports;
+  readonly store: DescriptorStore;
+  readonly learned: LearnedRoutes;
   resources: readonly Resource[] = [];
   problems: readonly string[] = [];
   onTrace: ((packets: Int32Array[]) => void) | null = null;
@@ -60,6 +65,7 @@ export class NodeAgent {
   #started = false;
   #stopped = false;
   #swept = false;
+  #remembers = true;
   #timer: NodeJS.Timeout | null = null;
   #retryMs = FIRST_RETRY_MS;
   #nextRefresh = 0;
@@ -85,7 +91,15 @@ export class NodeAgent {
       },
       onGiveUp,
     });
-    this.ports = new Ports(loadNative(), this.workers, this.tables.shared);
+    const { nodeName } = this.config;
+    const kind = holderKind(this.config.restart.keeper);
+    this.store = new DescriptorStore(
+      kind,
+      () => openHolder(kind, nodeName),
+      (fd) => loadNative().close(fd),
+    );
+    this.learned = new LearnedRoutes(join(stateFolder(nodeName), 'learned.json'));
+    this.ports = new Ports(loadNative(), this.workers, this.tables.shared, this.store);
     this.routing = new BgpRouting(
       () => this.config,
       () => this.changed(),
@@ -95,7 +109,8 @@ export class NodeAgent {
 
   /** Start the workers and reconcile once; what fails then is tried again later. */
   async start(): Promise<void> {
-    await this.workers.start();
+    await Promise.all([this.workers.start(), this.store.start()]);
+    this.learned.load(this.config.restart.staleTime);
     this.#started = true;
     // Nothing is written before the first full picture: this throws if there is none.
     await this.#reconcile();
@@ -149,14 +164,17 @@ export class NodeAgent {
     const now = Date.now();
     let due = this.#nextRefresh;
     if (this.#dirty) due = this.#lastEnd + Math.max(THROTTLE_MS, this.#lastEnd - this.#lastStart);
-    else if (!this.#swept) due = Math.min(due, now + SETTLE_POLL_MS);
+    else if (!this.#swept || this.learned.staleCount > 0) due = Math.min(due, now + SETTLE_POLL_MS);
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#run(), Math.max(0, due - now));
   }
 
   #run(): void {
     const isDue =
-      this.#dirty || Date.now() >= this.#nextRefresh || (!this.#swept && this.routing.isSettled());
+      this.#dirty ||
+      Date.now() >= this.#nextRefresh ||
+      (!this.#swept && this.routing.isSettled()) ||
+      this.learned.isOver(this.routing.isSynchronised());
     if (!isDue) return this.#schedule();
     if (Date.now() >= this.#nextRefresh) this.#refresh = true;
     this.#running = this.#reconcile()
@@ -183,7 +201,8 @@ export class NodeAgent {
     const { links, routes } = await readNamespace(null);
     const problems: string[] = [];
     const underlayMtu = this.#underlayMtu(resources, links, problems);
-    const desired = desiredState({ ...config, underlayMtu }, resources, this.routing.routes());
+    const bgpRoutes = this.learned.merge(this.routing.routes(), this.routing.isSynchronised());
+    const desired = desiredState({ ...config, underlayMtu }, resources, bgpRoutes);
     problems.push(...desired.problems);
     this.resources = resources;
 
@@ -201,7 +220,9 @@ export class NodeAgent {
     const { commands, failures } = await this.#planHost(desired, known, routes, sweep || this.#swept);
     const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
     failures.push(...(await ipApply(null, commands.filter(leadsAway))));
+    this.#remember(bgpRoutes);
     problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
+    await this.ports.release();
     failures.push(
       ...(await ipApply(
         null,
@@ -214,6 +235,8 @@ export class NodeAgent {
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));
     await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
     this.#swept ||= sweep;
+    await this.store.check();
+    if (this.store.problem !== null) problems.push(this.store.problem);
     this.#settle(problems);
   }
 
@@ -232,6 +255,19 @@ export class NodeAgent {
     };
     for (const { problem } of Object.values(ways)) if (problem !== null) problems.push(problem);
     return ways;
+  }
+
+  /** For the agent after this one. */
+  #remember(routes: readonly BgpRoute[]): void {
+    try {
+      const isKept = this.learned.save(routes);
+      if (!isKept && this.#remembers) {
+        this.#log.warn(`more than ${MAX_KEPT_ROUTES} BGP routes: a restart learns them anew`);
+      }
+      this.#remembers = isKept;
+    } catch (error) {
+      this.#log.warn({ err: error }, 'BGP routes are not kept for a restart');
+    }
   }
 
   #owner(): Owner {
@@ -297,6 +333,12 @@ export class NodeAgent {
     this.#retryMs = FIRST_RETRY_MS;
     this.#nextRefresh = Date.now() + REFRESH_MS;
   }
+}
+
+/** `auto`: systemd if it runs us, else a process of our own. */
+function holderKind(wanted: AgentConfig['restart']['keeper']): HolderKind {
+  if (wanted === 'auto') return process.env.NOTIFY_SOCKET ? 'systemd' : 'keeper';
+  return wanted === 'process' ? 'keeper' : wanted;
 }
 
 /** Which neighbour and device packets to these next hops take, as the kernel would send them. */

@@ -7,7 +7,7 @@ import { MAX_PORTS, type SharedTables } from '../../dataplane/memory/layout.ts';
 import type { NodeSpec, PortSpec } from '../../dataplane/messages.ts';
 import type { Native } from '../../dataplane/native/index.ts';
 import type { WorkerPool } from '../../dataplane/pool.ts';
-import { openIpipSocket } from '../../dataplane/port/ipip.ts';
+import { openIpipSockets } from '../../dataplane/port/ipip.ts';
 import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
@@ -16,6 +16,7 @@ import { ipApply, type Link, netnsText, type Route, readNamespace } from '../ker
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
 import { balance, place } from './spread.ts';
+import type { DescriptorStore } from './store.ts';
 import { type Choice, hostObstacles, type Tunnel } from './ways.ts';
 
 export interface PortSettings {
@@ -51,17 +52,21 @@ export class Ports {
   readonly #native: Native;
   readonly #workers: WorkerPool;
   readonly #counters: Float64Array;
+  readonly #store: DescriptorStore;
   readonly #ports = new Map<string, OpenPort>();
   /** Ids that were given back, oldest first: adjacencies of the old port are long gone when one comes up again. */
   readonly #freeIds: number[] = [];
   #nextId = 0;
   #refused: string[] = [];
   #node = '';
+  /** Until the tables are full for the first time nobody reads: packets wait in the descriptors. */
+  #holding = true;
 
-  constructor(native: Native, workers: WorkerPool, tables: SharedTables) {
+  constructor(native: Native, workers: WorkerPool, tables: SharedTables, store: DescriptorStore) {
     this.#native = native;
     this.#workers = workers;
     this.#counters = new Float64Array(tables.counters);
+    this.#store = store;
   }
 
   list(): OpenPort[] {
@@ -124,6 +129,14 @@ export class Ports {
     return hostObstacles(this.#native, device, host?.vnetHeader ?? 0);
   }
 
+  /** The tables are full: let the workers read. What the agent before left and nobody wants is given up. */
+  async release(): Promise<void> {
+    if (!this.#holding) return;
+    this.#holding = false;
+    this.#store.discard();
+    await Promise.all(this.list().map((port) => this.#attachAnew(port)));
+  }
+
   /** Detach and close ports that should not be, then remove devices of this node that nobody wants. */
   async close(desired: readonly DesiredPort[], settings: PortSettings, sweep: boolean): Promise<void> {
     const wanted = new Set(desired.map((port) => port.name));
@@ -135,7 +148,7 @@ export class Ports {
       this.#freeIds.push(port.id);
       changed ||= port.desired.device !== '';
     }
-    await this.#rebalance(settings);
+    await this.#rebalance();
     if (changed) await removeStrays(settings.owner, desired);
   }
 
@@ -234,6 +247,18 @@ export class Ports {
     const isSame = link?.ifindex === port.ifindex && inode === port.inode;
     if (isSame && port.fds.length === queues) return false;
     await this.#detach(port);
+    const place = `tap.${inode}.${link?.ifindex}.`;
+    const left = this.#store.claim(
+      desired.name,
+      (key, count) => key.startsWith(place) && count === queues && isMultiQueue(link) === queues > 1,
+    );
+    if (left && link) {
+      this.#opened(port, left.fds, queues);
+      port.vnetHeader = Number(left.key.slice(place.length));
+      port.ifindex = link.ifindex;
+      port.inode = inode;
+      return false;
+    }
     // A device is made for one queue or for several, and stays so.
     if (link && isMultiQueue(link) !== queues > 1) {
       await ipApply(desired.netns, [`link del dev ${desired.device}`]);
@@ -253,6 +278,7 @@ export class Ports {
     port.vnetHeader = tap.vnetHeader;
     port.ifindex = tap.ifindex;
     port.inode = inode;
+    this.#store.keep(desired.name, `tap.${inode}.${tap.ifindex}.${tap.vnetHeader}`, tap.fds);
     return tap.created;
   }
 
@@ -262,20 +288,20 @@ export class Ports {
     await this.#detach(port);
     const address = desired.addresses[0]!;
     const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
-    if (desired.kind === 'vxlan') {
-      const receivers = this.#workers.size;
-      const sockets = {
-        address,
-        receivers,
-        senders,
-        bufferBytes,
-        checksum,
-        join: settings.ways.vxlan.way !== 'plain',
-      };
-      this.#opened(port, openVxlanSockets(this.#native, sockets), receivers);
-    } else {
-      this.#opened(port, openIpipSocket(this.#native, { address, bufferBytes }), 1);
-    }
+    const receivers = this.#workers.size;
+    const join = settings.ways.vxlan.way !== 'plain';
+    const common = { address, bufferBytes, receivers };
+    const vxlan = { ...common, senders, checksum, join };
+    const options = desired.kind === 'vxlan' ? vxlan : common;
+    const key = `${desired.kind}.${settings.owner.scope}.${Object.values(options).map(Number).join('.')}`;
+    const left = this.#store.claim(desired.name, (candidate) => candidate === key);
+    const open = () =>
+      desired.kind === 'vxlan'
+        ? openVxlanSockets(this.#native, vxlan)
+        : openIpipSockets(this.#native, common);
+    const fds = left?.fds ?? open();
+    this.#opened(port, fds, receivers);
+    if (!left) this.#store.keep(desired.name, key, fds);
   }
 
   /** Note a port's descriptors, and choose who reads the first of them. */
@@ -286,7 +312,7 @@ export class Ports {
   }
 
   /** After ports went: no worker is to read two more than another. */
-  async #rebalance(settings: PortSettings): Promise<void> {
+  async #rebalance(): Promise<void> {
     const ports = this.list().filter(({ told }) => told !== '');
     const balanced = balance(
       ports.map(({ readers }) => readers),
@@ -294,18 +320,28 @@ export class Ports {
     );
     for (const [index, port] of ports.entries()) {
       port.readers = balanced[index]!;
-      try {
-        await this.#attach(port, port.desired, port.way && settings);
-      } catch (error) {
-        port.failure = (error as Error).message;
-      }
+      await this.#attachAnew(port);
     }
   }
 
   async #attach(port: OpenPort, desired: DesiredPort, settings: PortSettings | null): Promise<void> {
     port.desired = desired;
     port.way = settings && wayOf(desired, settings);
-    const spec = this.#spec(port, desired, port.way);
+    await this.#tell(port);
+  }
+
+  /** Attach a port that is open with other readers. */
+  async #attachAnew(port: OpenPort): Promise<void> {
+    if (port.told === '') return;
+    try {
+      await this.#tell(port);
+    } catch (error) {
+      port.failure = (error as Error).message;
+    }
+  }
+
+  async #tell(port: OpenPort): Promise<void> {
+    const spec = this.#spec(port, port.desired, port.way);
     const text = JSON.stringify(spec);
     if (text === port.told) return;
     await this.#workers.attach(spec);
@@ -314,7 +350,8 @@ export class Ports {
 
   /** What the workers are to know of a port. */
   #spec(port: OpenPort, desired: DesiredPort, choice: Choice | null): PortSpec {
-    const { id, fds, readers, vnetHeader } = port;
+    const { id, fds, vnetHeader } = port;
+    const readers = this.#holding ? port.readers.map(() => -1) : port.readers;
     const { name, kind, mac, sources, mtu } = desired;
     const spec = { id, kind, name, fds, readers, mac, sources, mtu };
     if (!choice) return { ...spec, vnetHeader };
@@ -331,6 +368,7 @@ export class Ports {
   async #detach(port: OpenPort): Promise<void> {
     if (port.told !== '') await this.#workers.detach(port.id);
     port.told = '';
+    this.#store.forget(port.desired.name);
     this.#closeFds(port);
   }
 
@@ -343,7 +381,7 @@ export class Ports {
 
 const wayOf = ({ kind }: DesiredPort, { ways }: PortSettings): Choice | null =>
   kind === 'vxlan' || kind === 'ipip' ? ways[kind] : null;
-const isMultiQueue = (link: Link): boolean => link.linkinfo?.info_data?.multi_queue === true;
+const isMultiQueue = (link: Link | undefined): boolean => link?.linkinfo?.info_data?.multi_queue === true;
 
 /** Whether two descriptions of a port are of one device with one set-up. */
 const sameDevice = (a: DesiredPort, b: DesiredPort): boolean => JSON.stringify(a) === JSON.stringify(b);

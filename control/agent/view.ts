@@ -123,7 +123,17 @@ export class AgentView implements AgentApi {
       const { deaths } = this.#agent.workers.slots[index]!;
       return { index, startedAt: startedAt.toISOString(), deaths, ...rest, stages };
     });
-    return { workers };
+    const { store, learned } = this.#agent;
+    return {
+      restart: {
+        holder: store.problem === null ? store.kind : 'none',
+        held: store.size,
+        inherited: store.inherited,
+        staleRoutes: learned.staleCount,
+        staleUntil: learned.staleUntil?.toISOString() ?? null,
+      },
+      workers,
+    };
   }
 
   async metrics(): Promise<MetricsView> {

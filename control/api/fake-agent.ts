@@ -97,6 +97,13 @@ export const fakeAgent = (): AgentApi => ({
     },
   ],
   runtime: async () => ({
+    restart: {
+      holder: 'keeper',
+      held: 19,
+      inherited: 19,
+      staleRoutes: 2,
+      staleUntil: '2026-01-01T00:02:00.000Z',
+    },
     workers: [
       {
         index: 0,

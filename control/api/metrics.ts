@@ -112,6 +112,20 @@ export const FAMILIES: readonly Family[] = [
     ({ drops }) => drops.map(({ port, reason, packets }) => [packets, port, reason]),
   ),
   family(
+    'descriptors_held',
+    'gauge',
+    ['holder'],
+    'Descriptors held for the next agent, by keeper or systemd.',
+    ({ runtime }) => [[runtime.restart.held, runtime.restart.holder]],
+  ),
+  family(
+    'stale_routes',
+    'gauge',
+    [],
+    'Routes of the run before that BGP has not told anew.',
+    ({ runtime }) => [[runtime.restart.staleRoutes]],
+  ),
+  family(
     'worker_ports',
     'gauge',
     ['worker'],

@@ -99,7 +99,20 @@ export interface WorkerRuntimeView {
   /** Super-frames cut for a socket and the packets that came of them; segments joined and the super-frames made. */
   offload: { cut: number; cutInto: number; joined: number; joinedInto: number };
 }
+/** What a restart would find, and what this one found. */
+export interface RestartView {
+  /** Who holds devices and sockets while no agent runs; none also when that failed. */
+  holder: 'systemd' | 'keeper' | 'none';
+  /** Descriptors held. */
+  held: number;
+  /** Descriptors that this agent took over from the one before. */
+  inherited: number;
+  /** Routes of the run before that BGP has not told anew yet, and until when they are kept: ISO 8601. */
+  staleRoutes: number;
+  staleUntil: string | null;
+}
 export interface RuntimeView {
+  restart: RestartView;
   workers: WorkerRuntimeView[];
 }
 export interface MetricsView {

@@ -80,6 +80,8 @@ pod1   no_route      1         no route to the destination
       'show runtime',
       `WORKER   PORTS   WAKEUPS   BURSTS   FRAMES   FRAMES/BURST   RECEIVE NS   PIPELINE NS   TRANSMIT NS   CUT      JOINED   BUSY     DEATHS
 0        2       19        20       210      10.5           1000         200           1500          3 > 90   45 > 2   12.5 %   1
+
+A keeper holds 19 descriptors for the next agent. The one before left 19; 2 routes of its run are stale until 2026-01-01T00:02:00.000Z.
 `,
     ],
     ['config show', 'nodeName: node1\nworkers: 1\n'],

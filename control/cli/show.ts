@@ -6,6 +6,7 @@ import type {
   DropView,
   LookupView,
   PortView,
+  RestartView,
   RouteView,
   RuntimeView,
   WorkerRuntimeView,
@@ -120,7 +121,19 @@ const workersText = (workers: readonly WorkerView[]): string =>
 
 const STAGES = ['receive', 'pipeline', 'transmit'];
 
-const runtimeText = ({ workers }: RuntimeView): string =>
+const runtimeText = ({ workers, restart }: RuntimeView): string =>
+  `${workersRuntime(workers)}\n${restartText(restart)}\n`;
+
+function restartText({ holder, held, inherited, staleRoutes, staleUntil }: RestartView): string {
+  const kept =
+    holder === 'none'
+      ? 'Nothing outlives the agent'
+      : `${holder === 'keeper' ? 'A keeper' : 'systemd'} holds ${held} descriptors for the next agent`;
+  const stale = staleUntil === null ? '' : `; ${staleRoutes} routes of its run are stale until ${staleUntil}`;
+  return `${kept}. The one before left ${inherited}${stale}.`;
+}
+
+const workersRuntime = (workers: readonly WorkerRuntimeView[]): string =>
   columns(
     [
       'WORKER',

@@ -80,6 +80,21 @@ export const agentSchema = z.strictObject({
     })
     .prefault({})
     .describe('Metrics for Prometheus.'),
+  restart: z
+    .strictObject({
+      keeper: z
+        .enum(['auto', 'systemd', 'process', 'none'])
+        .default('auto')
+        .describe('Who holds devices and sockets while no agent runs. auto: systemd if it runs the agent.'),
+      staleTime: z
+        .int()
+        .min(0)
+        .max(3600)
+        .default(120)
+        .describe('How long after a start routes of the run before are kept until BGP tells them, seconds.'),
+    })
+    .prefault({})
+    .describe('What outlives the agent.'),
   bgp: z
     .strictObject({
       enabled: z
@@ -149,8 +164,11 @@ export function loadConfig(file: string): AgentConfig {
   };
 }
 
+/** Where a node has what is to outlive its agent, but not the system. */
+export const stateFolder = (nodeName: string): string => `/run/tortie/${nodeName}`;
+
 export const apiSocket = (nodeName: string, configured?: string): string =>
-  configured ?? `/run/tortie/${nodeName}/api.sock`;
+  configured ?? `${stateFolder(nodeName)}/api.sock`;
 
 /** The published schema. */
 export function agentJsonSchema(): unknown {

@@ -20,6 +20,7 @@ export interface Link {
   readonly ifname: string;
   readonly flags: readonly string[];
   readonly mtu: number;
+  readonly txqlen?: number;
   /** MAC, for links that have one. */
   readonly address?: string;
   readonly ifalias?: string;

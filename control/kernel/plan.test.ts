@@ -2,7 +2,15 @@ import { describe, expect, it } from 'vitest';
 import { parseAddress4, parseMac, parsePrefix4 } from '../address.ts';
 import type { DesiredPort, KernelRoute } from '../desired.ts';
 import type { Link, Route } from './iproute.ts';
-import { aliasOf, deleteRoute, linkWithAddress, ownerOfAlias, planHost, planPod } from './plan.ts';
+import {
+  aliasOf,
+  deleteRoute,
+  linkWithAddress,
+  ownerOfAlias,
+  planHost,
+  planPod,
+  QUEUE_LENGTH,
+} from './plan.ts';
 
 const owner = { node: 'n1', scope: 4026531833 };
 const pod: DesiredPort = {
@@ -32,6 +40,7 @@ const deviceOf = (port: DesiredPort, address: string): Link => ({
   ifname: port.device,
   flags: ['UP'],
   mtu: 1450,
+  txqlen: QUEUE_LENGTH,
   address: '02:00:00:00:00:0a',
   ifalias: aliasOf(owner, port),
   addr_info: [inet(address)],
@@ -59,6 +68,7 @@ describe('a pod’s namespace', () => {
       'link set dev lo up',
       'link set dev eth0 alias tortie:n1:4026531833:pod:calia',
       'link set dev eth0 mtu 1450',
+      'link set dev eth0 txqueuelen 8192',
       'link set dev eth0 address 02:00:00:00:00:0a',
       'link set dev eth0 addrgenmode none',
       'link set dev eth0 up',

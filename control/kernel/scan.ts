@@ -1,5 +1,6 @@
 /** Finding what is tortie's on this machine without having been told: namespaces, devices, routes, agents. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { KEEPER_PREFIX } from '../keeper/protocol.ts';
 import { ipQuery, type Link, type Netns, type Route } from './iproute.ts';
 import { type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
@@ -88,10 +89,19 @@ export async function findOurs({
 }
 
 /** Agents that are alive, wherever: by the lock that each holds in its namespace. */
-export function findAgents(namespaces: readonly Namespace[]): FoundAgent[] {
+export const findAgents = (namespaces: readonly Namespace[]): FoundAgent[] =>
+  findHolders(namespaces, LOCK_PREFIX);
+
+/** Keepers that are alive, likewise. */
+export const findKeepers = (namespaces: readonly Namespace[]): FoundAgent[] =>
+  findHolders(namespaces, KEEPER_PREFIX);
+
+/** Processes that listen at an abstract address of this prefix and a node's name. */
+function findHolders(namespaces: readonly Namespace[], prefix: string): FoundAgent[] {
   const locks = new Map<string, { node: string; inode: number }>();
   for (const { pid, inode } of namespaces) {
-    for (const { node, socket } of pid === null ? [] : locksSeenBy(pid)) locks.set(socket, { node, inode });
+    for (const { node, socket } of pid === null ? [] : locksSeenBy(pid, prefix))
+      locks.set(socket, { node, inode });
   }
   if (locks.size === 0) return [];
   const agents: FoundAgent[] = [];
@@ -107,18 +117,18 @@ export function findAgents(namespaces: readonly Namespace[]): FoundAgent[] {
 }
 
 /** Names and sockets ("socket:[INODE]") of the agents' locks in the namespace of a process. */
-export function locksSeenBy(pid: number): { node: string; socket: string }[] {
-  return parseLocks(optional(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '');
+export function locksSeenBy(pid: number, prefix = LOCK_PREFIX): { node: string; socket: string }[] {
+  return parseLocks(optional(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '', prefix);
 }
 
 /** The locks in a table as /proc/net/unix shows it. */
-export function parseLocks(table: string): { node: string; socket: string }[] {
+export function parseLocks(table: string, prefix = LOCK_PREFIX): { node: string; socket: string }[] {
   return table.split('\n').flatMap((line) => {
     // Num RefCount Protocol Flags Type St Inode Path
     const [, , , , , , inode, path] = line.trim().split(/\s+/);
-    if (!path?.startsWith(`@${LOCK_PREFIX}`)) return [];
+    if (!path?.startsWith(`@${prefix}`)) return [];
     // libuv pads abstract names with zeros, shown as "@" like the first.
-    const node = path.slice(LOCK_PREFIX.length + 1).replace(/@+$/, '');
+    const node = path.slice(prefix.length + 1).replace(/@+$/, '');
     return [{ node, socket: `socket:[${inode}]` }];
   });
 }

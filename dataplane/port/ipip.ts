@@ -51,10 +51,28 @@ export class IpipPort implements Port {
   }
 }
 
-/** Open an IPIP port's descriptors. `address`: the node's, host order. */
-export function openIpipSocket(
-  native: Native,
-  options: { readonly address: number; readonly netns?: string; readonly bufferBytes: number },
-): number[] {
-  return [native.rawOpen({ ...options, protocol: PROTOCOL_IPIP, headerIncluded: true })];
+export interface IpipSockets {
+  /** The node's, host order. */
+  readonly address: number;
+  readonly netns?: string;
+  readonly bufferBytes: number;
+  /** How many receive, each the flows whose hash is its own: as many as workers. Default: one. */
+  readonly receivers?: number;
+}
+
+/** Open an IPIP port's descriptors. Throws the addon's error, with nothing left open. */
+export function openIpipSockets(native: Native, { receivers = 1, ...rest }: IpipSockets): number[] {
+  const fds: number[] = [];
+  try {
+    for (let index = 0; index < receivers; index++) {
+      const fd = native.rawOpen({ ...rest, protocol: PROTOCOL_IPIP, headerIncluded: true });
+      fds.push(fd);
+      // Each raw socket is handed every packet: without a share of its own all workers would forward it.
+      if (receivers > 1) native.socketSpread(fd, { index, count: receivers });
+    }
+    return fds;
+  } catch (error) {
+    for (const fd of fds) native.close(fd);
+    throw error;
+  }
 }

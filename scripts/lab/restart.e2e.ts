@@ -1,0 +1,140 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../../control/bgp/until.ts';
+import { BURST } from '../../dataplane/memory/layout.ts';
+import { expectBalanced } from './account.ts';
+import { block, Cluster } from './cluster.ts';
+import { noLab } from './in-lab.ts';
+import { ping, tcp } from './traffic.ts';
+
+/** A thousand pings a second, for longer than any restart takes. */
+const PINGS = 6000;
+const FLOOD = ['-q', '-i', '0.001', '-c', String(PINGS), '-W', '5'];
+
+describe.skipIf(noLab)('a restart', () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 2, podsPerNode: 2, bgp: 'none', mode: 'vxlan' });
+    await ping(cluster.lab, 'pod1a', '10.65.2.2');
+    await ping(cluster.lab, 'pod1a', '10.65.1.3');
+  });
+  afterAll(() => cluster?.close());
+
+  /** End node 1's agent and start the next; resolves when that one answers. */
+  async function restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    await cluster.agents.get(1)!.stop(signal);
+    cluster.startAgent(1);
+    await cluster.ready(1);
+  }
+
+  /** What a process that is killed has read and not sent yet, at most a burst, dies with it. */
+  const MOST_LOST = { SIGTERM: 0, SIGKILL: BURST };
+
+  it.each([
+    ['SIGTERM', 'through VXLAN', '10.65.2.2'],
+    ['SIGKILL', 'through VXLAN', '10.65.2.2'],
+    ['SIGTERM', 'on one node', '10.65.1.3'],
+    ['SIGKILL', 'on one node', '10.65.1.3'],
+  ] as const)('by %s loses no ping of a thousand a second %s', async (signal, _, address) => {
+    const pinging = ping(cluster.lab, 'pod1a', address, FLOOD);
+    await sleep(500);
+    await restart(signal);
+    const { sent, received, output } = await pinging;
+    expect(sent).toBe(PINGS);
+    expect(sent - received, output).toBeLessThanOrEqual(MOST_LOST[signal]);
+  });
+
+  it.each([
+    ['through VXLAN', 'pod2a', '10.65.2.2'],
+    ['on one node', 'pod1b', '10.65.1.3'],
+  ] as const)('leaves a TCP connection whole %s', async (_, server, address) => {
+    const transfer = tcp(cluster.lab, 'pod1a', server, address, ['-t', '6']);
+    await sleep(1000);
+    await restart('SIGTERM');
+    await restart('SIGKILL');
+    // More than the second before could carry: it went on behind them.
+    expect(await transfer).toBeGreaterThan(10_000_000);
+  });
+
+  it('says what was taken over, and its account is right', async () => {
+    const { restart: view } = await cluster.api(1).runtime();
+    // Two pods, the host, one receiving and sixteen sending sockets.
+    expect(view).toEqual({ holder: 'keeper', held: 20, inherited: 20, staleRoutes: 0, staleUntil: null });
+    expect(await cluster.tortie(1, 'show', 'runtime', '--node', 'node1')).toContain(
+      'A keeper holds 20 descriptors for the next agent. The one before left 20.',
+    );
+    await expectBalanced(cluster, 1);
+  });
+
+  it('opens anew what is no longer wanted as it was', async () => {
+    await cluster.agents.get(1)!.stop();
+    await cluster.lab.ip('pod1b', 'link del eth0');
+    cluster.startAgent(1);
+    await cluster.ready(1);
+    await until('all but the old device is taken over', async () => {
+      const { held, inherited } = (await cluster.api(1).runtime()).restart;
+      return held === 20 && inherited === 19;
+    });
+    await until('the new device works', async () => {
+      const { received } = await ping(cluster.lab, 'pod1b', '10.65.2.2');
+      return received === 3;
+    });
+  });
+
+  it('without an agent, purge ends the keeper', async () => {
+    await cluster.agents.get(1)!.stop();
+    const said = await cluster.tortie(1, 'purge', '--config', cluster.settingsFile(1));
+    expect(said).toMatch(/removed keeper of node node1 \(pid \d+\)\n/);
+    expect(await cluster.lab.run('node1', 'cat', ['/proc/net/unix'])).not.toContain('@tortie-keeper:node1');
+    expect(await cluster.lab.run('pod1a', 'ip', ['-o', 'link'])).not.toContain('eth0');
+  });
+});
+
+describe.skipIf(noLab)('routes that BGP told before a restart', () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.create({
+      nodes: 2,
+      podsPerNode: 1,
+      bgp: 'bird',
+      mode: 'ipip',
+      settings: { restart: { staleTime: 3 } },
+    });
+  });
+  afterAll(() => cluster?.close());
+
+  const isRouted = async () => (await cluster.api(1).routes()).some(({ prefix }) => prefix === block(2));
+
+  it('stay while BGP is silent, for as long as they may', async () => {
+    await cluster.agents.get(1)!.stop('SIGKILL');
+    await cluster.birdc('disable', 'node1');
+    cluster.startAgent(1);
+    await until(
+      'the agent answers',
+      async () =>
+        (
+          await cluster
+            .api(1)
+            .ports()
+            .catch(() => [])
+        ).length > 2,
+    );
+    const { staleRoutes, staleUntil } = (await cluster.api(1).runtime()).restart;
+    expect(staleRoutes).toBe(1);
+    expect(await isRouted()).toBe(true);
+    await until('the route is gone', async () => !(await isRouted()));
+    expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(staleUntil!));
+  });
+
+  it('are fresh once BGP has told them', async () => {
+    await cluster.birdc('enable', 'node1');
+    await cluster.routed('ipip');
+    await cluster.agents.get(1)!.stop('SIGKILL');
+    cluster.startAgent(1);
+    await cluster.ready(1);
+    await until('the route is there and fresh', async () => {
+      const { staleRoutes } = (await cluster.api(1).runtime()).restart;
+      return staleRoutes === 0 && (await isRouted());
+    });
+  });
+});
