@@ -76,21 +76,23 @@ async function note(
 async function routesChart(context: BenchContext): Promise<Chart> {
   const [speeds, memory] = [new Collected(), new Collected()];
   const folder = mkdtempSync(join(tmpdir(), 'tortie-charts-'));
-  const keyFile = join(folder, 'keys');
+  const [keyFile, routesFile] = [join(folder, 'keys'), join(folder, 'routes')];
   try {
     for (const count of ROUTES) {
       const routes = loadRoutes(count);
+      const image = image4(routes);
       writeFileSync(keyFile, new Uint8Array(tableKeys(routes).buffer));
+      writeFileSync(routesFile, image);
       const program = join(context.root, 'dist/bench/fib-size.js');
       await note(context, speeds, 'ours', count, async () => {
-        const args = ['--expose-gc', program, String(count), keyFile];
+        const args = ['--expose-gc', program, routesFile, keyFile];
         const [speed, bytes] = (await run(process.execPath, args)).stdout.split(' ').map(Number);
         memory.add('ours', count, bytes! / 2 ** 20);
         return speed!;
       });
       for (const kind of ['rte_fib', 'rte_lpm'] as const) {
         await note(context, speeds, kind, count, async () => {
-          const table = await DpdkTable.open(context, kind, 4, image4(routes));
+          const table = await DpdkTable.open(context, kind, 4, image);
           try {
             memory.add(kind, count, table.bytes / 2 ** 20);
             return (await table.ask(keyFile, PASSES)).speed;

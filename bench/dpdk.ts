@@ -18,7 +18,7 @@ export type Family = 4 | 6;
 export type DpdkKind = 'rte_fib' | 'rte_lpm';
 
 const HOW: Record<DpdkKind, string> = { rte_fib: '64 at a time', rte_lpm: 'one at a time' };
-const ROUTE_BYTES = 20;
+export const ROUTE_BYTES = 20;
 
 /** One route of the file that dpdk-fib reads; an IPv4 address is 4 bytes in host order, IPv6 16 in network order. */
 export interface DpdkRoute {

@@ -10,19 +10,21 @@ const routes: Routes6 = {
 
 it('takes keys from inside the routes, of all of them', () => {
   const keys = tableKeys6(routes);
-  const seen = new Set<number>();
+  const firsts = new Set<number>();
+  let outside = 0;
   for (let at = 0; at < keys.length; at += 16) {
-    const key = keys.subarray(at, at + 16);
-    if (key[0] === 0xfd) {
-      if (!key.every((byte) => byte === 0xfd)) throw new Error(`${key} is not in the /128`);
-    } else if (key[3] !== 0xb8 || key[4]! >> 5 !== 5) throw new Error(`${key} is not in the /35`);
-    seen.add(key[0]!);
+    firsts.add(keys[at]!);
+    if (keys[at] === 0xfd) outside += Number(keys[at + 15] !== 0xfd);
+    else outside += Number(keys[at + 3] !== 0xb8 || keys[at + 4]! >> 5 !== 5);
   }
-  expect([...seen].sort()).toEqual([0x20, 0xfd]);
+  expect(firsts).toEqual(new Set([0x20, 0xfd]));
+  expect(outside).toBe(0);
 });
 
 it('takes random keys from 2000::/3', () => {
   const keys = randomKeys6();
   expect(keys.length).toBe(16 << 20);
-  for (let at = 0; at < keys.length; at += 16) if (keys[at]! >> 5 !== 1) throw new Error(`${keys[at]}`);
+  let outside = 0;
+  for (let at = 0; at < keys.length; at += 16) outside += Number(keys[at]! >> 5 !== 1);
+  expect(outside).toBe(0);
 });
