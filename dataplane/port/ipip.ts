@@ -7,7 +7,7 @@ import { PREFIX_IPV4 } from '../offload/cut.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
 import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
-import { cutBurst, hasSuper, settleCut } from './sender.ts';
+import { cutBurst, hasOversize, hasSuper, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
 
 const PROTOCOL_IPIP = 4;
@@ -42,7 +42,9 @@ export class IpipPort implements Port {
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
-    if (this.#uplink) return this.#uplink.transmit(arena, rows, count, false);
+    if (this.#uplink && !hasOversize(rows, count)) {
+      return this.#uplink.transmit(arena, rows, count, false);
+    }
     const { native, sent } = this.#workspace;
     if (!hasSuper(rows, count)) return native.rawSend(this.#output, arena, rows, count);
     cutBurst(this.#workspace, rows, count, CUTTING);

@@ -1,9 +1,25 @@
 /** The ports over real sockets on loopback: no privileges needed. TAPs and raw sockets: see worker.test.ts. */
 import { afterEach, describe, expect, it } from 'vitest';
-import { ADDRESS, LENGTH, OFFSET, ROW, STATUS, TOS, UDP_PORT } from '../memory/burst.ts';
+import {
+  ADDRESS,
+  CHECKSUM_FIELD,
+  CHECKSUM_START,
+  HEADERS_END,
+  LENGTH,
+  OFFLOAD,
+  OFFSET,
+  PARTIAL_CHECKSUM,
+  ROW,
+  SEGMENT,
+  STATUS,
+  SUPER_TCP4,
+  TOS,
+  UDP_PORT,
+} from '../memory/burst.ts';
 import { BURST, HEADROOM, MAX_FRAME, RECEIVE_ROWS } from '../memory/layout.ts';
 import type { PortKind, PortSpec } from '../messages.ts';
 import { native as load } from '../native/index.ts';
+import { CUT_ROOM } from '../offload/cut.ts';
 import { openPort, Workspace } from './port.ts';
 import { openVxlanSockets, VxlanPort } from './vxlan.ts';
 
@@ -134,6 +150,59 @@ describe('a VXLAN port', () => {
     const again = native.eventfdCreate();
     open.push(again);
     expect(again).toBe(probe);
+  });
+});
+
+describe('way host', () => {
+  /** An IPv4 TCP super-frame of `total` bytes with room for its outer headers before it, and its row. */
+  const superFrame = (total: number) => {
+    const arena = new Uint8Array(HEADROOM + MAX_FRAME + CUT_ROOM);
+    const row = new Int32Array(ROW);
+    const ip = HEADROOM + 50;
+    arena.set([0x45, 0, total >> 8, total, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 65, 0, 2, 10, 65, 1, 2], ip);
+    arena.set([0x50, 0x10], ip + 20 + 12);
+    row[OFFSET] = HEADROOM;
+    row[LENGTH] = 50 + total;
+    row[ADDRESS] = RIGHT;
+    row[SEGMENT] = 1400;
+    row[OFFLOAD] = PARTIAL_CHECKSUM | SUPER_TCP4;
+    row[CHECKSUM_START] = ip + 20;
+    row[CHECKSUM_FIELD] = ip + 36;
+    row[HEADERS_END] = ip + 40;
+    return { arena, row };
+  };
+  const overGone = (arena: Uint8Array) => {
+    const fds = sockets(LEFT);
+    const gone = native.eventfdCreate();
+    native.close(gone);
+    const uplink = { fds: [gone], vnetHeader: 24, mac: new Uint8Array(6) };
+    const room = new Workspace(native, arena, HEADROOM + MAX_FRAME);
+    return new VxlanPort(room, { ...spec('vxlan', fds), way: 'host', uplink }, 0);
+  };
+
+  it('hands super-frames to the uplink', () => {
+    const { arena, row } = superFrame(60_000);
+    expect(overGone(arena).transmit(arena, row, 1)).toBe(0);
+    expect([row[STATUS], row[OFFSET], row[LENGTH]]).toEqual([9, HEADROOM, 60_050]);
+  });
+
+  it('cuts for its sockets what would be longer than an IP packet with its outer header', () => {
+    const { arena, row } = superFrame(65_500);
+    const right = new VxlanPort(workspace(), spec('vxlan', sockets(RIGHT)), 0);
+    expect(overGone(arena).transmit(arena, row, 1)).toBe(1);
+    expect([row[STATUS], row[OFFSET], row[LENGTH]]).toEqual([0, HEADROOM, 65_550]);
+    const epoll = native.epollCreate();
+    open.push(epoll);
+    native.epollAdd(epoll, right.inputs[0]!, 0);
+    const into = new Uint8Array(BURST * (HEADROOM + MAX_FRAME + 128));
+    const got = new Int32Array(RECEIVE_ROWS * ROW);
+    let payload = 0;
+    while (payload < 65_460) {
+      native.epollWait(epoll, new Int32Array(1), -1);
+      const count = right.receive(into, got, 0, HEADROOM);
+      for (let i = 0; i < count; i++) payload += got[i * ROW + LENGTH]! - 62;
+    }
+    expect(payload).toBe(65_460);
   });
 });
 

@@ -1,6 +1,7 @@
 /** Rows for a tunnel's socket: super-frames are cut, since no socket takes them. */
-import { OFFLOAD, OFFSET, PIECES, ROW, SEGMENT, STATUS, SUPER_MASK } from '../memory/burst.ts';
+import { LENGTH, OFFLOAD, OFFSET, PIECES, ROW, SEGMENT, STATUS, SUPER_MASK } from '../memory/burst.ts';
 import { longestPacket } from '../offload/cut.ts';
+import { MAX_PACKET } from '../offload/transport.ts';
 import type { Workspace } from './port.ts';
 
 /** Whether a burst has a super-frame. */
@@ -8,6 +9,12 @@ export function hasSuper(rows: Int32Array, count: number): boolean {
   for (let row = 0; row < count * ROW; row += ROW) {
     if ((rows[row + OFFLOAD] & SUPER_MASK) !== 0) return true;
   }
+  return false;
+}
+
+/** Whether a burst has a packet that is too long, with its outer header, to be one: it can only be cut. */
+export function hasOversize(rows: Int32Array, count: number): boolean {
+  for (let row = 0; row < count * ROW; row += ROW) if (rows[row + LENGTH] > MAX_PACKET) return true;
   return false;
 }
 

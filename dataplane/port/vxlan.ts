@@ -13,7 +13,7 @@ import { PREFIX_FIXED } from '../offload/cut.ts';
 import { splitJoined } from '../offload/received.ts';
 import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
-import { cutBurst, hasSuper, settleCut } from './sender.ts';
+import { cutBurst, hasOversize, hasSuper, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
 
 /** Outer IPv4 and UDP headers, which the pipeline writes and the kernel writes again. */
@@ -43,7 +43,7 @@ export class VxlanPort implements Port {
     this.#inputs = new Inputs(spec, worker);
     this.inputs = this.#inputs.fds;
     this.#senders = Int32Array.from(fds.slice(readers.length));
-    this.#cutting = { inner: INNER, prefix: PREFIX_FIXED, runs: way === 'sockets' };
+    this.#cutting = { inner: INNER, prefix: PREFIX_FIXED, runs: way !== 'plain' };
     this.#uplink = way === 'host' && uplink ? new Uplink(workspace, uplink, worker) : null;
   }
 
@@ -57,7 +57,9 @@ export class VxlanPort implements Port {
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
-    if (this.#uplink) return this.#uplink.transmit(arena, rows, count, true);
+    if (this.#uplink && !hasOversize(rows, count)) {
+      return this.#uplink.transmit(arena, rows, count, true);
+    }
     const { native, sent } = this.#workspace;
     shift(rows, count, OUTER);
     let went: number;
