@@ -104,7 +104,7 @@ static bool build_fib(const struct route *routes, size_t count) {
 static bool build_lpm(const struct route *routes, size_t count, const char *cache) {
   uint32_t groups = groups4(routes, count) + 1;
   FILE *file = cache ? fopen(cache, "rb") : NULL;
-  struct rte_lpm_config conf = {.max_rules = file ? 1 : (uint32_t)count + 1, .number_tbl8s = groups};
+  struct rte_lpm_config conf = {.max_rules = (uint32_t)count + 1, .number_tbl8s = groups};
   lpm = rte_lpm_create("lpm", SOCKET_ID_ANY, &conf);
   if (!lpm) return false;
   size_t cells = (size_t)groups * RTE_LPM_TBL8_GROUP_NUM_ENTRIES;
@@ -116,10 +116,14 @@ static bool build_lpm(const struct route *routes, size_t count, const char *cach
   }
   for (size_t i = 0; i < count; i++)
     if (rte_lpm_add(lpm, address4(&routes[i]), routes[i].length, routes[i].hop) < 0) return false;
-  file = cache ? fopen(cache, "wb") : NULL;
-  if (file && (fwrite(lpm->tbl24, sizeof lpm->tbl24, 1, file) != 1 ||
-               fwrite(lpm->tbl8, sizeof *lpm->tbl8, cells, file) != cells || fclose(file) != 0))
-    die(cache);
+  if (!cache) return true;
+  /* Under its name only once it is whole. */
+  char part[4096];
+  snprintf(part, sizeof part, "%s.part", cache);
+  file = fopen(part, "wb");
+  if (!file || fwrite(lpm->tbl24, sizeof lpm->tbl24, 1, file) != 1 ||
+      fwrite(lpm->tbl8, sizeof *lpm->tbl8, cells, file) != cells || fclose(file) != 0 || rename(part, cache) != 0)
+    die(part);
   return true;
 }
 
