@@ -35,7 +35,14 @@ enum {
   BODY_OFFSET = OUTER_TRANSPORT,
   BODY_LENGTH = INNER_NETWORK
 };
-enum { SUPER_MASK = 0xff, SUPER_UDP = 5, SUPER_ECN = 0x100, PARTIAL_CHECKSUM = 0x200, CHECKED = 0x400 };
+enum {
+  SUPER_MASK = 0xff,
+  SUPER_UDP = 5,
+  SUPER_ECN = 0x100,
+  PARTIAL_CHECKSUM = 0x200,
+  CHECKED = 0x400,
+  TIGHT = 0x1000
+};
 /* Largest frame of any port, MAX_FRAME in memory/layout.ts; messages a recvmmsg or sendmmsg; bytes after
  * which a burst of reads ends. */
 enum { MAX_FRAME = 65536 + 64, BATCH = 64, LINE = 64, BURST_BYTES = 128 * 1024, FEELER = 4 };
@@ -249,31 +256,42 @@ napi_value tap_read(napi_env env, napi_callback_info info) {
 /* Pieces that a frame may have: each one is a segment, and 64 KiB hold no more of those that are worth it. */
 enum { MAX_PIECES = 256 };
 
-static ssize_t write_frame(int fd, const struct burst *burst, const int32_t *row, size_t header) {
+/* A frame of one piece, its header written into the free bytes in front of it: one range costs the kernel
+ * less. */
+static ssize_t write_whole(int fd, const struct burst *burst, const int32_t *row, size_t header) {
+  uint8_t *start = burst->arena.data + row[OFFSET] - header;
+  if (header) {
+    struct vnet vnet;
+    to_vnet(&vnet, row);
+    memcpy(start, &vnet, header);
+  }
+  return write(fd, start, (size_t)row[LENGTH] + header);
+}
+
+static ssize_t write_pieces(int fd, const struct burst *burst, const int32_t *row, size_t header) {
   struct vnet vnet;
   struct iovec parts[2 + MAX_PIECES];
   size_t count = 0;
-  if (header) {
-    to_vnet(&vnet, row);
-    parts[count++] = (struct iovec){&vnet, header};
-  } else if (row[OFFLOAD] & SUPER_MASK) {
-    errno = EMSGSIZE; /* the device takes no super-frames */
-    return -1;
-  } else if (row[OFFLOAD] & PARTIAL_CHECKSUM) {
-    complete_checksum(burst, row, 0);
-  }
+  to_vnet(&vnet, row);
+  parts[count++] = (struct iovec){&vnet, header};
   parts[count++] = (struct iovec){burst->arena.data + row[OFFSET], (size_t)row[LENGTH]};
-  if (row[PIECES] > MAX_PIECES) {
-    errno = EMSGSIZE;
-    return -1;
-  }
   for (int32_t p = 0; p < row[PIECES]; p++) {
     const int32_t *piece = burst->rows.data + (size_t)(row[PIECE] + p) * ROW;
     parts[count++] = (struct iovec){burst->arena.data + piece[OFFSET], (size_t)piece[LENGTH]};
   }
+  return writev(fd, parts, (int)count);
+}
+
+static ssize_t write_frame(int fd, const struct burst *burst, const int32_t *row, size_t header) {
+  bool is_whole = row[PIECES] == 0 && !(row[OFFLOAD] & TIGHT) && (size_t)row[OFFSET] >= header;
+  if (row[PIECES] > MAX_PIECES || (header == 0 && row[OFFLOAD] & SUPER_MASK)) {
+    errno = EMSGSIZE; /* more than a call takes, or a device that takes no super-frames */
+    return -1;
+  }
+  if (header == 0 && row[OFFLOAD] & PARTIAL_CHECKSUM) complete_checksum(burst, row, 0);
   ssize_t written;
   do
-    written = count == 1 ? write(fd, parts[0].iov_base, parts[0].iov_len) : writev(fd, parts, (int)count);
+    written = is_whole ? write_whole(fd, burst, row, header) : write_pieces(fd, burst, row, header);
   while (written < 0 && errno == EINTR);
   return written;
 }
