@@ -139,19 +139,25 @@ class Bench {
     return (hash >>> 0).toString(16).padStart(8, '0');
   }
 
-  /** Millions of packets a second. */
+  /** Millions of packets a second of CPU time: others on the machine are not to count. */
   measure(seconds: number): number {
-    const start = performance.now();
+    const start = cpuMs();
     const end = start + seconds * 1000;
     let bursts = 0;
     let now = start;
     while (now < end) {
       for (let burst = 0; burst < BURSTS; burst++) this.burst(burst);
       bursts += BURSTS;
-      now = performance.now();
+      now = cpuMs();
     }
     return (bursts * BURST) / ((now - start) * 1000);
   }
+}
+
+/** CPU time of this process, the engine's compiler and collector included. */
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 async function prepare(mode: Mode, context: BenchContext): Promise<Prepared> {
