@@ -23,7 +23,7 @@ import type { Egress } from './egress.ts';
 import { ADDRESS, LENGTH, OFFLOAD, OFFSET, PORT, ROW, STATUS } from './memory/burst.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { fromArp } from './path/arp.ts';
-import { fromInside4 } from './path/ipv4.ts';
+import { fetchRoutes4, fromInside4 } from './path/ipv4.ts';
 import { fromInside6 } from './path/ipv6.ts';
 import { HOST, IPIP, Path, type PathOptions, POD, UNDERLAY, VXLAN } from './path/path.ts';
 import { fromIpip, fromUnderlay, fromVxlan } from './path/tunnel.ts';
@@ -89,6 +89,7 @@ export class Pipeline {
     path.cells = cellsOf(path.worker, port);
     path.rows = rows;
     path.freeSpare();
+    if (kind === POD || kind === HOST) fetchRoutes4(path, rows, first, count);
     let bytes = 0;
     for (let i = first; i < first + count; i++) {
       const row = i * ROW;

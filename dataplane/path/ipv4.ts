@@ -6,7 +6,7 @@ import { DROP } from '../drops.ts';
 import * as adj from '../fib/adjacency.ts';
 import { ADJ_ROW } from '../fib/adjacency.ts';
 import { lookup4 } from '../fib/fib4.ts';
-import { OFFLOAD, SEGMENTED, SUPER_MASK } from '../memory/burst.ts';
+import { LENGTH, OFFLOAD, OFFSET, ROW, SEGMENTED, SUPER_MASK } from '../memory/burst.ts';
 import { longestPacket } from '../offload/cut.ts';
 import { describeUnfinished, isPlausible } from '../offload/received.ts';
 import * as step from '../trace.ts';
@@ -28,6 +28,20 @@ export const IPV4_DROPS = [
   DROP.ip4_checksum,
   DROP.ip4_offset_one,
 ];
+
+/**
+ * Look the destinations of a burst of Ethernet frames up, so that the table's cache lines are on their way all at
+ * once: one after another, each packet would wait for its own. Frames are not checked yet, so the answers are for nothing.
+ */
+export function fetchRoutes4(path: Path, rows: Int32Array, first: number, count: number): void {
+  const { bytes, fib4 } = path;
+  let fetched = 0;
+  for (let row = first * ROW; row < (first + count) * ROW; row += ROW) {
+    if (rows[row + LENGTH] < ETHERNET_LENGTH + ipv4.IPV4_LENGTH) continue;
+    fetched |= lookup4(fib4, ipv4.destination(bytes, rows[row + OFFSET] + ETHERNET_LENGTH));
+  }
+  path.fetched = fetched;
+}
 
 /** A frame of a pod or the host, at least an Ethernet header long. */
 export function fromInside4(path: Path, offset: number, length: number): void {

@@ -85,6 +85,8 @@ export class Path {
   port = 0;
   portKind = GONE;
   cells = 0;
+  /** Where answers for nothing go, so that no engine leaves the questions out. */
+  fetched = 0;
   /** Whether its steps are recorded. */
   traced = false;
   #tracer: Tracer | null = null;
