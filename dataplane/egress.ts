@@ -7,9 +7,12 @@ import {
   LENGTH,
   OFFLOAD,
   OFFSET,
+  OUTER_TRANSPORT,
+  PIECES,
   PORT,
   ROW,
   SEGMENT,
+  STATUS,
   TOS,
   UDP_PORT,
 } from './memory/burst.ts';
@@ -31,13 +34,9 @@ export class Egress {
   count(port: number): number {
     return this.#counts[port];
   }
-  /** Empty all queues; a row that is not in use is all zeros. */
+  /** Empty all queues. */
   clear(): void {
-    for (let i = 0; i < this.dirtyCount; i++) {
-      const port = this.dirty[i];
-      this.#rows[port]!.fill(0, 0, this.#counts[port] * ROW);
-      this.#counts[port] = 0;
-    }
+    for (let i = 0; i < this.dirtyCount; i++) this.#counts[this.dirty[i]] = 0;
     this.dirtyCount = 0;
   }
   push(
@@ -59,6 +58,11 @@ export class Egress {
     rows[row + ADDRESS] = to;
     rows[row + UDP_PORT] = udpPort;
     rows[row + TOS] = tos;
+    rows[row + STATUS] = 0;
+    rows[row + SEGMENT] = 0;
+    rows[row + OFFLOAD] = 0;
+    rows[row + PIECES] = 0;
+    rows[row + OUTER_TRANSPORT] = 0;
     this.#counts[port] = count + 1;
   }
   /** What was left undone of the frame that was pushed last is left undone still. */
