@@ -181,6 +181,8 @@ export class Scenario {
   readonly arena = new Uint8Array(HEADROOM + MAX_FRAME + SPARE);
   readonly rows = new Int32Array(BURST * ROW);
   now = 0;
+  /** The rows of what left last, as they were queued (memory/burst.ts). */
+  queued: Int32Array[] = [];
 
   constructor() {
     this.tables = {
@@ -310,6 +312,7 @@ export class Scenario {
     this.rows[LENGTH] = bytes.length;
     this.rows[ADDRESS] = from;
     this.pipeline.receiveBurst(port, this.rows, 1);
+    this.queued = [];
     const sent: Sent[] = [];
     const { egress } = this.pipeline;
     for (let i = 0; i < egress.dirtyCount; i++) {
@@ -318,7 +321,12 @@ export class Scenario {
       for (let row = 0; row < egress.count(to) * ROW; row += ROW) {
         const offset = rows[row + OFFSET]!;
         const length = rows[row + LENGTH]!;
-        sent.push({ port: to, bytes: this.arena.slice(offset, offset + length), to: rows[row + ADDRESS]! });
+        this.queued.push(rows.slice(row, row + ROW));
+        sent.push({
+          port: to,
+          bytes: this.arena.slice(offset, offset + length),
+          to: rows[row + ADDRESS]!,
+        });
       }
       this.pipeline.transmitted(to, rows, egress.count(to));
     }
