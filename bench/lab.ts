@@ -126,6 +126,8 @@ export class Service {
     this.#program = program;
     this.#child = spawn('ip', ['netns', 'exec', netns, program, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own, so that what it forks ends with it.
+      detached: true,
     });
     this.#exited = once(this.#child, 'close').catch(() => {});
     this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
@@ -158,10 +160,18 @@ export class Service {
     return this.#said.trim();
   }
 
+  #signal(signal: NodeJS.Signals): void {
+    try {
+      process.kill(-this.#child.pid!, signal);
+    } catch {
+      // The group is gone.
+    }
+  }
+
   async stop(): Promise<void> {
     if (this.ended) return;
-    this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), KILL_MS);
+    this.#signal('SIGTERM');
+    const timer = setTimeout(() => this.#signal('SIGKILL'), KILL_MS);
     await this.#exited;
     clearTimeout(timer);
   }

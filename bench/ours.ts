@@ -132,6 +132,8 @@ function startAgent(
       nodeName: node,
       datastore: { kind: 'static', path: 'resources.yaml' },
       bgp: { enabled: false },
+      // The next entry's agent is to start from nothing.
+      restart: { keeper: 'none' },
       sockets: { api: join(lab.folder, `${node}.sock`) },
       log: { level: 'warn' },
       ...settings,
