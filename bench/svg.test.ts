@@ -35,7 +35,7 @@ it('ticks are few', () => {
 });
 
 it('numbers are short', () => {
-  expect([0.5, 20, 1500, 65_536, 1e6].map(shortNumber)).toEqual(['0.5', '20', '1500', '65.5k', '1M']);
+  expect([0.5, 20, 4096, 65_536, 1e6].map(shortNumber)).toEqual(['0.5', '20', '4096', '65.5k', '1M']);
 });
 
 describe('drawChart', () => {
