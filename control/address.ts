@@ -152,3 +152,16 @@ export const prefixOf6 = (words: Words6, length: number): Prefix6 => ({
   words: masked6(words, length),
   length,
 });
+
+/** Whether one prefix, or an address, lies within another of the same family. Both are well-formed. */
+export function containsText(outer: string, inner: string): boolean {
+  if (isIp6(outer) !== isIp6(inner)) return false;
+  if (!isIp6(outer)) {
+    const [a, b] = [parsePrefix4(outer), parsePrefix4(inner)];
+    return a.length <= b.length && contains4(a, b.prefix);
+  }
+  const [a, b] = [parsePrefix6(outer), parsePrefix6(inner)];
+  return a.length <= b.length && contains6(a, b.words);
+}
+
+export const overlapText = (a: string, b: string): boolean => containsText(a, b) || containsText(b, a);

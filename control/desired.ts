@@ -12,13 +12,21 @@ import {
   contains4,
   formatAddress4,
   formatPrefix4,
+  isIp6,
   mask4,
+  mask6,
   type Prefix4,
+  type Prefix6,
   parseAddress4,
   parseMac,
   parsePrefix4,
+  parsePrefix6,
+  tryAddress6,
   tryInterface4,
+  tryInterface6,
+  type Words6,
 } from './address.ts';
+import { type Desired6, desired6, type Node6, type Pod6 } from './desired6.ts';
 import { EX_CONFIG, TortieError } from './error.ts';
 import type { EncapMode, IPPool, Node, Resource, WorkloadEndpoint } from './resources/schema.ts';
 
@@ -61,6 +69,9 @@ export interface DesiredPort {
   readonly addresses: readonly number[];
   /** What a pod may send from: [prefix, mask, ...]. */
   readonly sources: readonly number[];
+  readonly addresses6: readonly Words6[];
+  /** The same of IPv6, eight int32 each. */
+  readonly sources6: readonly number[];
   readonly mtu: number;
   /** Queues that the device should have, if there are as many workers. */
   readonly queues: number;
@@ -96,6 +107,8 @@ export interface Desired {
   /** Addresses that may send us tunnel packets. */
   readonly peers: ReadonlySet<number>;
   readonly kernelRoutes: ReadonlyMap<number, KernelRoute>;
+  /** The same of IPv6. */
+  readonly six: Desired6;
   /** What this node announces by BGP. */
   readonly originate: readonly Prefix4[];
   /** What could not be had as the resources want it, for people. */
@@ -141,6 +154,8 @@ type Encapsulation = 'ipip' | 'vxlan' | 'none';
 class Builder {
   readonly #settings: DesiredSettings;
   readonly #self: Node;
+  readonly #self6: Node6;
+  readonly #pools6: { readonly spec: IPPool['spec']; readonly prefix: Prefix6 }[];
   readonly #address: number;
   readonly #subnet: Prefix4;
   /** Tunnel addresses of this node, int32, or null. */
@@ -164,6 +179,7 @@ class Builder {
   readonly #peers = new Set<number>();
   readonly #problems: string[] = [];
   readonly #originate: Prefix4[] = [];
+  readonly #pods6: Pod6[] = [];
   /** Adjacencies by what they say, so that routes of one next hop share one. */
   readonly #adjacencies = new Map<string, DesiredAdjacency>();
   readonly #tunnels = new Set<Encapsulation>();
@@ -181,14 +197,20 @@ class Builder {
       );
     }
     this.#self = self;
+    this.#self6 = node6(self.metadata.name, own.address, self.spec);
     this.#address = own.address;
     this.#subnet = { prefix: own.address & mask4(own.length), length: own.length };
     this.#ipipAddress = optionalAddress(self.spec.bgp?.ipv4IPIPTunnelAddr);
     this.#vxlanAddress = optionalAddress(self.spec.ipv4VXLANTunnelAddr);
     this.#vtepMac = macOf(self);
-    this.#blocks = self.spec.blocks.map(parsePrefix4);
-    this.#pools = resources
-      .filter((resource) => resource.kind === 'IPPool')
+    this.#blocks = self.spec.blocks.filter(is4).map(parsePrefix4);
+    const pools = resources.filter((resource) => resource.kind === 'IPPool');
+    this.#pools6 = pools
+      .filter(({ spec }) => isIp6(spec.cidr))
+      .map(({ spec }) => ({ spec, prefix: parsePrefix6(spec.cidr) }))
+      .sort((a, b) => b.prefix.length - a.prefix.length);
+    this.#pools = pools
+      .filter(({ spec }) => is4(spec.cidr))
       .map((pool) => ({ ...parsePrefix4(pool.spec.cidr), spec: pool.spec }))
       .sort((a, b) => b.length - a.length);
     this.#remotes = nodes.flatMap((node) => {
@@ -211,11 +233,16 @@ class Builder {
     for (const remote of this.#remotes) this.#addRemote(remote);
     for (const route of bgpRoutes) this.#addBgp(route);
     this.#route(0, 0, this.#hostAdjacency(0), 'default');
+    const six = this.#build6();
     this.#addTunnelPorts();
+    const { address, tunnelAddress } = this.#self6;
+    const address6 = tunnelAddress ?? address;
     return {
       node: {
         address: this.#address,
         local: [...this.#own],
+        ...(address6 && { address6 }),
+        local6: [address, tunnelAddress].flatMap((words) => words ?? []),
         vtepMac: this.#vtepMac,
         vni: this.#settings.vni,
         icmpRate: this.#settings.icmpRate,
@@ -224,14 +251,15 @@ class Builder {
       routes: this.#routes,
       peers: this.#peers,
       kernelRoutes: this.#kernelRoutes,
+      six,
       originate: this.#originate,
-      problems: this.#problems,
+      problems: [...this.#problems, ...six.problems],
     };
   }
 
   /** The largest packet that fits whatever way a pod's packets may leave by. */
   #smallestMtu(): number {
-    const overheads = this.#pools
+    const overheads = [...this.#pools, ...this.#pools6]
       .filter((pool) => !pool.spec.disabled)
       .map(({ spec }) => overheadOf(encapsulationOf(spec)));
     return this.#settings.underlayMtu - Math.max(0, ...overheads);
@@ -253,6 +281,8 @@ class Builder {
       mac: this.#hostMac,
       addresses: this.#tunnelAddresses(),
       sources: [],
+      addresses6: this.#self6.tunnelAddress ? [this.#self6.tunnelAddress] : [],
+      sources6: [],
       mtu: this.#podMtu,
       queues: 1,
     });
@@ -269,8 +299,10 @@ class Builder {
       this.#problems.push(`${origin}: another port is named ${name}; give it an interfaceName of its own`);
       return;
     }
-    const networks = spec.ipNetworks.map(parsePrefix4);
-    const allowed = spec.allowSpoofedSourcePrefixes.map(parsePrefix4);
+    const networks = spec.ipNetworks.filter(is4).map(parsePrefix4);
+    const allowed = spec.allowSpoofedSourcePrefixes.filter(is4).map(parsePrefix4);
+    const networks6 = spec.ipNetworks.filter(isIp6).map(parsePrefix6);
+    const allowed6 = spec.allowSpoofedSourcePrefixes.filter(isIp6).map(parsePrefix6);
     const mac = spec.mac ? parseMac(spec.mac) : deviceMac(this.#settings.nodeName, name);
     this.#ports.push({
       name,
@@ -280,19 +312,16 @@ class Builder {
       mac,
       addresses: networks.map((network) => network.prefix),
       sources: [...networks, ...allowed].flatMap((network) => [network.prefix, mask4(network.length)]),
+      addresses6: networks6.map(({ words }) => words),
+      sources6: [...networks6, ...allowed6].flatMap(({ words, length }) => [...words, ...mask6(length)]),
       mtu: this.#podMtu,
       queues: spec.queues,
     });
+    const leave = { ...none, kind: adj.POD, port: name, mtu: this.#podMtu, dmac: mac, smac: GATEWAY_MAC };
+    const adjacency = this.#share(leave);
+    this.#pods6.push({ origin, addresses: networks6, adjacency });
     for (const { prefix, length } of networks) {
-      const adjacency = {
-        ...none,
-        kind: adj.POD,
-        port: name,
-        mtu: this.#podMtu,
-        dmac: mac,
-        smac: GATEWAY_MAC,
-      };
-      this.#route(prefix, length, this.#share(adjacency), origin);
+      this.#route(prefix, length, adjacency, origin);
       if (this.#blocks.some((block) => contains4(block, prefix))) continue;
       // Borrowed from another node's block: nothing else says that it is here.
       this.#kernelRoute(prefix, length, null);
@@ -318,7 +347,7 @@ class Builder {
       return;
     }
     this.#peers.add(remote.address);
-    for (const block of remote.spec.blocks.map(parsePrefix4)) {
+    for (const block of remote.spec.blocks.filter(is4).map(parsePrefix4)) {
       const pool = this.#poolOf(block.prefix, block.length);
       if (pool && encapsulationOf(pool.spec) === 'vxlan') {
         this.#reach(
@@ -381,6 +410,30 @@ class Builder {
     this.#peers.add(nextHop);
     this.#route(to.prefix, to.length, adjacency, origin);
     this.#kernelRoute(to.prefix, to.length, null, way);
+  }
+
+  #build6(): Desired6 {
+    const pools = this.#pools6.map(
+      ({ spec, prefix }) =>
+        ({
+          ...prefix,
+          wayTo: (identity: number) => {
+            const isNear = spec.vxlanMode === 'CrossSubnet' && contains4(this.#subnet, identity);
+            return spec.vxlanMode === 'Never' || isNear ? 'none' : 'vxlan';
+          },
+        }) as const,
+    );
+    const remotes = this.#remotes
+      .filter((remote) => remote.address !== this.#address)
+      .map(({ name, address, spec }) => node6(name, address, spec));
+    return desired6(this.#self6, remotes, pools, this.#pods6, {
+      host: (nextHop) => this.#hostAdjacency(nextHop),
+      vxlan: (nextHop) => {
+        this.#tunnels.add('vxlan');
+        return this.#vxlan(nextHop);
+      },
+      dead: (kind) => this.#share({ ...none, kind }),
+    });
   }
 
   // ---- Adjacencies ---------------------------------------------------------------------------------
@@ -448,9 +501,19 @@ class Builder {
 
   /** Tunnels that an enabled pool asks for, or a route uses. */
   #addTunnelPorts(): void {
-    for (const { spec } of this.#pools) if (!spec.disabled) this.#tunnels.add(encapsulationOf(spec));
+    for (const { spec } of [...this.#pools, ...this.#pools6])
+      if (!spec.disabled) this.#tunnels.add(encapsulationOf(spec));
     const { underlayMtu } = this.#settings;
-    const base = { netns: null, device: '', mac: null, addresses: [this.#address], sources: [], queues: 1 };
+    const base = {
+      netns: null,
+      device: '',
+      mac: null,
+      addresses: [this.#address],
+      sources: [],
+      addresses6: [],
+      sources6: [],
+      queues: 1,
+    };
     if (this.#tunnels.has('vxlan')) {
       this.#ports.push({ ...base, name: VXLAN_PORT_NAME, kind: 'vxlan', mtu: underlayMtu - VXLAN_OVERHEAD });
     }
@@ -484,6 +547,16 @@ const encapsulationOf = (spec: IPPool['spec']): Encapsulation =>
 
 const overheadOf = (encapsulation: Encapsulation): number =>
   encapsulation === 'ipip' ? IPIP_OVERHEAD : encapsulation === 'vxlan' ? VXLAN_OVERHEAD : 0;
+
+const is4 = (text: string): boolean => !isIp6(text);
+
+const node6 = (name: string, identity: number, spec: Node['spec']): Node6 => ({
+  name,
+  identity,
+  address: spec.bgp?.ipv6Address ? (tryInterface6(spec.bgp.ipv6Address)?.words ?? null) : null,
+  tunnelAddress: spec.ipv6VXLANTunnelAddr ? tryAddress6(spec.ipv6VXLANTunnelAddr) : null,
+  blocks: spec.blocks.filter(isIp6).map(parsePrefix6),
+});
 
 const optionalAddress = (text: string | undefined): number | null =>
   text === undefined ? null : parseAddress4(text);

@@ -84,7 +84,7 @@ export function loadLab(file: string): Lab {
   return { desired, ports, tables };
 }
 
-const portSpec = ({ name, kind, mac, sources, mtu }: DesiredPort, id: number): PortSpec => ({
+const portSpec = ({ name, kind, mac, sources, sources6, mtu }: DesiredPort, id: number): PortSpec => ({
   id,
   kind,
   name,
@@ -92,6 +92,7 @@ const portSpec = ({ name, kind, mac, sources, mtu }: DesiredPort, id: number): P
   readers: [0],
   mac,
   sources,
+  sources6,
   mtu,
 });
 

@@ -8,15 +8,22 @@ import { AdjacencyWriter } from '../dataplane/fib/adjacency-writer.ts';
 import { createFib4 } from '../dataplane/fib/fib4.ts';
 import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
 import { createFib6 } from '../dataplane/fib/fib6.ts';
+import { Fib6Writer } from '../dataplane/fib/fib6-writer.ts';
 import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
 import type { SharedTables } from '../dataplane/memory/layout.ts';
-import { formatPrefix4, mask4 } from './address.ts';
+import { bytesOf6, contains6, formatPrefix4, mask4, type Words6 } from './address.ts';
 import { type Desired, type DesiredAdjacency, type DesiredRoute, routeKey } from './desired.ts';
+import type { DesiredRoute6 } from './desired6.ts';
 
 /** A route as it was written: which row of the adjacency table it refers to. */
 interface Written {
   readonly route: DesiredRoute;
+  readonly index: number;
+}
+
+interface Written6 {
+  readonly route: DesiredRoute6;
   readonly index: number;
 }
 
@@ -27,6 +34,8 @@ export class TableWriter {
   readonly #adjacencies: AdjacencyWriter;
   readonly #peers: PeerWriter;
   #routes = new Map<number, Written>();
+  readonly #fib6: Fib6Writer;
+  #routes6 = new Map<string, Written6>();
 
   constructor() {
     this.shared = {
@@ -39,6 +48,7 @@ export class TableWriter {
     };
     this.#grace = new GracePeriods(this.shared.epochs);
     this.#fib = new Fib4Writer(this.shared.fib4, this.#grace);
+    this.#fib6 = new Fib6Writer(this.shared.fib6, this.#grace);
     this.#adjacencies = new AdjacencyWriter(this.shared.adjacencies, this.#grace);
     this.#peers = new PeerWriter(this.shared.peers);
   }
@@ -47,7 +57,10 @@ export class TableWriter {
    * Write routes and peers. `portId` gives a port's id, or null while the port is not there: routes to it are
    * left out. Answers with what could not be written, for people.
    */
-  apply(desired: Pick<Desired, 'routes' | 'peers'>, portId: (name: string) => number | null): string[] {
+  apply(
+    desired: Pick<Desired, 'routes' | 'six' | 'peers'>,
+    portId: (name: string) => number | null,
+  ): string[] {
     const problems: string[] = [];
     const released: number[] = [];
     for (const peer of desired.peers) if (!this.#peers.add(peer)) problems.push('the table of peers is full');
@@ -72,11 +85,40 @@ export class TableWriter {
       released.push(index);
     }
     this.#routes = after;
+    this.#apply6(desired.six.routes, portId, released, problems);
     // Only now does no route refer to the old rows.
     for (const index of released) this.#adjacencies.release(index);
     for (const peer of [...this.#peers.values()]) if (!desired.peers.has(peer)) this.#peers.delete(peer);
     this.#grace.poll();
     return problems;
+  }
+
+  #apply6(
+    routes: Desired['six']['routes'],
+    portId: (name: string) => number | null,
+    released: number[],
+    problems: string[],
+  ): void {
+    const before = this.#routes6;
+    const after = new Map<string, Written6>();
+    for (const [key, route] of routes) {
+      try {
+        const index = this.#acquire(route.adjacency, portId);
+        if (index === null) continue;
+        const old = before.get(key);
+        if (old?.index !== index) this.#fib6.set(bytesOf6(route.to.words), route.to.length, index);
+        if (old) released.push(old.index);
+        after.set(key, { route, index });
+      } catch (error) {
+        problems.push(`${key}: ${(error as Error).message}`);
+      }
+    }
+    for (const [key, { route, index }] of before) {
+      if (after.has(key)) continue;
+      this.#fib6.delete(bytesOf6(route.to.words), route.to.length);
+      released.push(index);
+    }
+    this.#routes6 = after;
   }
 
   /** Give back memory whose grace period is over; call now and then. */
@@ -89,6 +131,26 @@ export class TableWriter {
     return [...this.#routes.values()]
       .map(({ route }) => route)
       .sort((a, b) => (a.prefix >>> 0) - (b.prefix >>> 0) || a.length - b.length);
+  }
+
+  /** The IPv6 routes as written, in order of prefix. */
+  routes6(): DesiredRoute6[] {
+    const unsigned = ({ to }: DesiredRoute6) => to.words.map((word) => word >>> 0);
+    return [...this.#routes6.values()]
+      .map(({ route }) => route)
+      .sort((a, b) => {
+        const [x, y] = [unsigned(a), unsigned(b)];
+        const word = x.findIndex((value, i) => value !== y[i]);
+        return word < 0 ? a.to.length - b.to.length : x[word]! - y[word]!;
+      });
+  }
+
+  /** The IPv6 routes that cover an address, the one that counts first. */
+  matches6(words: Words6): DesiredRoute6[] {
+    return [...this.#routes6.values()]
+      .map(({ route }) => route)
+      .filter(({ to }) => contains6(to, words))
+      .sort((a, b) => b.to.length - a.to.length);
   }
 
   /** The routes that cover an address, the one that counts first. */

@@ -8,14 +8,23 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
-import { formatAddress4, parseAddress4 } from '../address.ts';
+import { formatAddress4, formatAddress6, parseAddress4 } from '../address.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
-import { type Failure, ipApply, ipQuery, type Link, type Route, readNamespace } from '../kernel/iproute.ts';
+import {
+  type Failure,
+  ipApply,
+  ipQuery,
+  type Link,
+  type Route,
+  readNamespace,
+  readRoutes6,
+} from '../kernel/iproute.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
+import { planRoutes6 } from '../kernel/plan6.ts';
 import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
-import { applySysctls, hostSysctls } from '../kernel/sysctl.ts';
+import { applySysctls, hostSysctls, hostSysctls6 } from '../kernel/sysctl.ts';
 import type { Resource } from '../resources/schema.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
@@ -218,6 +227,8 @@ export class NodeAgent {
     const known = made ? links.filter((link) => link.ifname !== host.device) : links;
     const sweep = !this.#swept && this.routing.isSettled();
     const { commands, failures } = await this.#planHost(desired, known, routes, sweep || this.#swept);
+    const routes6 = await readRoutes6(null);
+    await this.#planHost6(desired, routes6, sweep || this.#swept, commands, failures);
     const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
     failures.push(...(await ipApply(null, commands.filter(leadsAway))));
     this.#remember(bgpRoutes);
@@ -308,7 +319,7 @@ export class NodeAgent {
     if (this.ports.idOf(host.name) === null) return { commands: [], failures: [] };
     const failures = applySysctls(hostSysctls(host.device));
     const hops = new Set(
-      [...desired.kernelRoutes.values()].flatMap(({ via }) => (via === null ? [] : [via])),
+      [...desired.kernelRoutes.values()].flatMap(({ via }) => (via === null ? [] : [formatAddress4(via)])),
     );
     const { resolved, failures: unresolved } = await resolve([...hops], host.device);
     const commands = planHost(
@@ -321,6 +332,24 @@ export class NodeAgent {
     );
     const allowed = mayDelete ? commands : commands.filter((command) => !command.startsWith('route del'));
     return { commands: allowed, failures: [...failures, ...unresolved] };
+  }
+
+  /** The same for IPv6: adds to the commands and failures. Nodes without it are left as they are. */
+  async #planHost6(
+    { ports, six }: Desired,
+    routes: readonly Route[],
+    mayDelete: boolean,
+    commands: string[],
+    failures: Failure[],
+  ): Promise<void> {
+    const { name, device } = ports.find((port) => port.kind === 'host')!;
+    if (this.ports.idOf(name) === null) return;
+    if (six.routes.size > 0) failures.push(...applySysctls(hostSysctls6(device)));
+    const hops = [...six.kernelRoutes.values()].flatMap(({ via }) => (via ? [formatAddress6(via)] : []));
+    const { resolved, failures: unresolved } = await resolve([...new Set(hops)], device);
+    failures.push(...unresolved);
+    const planned = planRoutes6(device, six.kernelRoutes.values(), resolved, routes);
+    commands.push(...planned.filter((command) => mayDelete || !command.startsWith('route del')));
   }
 
   /** Say what is new, and decide when to look again. */
@@ -343,25 +372,24 @@ function holderKind(wanted: AgentConfig['restart']['keeper']): HolderKind {
 
 /** Which neighbour and device packets to these next hops take, as the kernel would send them. */
 async function resolve(
-  hops: readonly number[],
+  hops: readonly string[],
   hostDevice: string,
-): Promise<{ resolved: Map<number, Resolved>; failures: Failure[] }> {
-  const resolved = new Map<number, Resolved>();
+): Promise<{ resolved: Map<string, Resolved>; failures: Failure[] }> {
+  const resolved = new Map<string, Resolved>();
   if (hops.length === 0) return { resolved, failures: [] };
   const { answers, failures } = await ipQuery(
     null,
-    hops.map((hop) => `route get ${formatAddress4(hop)}`),
+    hops.map((hop) => `route get ${hop}`),
   );
   const all = [...failures];
-  for (const [index, hop] of hops.entries()) {
+  for (const [index, text] of hops.entries()) {
     const [route] = (answers[index] ?? []) as Route[];
     if (!route?.dev) continue;
-    const text = formatAddress4(hop);
     if (route.dev === hostDevice) {
       all.push({ command: `route get ${text}`, message: 'the next hop lies behind tortie itself' });
       continue;
     }
-    resolved.set(hop, { gateway: route.gateway ?? text, dev: route.dev });
+    resolved.set(text, { gateway: route.gateway ?? text, dev: route.dev });
   }
   return { resolved, failures: all };
 }

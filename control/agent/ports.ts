@@ -12,8 +12,9 @@ import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { forEachSideBySide } from '../kernel/each.ts';
-import { ipApply, type Link, netnsText, type Route, readNamespace } from '../kernel/iproute.ts';
+import { ipApply, type Link, netnsText, type Route, readNamespace, readRoutes6 } from '../kernel/iproute.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
+import { planPod6 } from '../kernel/plan6.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
 import { balance, place } from './spread.ts';
 import type { DescriptorStore } from './store.ts';
@@ -221,8 +222,9 @@ export class Ports {
     const made = await this.#openTap(port, desired, settings.owner, links, inode);
     const known = made ? links.filter((link) => link.ifname !== desired.device) : links;
     const remaining: Route[] = made ? [] : routes;
+    const routes6 = made || desired.addresses6.length === 0 ? [] : await readRoutes6(desired.netns);
     const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining);
-    const failures = await ipApply(desired.netns, commands);
+    const failures = await ipApply(desired.netns, [...commands, ...planPod6(desired, routes6)]);
     if (failures.length > 0) {
       port.failure = failures.map(({ command, message }) => `ip ${command}: ${message}`).join('; ');
     }
@@ -352,8 +354,8 @@ export class Ports {
   #spec(port: OpenPort, desired: DesiredPort, choice: Choice | null): PortSpec {
     const { id, fds, vnetHeader } = port;
     const readers = this.#holding ? port.readers.map(() => -1) : port.readers;
-    const { name, kind, mac, sources, mtu } = desired;
-    const spec = { id, kind, name, fds, readers, mac, sources, mtu };
+    const { name, kind, mac, sources, sources6, mtu } = desired;
+    const spec = { id, kind, name, fds, readers, mac, sources, sources6, mtu };
     if (!choice) return { ...spec, vnetHeader };
     const { way } = choice;
     const host = this.list().find((candidate) => candidate.desired.kind === 'host');

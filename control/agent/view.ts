@@ -3,7 +3,16 @@ import { readPortCounters } from '../../dataplane/counters.ts';
 import { HOST, KIND_NAMES } from '../../dataplane/fib/adjacency.ts';
 import type { TraceFilter } from '../../dataplane/messages.ts';
 import { STAGE_NAMES } from '../../dataplane/runtime.ts';
-import { formatAddress4, formatMac, formatPrefix4, mask4, parseAddress4 } from '../address.ts';
+import {
+  formatAddress4,
+  formatAddress6,
+  formatMac,
+  formatPrefix4,
+  formatPrefix6,
+  mask4,
+  parseAddress4,
+  tryAddress6,
+} from '../address.ts';
 import { renderMetrics } from '../api/metrics.ts';
 import type {
   AgentApi,
@@ -19,7 +28,8 @@ import type {
   WorkerRuntimeView,
   WorkerView,
 } from '../api/types.ts';
-import type { DesiredRoute } from '../desired.ts';
+import type { DesiredAdjacency, DesiredRoute } from '../desired.ts';
+import type { DesiredRoute6 } from '../desired6.ts';
 import { TortieError } from '../error.ts';
 import { explain } from '../explain.ts';
 import { VERSION } from '../version.ts';
@@ -50,7 +60,7 @@ export class AgentView implements AgentApi {
     const { ports, tables } = this.#agent;
     const counters = new Float64Array(tables.shared.counters);
     return ports.list().map((port): PortView => {
-      const { name, kind, netns, device, mac, addresses, mtu } = port.desired;
+      const { name, kind, netns, device, mac, addresses, addresses6, mtu } = port.desired;
       const { totals, drops } = readPortCounters(counters, port.id);
       const dropped = drops.reduce((sum, { packets }) => sum + packets, 0);
       return {
@@ -60,7 +70,7 @@ export class AgentView implements AgentApi {
         netns,
         device,
         mac: mac && formatMac(mac),
-        addresses: addresses.map(formatAddress4),
+        addresses: [...addresses.map(formatAddress4), ...addresses6.map(formatAddress6)],
         mtu,
         workers: [...port.readers],
         state: port.failure === null ? 'up' : 'failed',
@@ -72,12 +82,18 @@ export class AgentView implements AgentApi {
   }
 
   routes(): RouteView[] {
-    return this.#agent.tables.routes().map(routeView);
+    const { tables } = this.#agent;
+    return [...tables.routes().map(routeView), ...tables.routes6().map(routeView6)];
   }
 
   lookup(address: string): LookupView {
-    const candidates = this.#agent.tables.matches(parseAddress4(address)).map(routeView);
-    const none: RouteView = { prefix: '0.0.0.0/0', nextHop: null, via: 'no-route', port: null, origin: '' };
+    const { tables } = this.#agent;
+    const words = tryAddress6(address);
+    const candidates = words
+      ? tables.matches6(words).map(routeView6)
+      : tables.matches(parseAddress4(address)).map(routeView);
+    const prefix = words ? '::/0' : '0.0.0.0/0';
+    const none: RouteView = { prefix, nextHop: null, via: 'no-route', port: null, origin: '' };
     return { address, route: candidates[0] ?? none, candidates };
   }
 
@@ -191,7 +207,7 @@ export class AgentView implements AgentApi {
     return {
       count,
       ...(port && { port: port.id }),
-      ...(host !== undefined && { host: parseAddress4(host) }),
+      ...(host !== undefined && hostFilter(host)),
     };
   }
 
@@ -207,14 +223,29 @@ export class AgentView implements AgentApi {
   }
 }
 
-function routeView({ prefix, length, adjacency, origin }: DesiredRoute): RouteView {
-  const { kind, nextHop, port } = adjacency;
+/** The host of a trace, of either family. */
+function hostFilter(host: string): Pick<TraceFilter, 'host' | 'host6'> {
+  const words = tryAddress6(host);
+  return words ? { host6: words } : { host: parseAddress4(host) };
+}
+
+const routeView6 = ({ to, adjacency, origin }: DesiredRoute6): RouteView => ({
+  prefix: formatPrefix6(to),
+  ...wayView(adjacency),
+  origin,
+});
+
+const routeView = ({ prefix, length, adjacency, origin }: DesiredRoute): RouteView => ({
+  prefix: formatPrefix4(prefix & mask4(length), length),
+  ...wayView(adjacency),
+  origin,
+});
+
+function wayView({ kind, nextHop, port }: DesiredAdjacency): Pick<RouteView, 'nextHop' | 'via' | 'port'> {
   const isDirect = kind === HOST && nextHop !== 0;
   return {
-    prefix: formatPrefix4(prefix & mask4(length), length),
     nextHop: nextHop === 0 ? null : formatAddress4(nextHop),
     via: isDirect ? 'direct' : KIND_NAMES[kind]!,
     port,
-    origin,
   };
 }

@@ -7,7 +7,7 @@ import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
-import { tryAddress4 } from '../address.ts';
+import { tryAddress4, tryAddress6 } from '../address.ts';
 import { EX_UNAVAILABLE, TortieError } from '../error.ts';
 import { closeServer, HTTP_LIMITS } from './http.ts';
 import { answerMetrics } from './metrics.ts';
@@ -149,8 +149,8 @@ async function answer(
 }
 
 function addressOf(text: string): string {
-  if (tryAddress4(text) === null) {
-    throw new RequestError(400, 'ADDRESS', `"${text}" is no IPv4 address; give one such as 10.65.0.2`);
+  if (tryAddress4(text) === null && tryAddress6(text) === null) {
+    throw new RequestError(400, 'ADDRESS', `"${text}" is no IP address; give one such as 10.65.0.2`);
   }
   return text;
 }

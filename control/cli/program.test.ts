@@ -119,7 +119,7 @@ A keeper holds 19 descriptors for the next agent. The one before left 19; 2 rout
   it.each([
     [
       'show lookup nonsense',
-      "'nonsense' is invalid for argument 'ip'. It is no IPv4 address such as 10.65.1.2.",
+      "'nonsense' is invalid for argument 'ip'. It is no IP address such as 10.65.1.2 or fd65::2.",
     ],
     ['trace --count 0', 'It is no number from 1 to 10000.'],
     ['show route', "unknown command 'route'\n(Did you mean routes?)"],

@@ -1,6 +1,6 @@
 /** `tortie show ...`: what the agent has and does. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { tryAddress4 } from '../address.ts';
+import { tryAddress4, tryAddress6 } from '../address.ts';
 import type { ApiClient } from '../api/client.ts';
 import type {
   DropView,
@@ -40,7 +40,7 @@ export function addShow(program: Command, io: Io): void {
   add('runtime', 'how the packet threads spend their time', (client) => client.runtime(), runtimeText);
   asksDaemon(show.command('lookup'))
     .description('the route that a packet to an address takes')
-    .argument('<ip>', 'IPv4 address', addressArgument)
+    .argument('<ip>', 'IPv4 or IPv6 address', addressArgument)
     .addHelpText('after', '\nExample:\n  tortie show lookup 10.65.1.2')
     .action(async (ip: string, options: DaemonOptions) => {
       const view = await daemon(io, options).lookup(ip);
@@ -49,9 +49,11 @@ export function addShow(program: Command, io: Io): void {
     });
 }
 
-/** For commander: an IPv4 address, or a usage error. */
+/** For commander: an address of either family, or a usage error. */
 export function addressArgument(text: string): string {
-  if (tryAddress4(text) === null) throw new InvalidArgumentError('It is no IPv4 address such as 10.65.1.2.');
+  if (tryAddress4(text) === null && tryAddress6(text) === null) {
+    throw new InvalidArgumentError('It is no IP address such as 10.65.1.2 or fd65::2.');
+  }
   return text;
 }
 

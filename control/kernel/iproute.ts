@@ -49,8 +49,9 @@ export interface Answers {
 }
 
 /** Run commands ("addr show", "route get 192.0.2.1"); one that fails does not stop the rest. */
-export async function ipQuery(netns: Netns, commands: readonly string[]): Promise<Answers> {
-  const { stdout, failures, failed } = await batch(netns, ['-json', '-details', '-Numeric'], commands);
+export async function ipQuery(netns: Netns, commands: readonly string[], family?: '-6'): Promise<Answers> {
+  const options = ['-json', '-details', '-Numeric', ...(family ? [family] : [])];
+  const { stdout, failures, failed } = await batch(netns, options, commands);
   const documents = stdout.split('\n').filter((line) => line !== '');
   const answers = commands.map((_, index) => {
     if (failed.has(index)) return null;
@@ -72,6 +73,12 @@ export async function readNamespace(netns: Netns): Promise<{ links: Link[]; rout
   const [failure] = failures;
   if (failure) throw new TortieError('KERNEL_READ', `ip ${failure.command}: ${failure.message}`);
   return { links: answers[0] as Link[], routes: answers[1] as Route[] };
+}
+
+/** IPv6 routes of a namespace's main table, or those of them that match. */
+export async function readRoutes6(netns: Netns, matching = ''): Promise<Route[]> {
+  const { answers } = await ipQuery(netns, [`route show table main ${matching}`], '-6');
+  return (answers[0] ?? []) as Route[];
 }
 
 async function batch(netns: Netns, options: readonly string[], commands: readonly string[]) {

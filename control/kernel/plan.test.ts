@@ -20,6 +20,8 @@ const pod: DesiredPort = {
   device: 'eth0',
   mac: parseMac('02:00:00:00:00:0a'),
   addresses: [parseAddress4('10.65.0.2')],
+  addresses6: [],
+  sources6: [],
   sources: [parseAddress4('10.65.0.2'), -1, parseAddress4('172.16.0.0'), parseAddress4('255.255.255.0')],
   mtu: 1450,
   queues: 1,
@@ -32,6 +34,8 @@ const host: DesiredPort = {
   device: 'tortie0',
   addresses: [parseAddress4('10.65.0.1')],
   sources: [],
+  addresses6: [],
+  sources6: [],
 };
 const lo: Link = { ifindex: 1, ifname: 'lo', flags: ['LOOPBACK', 'UP'], mtu: 65536, addr_info: [] };
 const inet = (local: string, prefixlen = 32) => ({ family: 'inet', local, prefixlen, scope: '0' });
@@ -117,7 +121,7 @@ describe('the node’s namespace', () => {
   };
   const n3 = parseAddress4('192.0.2.3');
   const direct: KernelRoute = { ...parsePrefix4('10.65.3.0/26'), via: n3, source: null };
-  const resolved = new Map([[n3, { gateway: '192.0.2.3', dev: 'eth1' }]]);
+  const resolved = new Map([['192.0.2.3', { gateway: '192.0.2.3', dev: 'eth1' }]]);
   const ours = (dst: string, more: object): Route => ({ type: '1', dst, protocol: '84', ...more });
   const there = [
     ours('10.65.1.0/26', { dev: 'tortie0', prefsrc: '10.65.0.1' }),

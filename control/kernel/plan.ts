@@ -7,6 +7,7 @@
 import { formatAddress4, formatMac, formatPrefix4, tryAddress4 } from '../address.ts';
 import type { DesiredPort, KernelRoute } from '../desired.ts';
 import type { Link, Route } from './iproute.ts';
+import { planAddresses6 } from './plan6.ts';
 
 /** Routing protocol number of the routes that tortie makes (rtnetlink's free range; BIRD's is 12). */
 export const ROUTE_PROTOCOL = 84;
@@ -41,8 +42,8 @@ function planDevice(port: DesiredPort, alias: string, link: Link | undefined): s
   if (link?.mtu !== mtu) set(`mtu ${mtu}`);
   if (link?.txqlen !== QUEUE_LENGTH) set(`txqueuelen ${QUEUE_LENGTH}`);
   if (mac && link?.address !== formatMac(mac)) set(`address ${formatMac(mac)}`);
-  // IPv6 is not carried: no link-local address, so no solicitations that only count as drops.
-  if (!link) set('addrgenmode none');
+  // Without IPv6 no link-local address, so no solicitations that only count as drops.
+  if (!link) set(`addrgenmode ${port.addresses6.length > 0 ? 'eui64' : 'none'}`);
   if (!link?.flags.includes('UP')) set('up');
   const wanted = port.addresses.map((address) => `${formatAddress4(address)}/32`);
   const present = (link?.addr_info ?? []).filter(({ family }) => family === 'inet');
@@ -54,7 +55,7 @@ function planDevice(port: DesiredPort, alias: string, link: Link | undefined): s
     if (wanted.includes(address) || maySend(port, present[index]!.local)) continue;
     commands.push(`addr del ${address} dev ${device}`);
   }
-  return commands;
+  return [...commands, ...planAddresses6(port, link)];
 }
 
 function maySend({ sources }: DesiredPort, text: string): boolean {
@@ -100,7 +101,7 @@ export function planHost(
   port: DesiredPort,
   alias: string,
   wanted: Iterable<KernelRoute>,
-  resolved: ReadonlyMap<number, Resolved>,
+  resolved: ReadonlyMap<string, Resolved>,
   links: readonly Link[],
   routes: readonly Route[],
 ): string[] {
@@ -117,7 +118,7 @@ export function planHost(
     const dst = length === 32 ? formatAddress4(prefix) : formatPrefix4(prefix, length);
     const old = present.get(dst);
     present.delete(dst);
-    const hop = via === null ? null : resolved.get(via);
+    const hop = via === null ? null : resolved.get(formatAddress4(via));
     if (hop === undefined) continue;
     const dev = hop?.dev ?? port.device;
     const prefsrc = source === null ? undefined : formatAddress4(source);

@@ -1,7 +1,7 @@
 /** Finding what is tortie's on this machine without having been told: namespaces, devices, routes, agents. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { KEEPER_PREFIX } from '../keeper/protocol.ts';
-import { ipQuery, type Link, type Netns, type Route } from './iproute.ts';
+import { ipQuery, type Link, type Netns, type Route, readRoutes6 } from './iproute.ts';
 import { type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
 export const RUN_NETNS = '/run/netns';
@@ -80,7 +80,10 @@ export async function findOurs({
       const owner = ownerOfAlias(ifalias);
       return owner === null ? [] : [{ netns, name: ifname, alias: ifalias, owner }];
     });
-    return { devices, routes: (answers[1] ?? []) as Route[] };
+    const routes = (answers[1] ?? []) as Route[];
+    // Where nothing else is of ours, no IPv6 route is.
+    if (devices.length === 0 && routes.length === 0) return { devices, routes };
+    return { devices, routes: [...routes, ...(await readRoutes6(netns, `protocol ${ROUTE_PROTOCOL}`))] };
   } catch (error) {
     if (netnsInode(netns) === inode) throw error;
     // It went between the listing and the look.

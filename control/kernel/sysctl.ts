@@ -15,6 +15,12 @@ export function hostSysctls(device: string): readonly (readonly [string, string]
   ];
 }
 
+/** The same for IPv6, where a node has it: forwarding, and no advertisements heeded behind tortie's own device. */
+export const hostSysctls6 = (device: string): readonly (readonly [string, string])[] => [
+  ['net/ipv6/conf/all/forwarding', '1'],
+  [`net/ipv6/conf/${device}/accept_ra`, '0'],
+];
+
 /** Set what differs. Unchanged values are not written: writing ip_forward resets others. */
 export function applySysctls(wanted: readonly (readonly [string, string])[]): Failure[] {
   const failures: Failure[] = [];

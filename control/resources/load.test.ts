@@ -64,7 +64,7 @@ describe('loadResources', () => {
     [
       'host bits',
       [pool('pool', '10.65.0.1/16')],
-      'all.yaml:5:3: spec.cidr: "10.65.0.1/16": must be an IPv4 prefix without host bits',
+      'all.yaml:5:3: spec.cidr: "10.65.0.1/16": must be an IP prefix without host bits',
     ],
     [
       'unknown kind',
@@ -159,9 +159,9 @@ describe('loadResources', () => {
     [
       'a bad entry of a list',
       node('n', '192.0.2.1', '  blocks:\n    - 10.65.0.0/26\n    - nonsense\n'),
-      'all.yaml:8:7: spec.blocks.1: "nonsense": must be an IPv4 prefix',
+      'all.yaml:8:7: spec.blocks.1: "nonsense": must be an IP prefix',
     ],
-    ['a block too large', pool('pool', '10.65.0.0/16', '  blockSize: 33\n'), '33: must be from 20 to 32'],
+    ['a block too large', pool('pool', '10.65.0.0/16', '  blockSize: 33\n'), '33 is not in 20..32'],
     [
       'a port out of range',
       `${head('BGPPeer', 'p')}spec: {peerIP: "192.0.2.9:65536", asNumber: 64512}\n`,

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { contains4, overlap4, parsePrefix4, tryInterface4 } from '../address.ts';
+import { containsText, isIp6, overlapText, tryInterface4 } from '../address.ts';
 import { EX_CONFIG, TortieError } from '../error.ts';
-import { API_VERSION, type Kind, type Resource, SCHEMAS } from './schema.ts';
+import { API_VERSION, blockSizeOf, type Kind, type Resource, SCHEMAS } from './schema.ts';
 import { type Complaint, ConfigError, parseSources, type Source, validate } from './yaml.ts';
 
 interface Loaded {
@@ -67,7 +67,10 @@ const envelope = z.looseObject({
 
 function one(source: Source, complaints: Complaint[]): Resource | null {
   const head = validate(source, envelope, complaints);
-  return head ? (validate(source, SCHEMAS[head.kind], complaints) as Resource | null) : null;
+  const resource = head ? (validate(source, SCHEMAS[head.kind], complaints) as Resource | null) : null;
+  if (resource?.kind !== 'IPPool') return resource;
+  // The one default that depends on another field.
+  return { ...resource, spec: { ...resource.spec, blockSize: blockSizeOf(resource.spec) } };
 }
 
 /** What no single resource can tell. */
@@ -100,17 +103,25 @@ function together(loaded: readonly Loaded[]): Complaint[] {
         ),
       );
     }
-    const cidr = parsePrefix4(resource.spec.cidr);
-    if (cidr.length > resource.spec.blockSize) {
+    const { cidr } = resource.spec;
+    if (isIp6(cidr) && resource.spec.ipipMode !== 'Never') {
+      complaints.push(source.complain(['spec', 'ipipMode'], 'an IPv6 pool has no IPIP: set vxlanMode'));
+    }
+    const [least, most] = isIp6(cidr) ? [116, 128] : [20, 32];
+    const size = blockSizeOf(resource.spec);
+    if (size < least || size > most) {
+      complaints.push(source.complain(['spec', 'blockSize'], `${size} is not in ${least}..${most}`));
+    }
+    if (lengthOf(cidr) > blockSizeOf(resource.spec)) {
       complaints.push(
         source.complain(
           ['spec', 'blockSize'],
-          `${resource.spec.blockSize} is larger than the pool ${resource.spec.cidr}`,
+          `${blockSizeOf(resource.spec)} is larger than the pool ${cidr}`,
         ),
       );
     }
     for (const other of pools.slice(0, index)) {
-      if (overlap4(cidr, parsePrefix4(other.resource.spec.cidr))) {
+      if (overlapText(cidr, other.resource.spec.cidr)) {
         complaints.push(
           source.complain(
             ['spec', 'cidr'],
@@ -123,13 +134,15 @@ function together(loaded: readonly Loaded[]): Complaint[] {
   const blocks: { text: string; node: string }[] = [];
   for (const { source, resource } of nodes) {
     const { name } = resource.metadata;
-    const { bgp, ipv4VXLANTunnelAddr, vxlanTunnelMACAddr } = resource.spec;
+    const { bgp, ipv4VXLANTunnelAddr, ipv6VXLANTunnelAddr, vxlanTunnelMACAddr } = resource.spec;
     const claims: [string[], string | undefined][] = [
       [
         ['spec', 'bgp', 'ipv4Address'],
         bgp && tryInterface4(bgp.ipv4Address) ? bgp.ipv4Address.split('/')[0] : undefined,
       ],
       [['spec', 'vxlanTunnelMACAddr'], vxlanTunnelMACAddr?.toLowerCase()],
+      [['spec', 'bgp', 'ipv6Address'], bgp?.ipv6Address?.split('/')[0]],
+      [['spec', 'ipv6VXLANTunnelAddr'], ipv6VXLANTunnelAddr],
     ];
     // One node may use one tunnel address for both tunnels.
     for (const tunnel of new Set([bgp?.ipv4IPIPTunnelAddr, ipv4VXLANTunnelAddr])) {
@@ -140,20 +153,17 @@ function together(loaded: readonly Loaded[]): Complaint[] {
       if (taken) complaints.push(source.complain(path, `${address} is taken by ${taken}`));
     }
     for (const [index, text] of resource.spec.blocks.entries()) {
-      const block = parsePrefix4(text);
-      const pool = pools.find((item) =>
-        contains4(parsePrefix4(item.resource.spec.cidr), block.prefix),
-      )?.resource;
+      const pool = pools.find((item) => containsText(item.resource.spec.cidr, text))?.resource;
       if (!pool) complaints.push(source.complain(['spec', 'blocks', index], `${text} lies in no IPPool`));
-      else if (pool.spec.blockSize !== block.length) {
+      else if (blockSizeOf(pool.spec) !== lengthOf(text)) {
         complaints.push(
           source.complain(
             ['spec', 'blocks', index],
-            `${text}: blocks of pool ${pool.metadata.name} are /${pool.spec.blockSize}`,
+            `${text}: blocks of pool ${pool.metadata.name} are /${blockSizeOf(pool.spec)}`,
           ),
         );
       }
-      const owner = blocks.find((other) => overlap4(parsePrefix4(other.text), block));
+      const owner = blocks.find((other) => overlapText(other.text, text));
       if (owner)
         complaints.push(
           source.complain(['spec', 'blocks', index], `${text} overlaps ${owner.text} of node ${owner.node}`),
@@ -181,17 +191,21 @@ function together(loaded: readonly Loaded[]): Complaint[] {
       );
     for (const [index, text] of ipNetworks.entries()) {
       const path = ['spec', 'ipNetworks', index];
-      const { prefix, length } = parsePrefix4(text);
-      if (length !== 32) complaints.push(source.complain(path, `${text}: a pod has /32 addresses`));
+      const host = isIp6(text) ? 128 : 32;
+      if (lengthOf(text) !== host)
+        complaints.push(source.complain(path, `${text}: a pod has /${host} addresses`));
       const taken = addresses.claim(text.split('/')[0]!, `WorkloadEndpoint ${name}`);
       if (taken) complaints.push(source.complain(path, `${text} is taken by ${taken}`));
-      if (!pools.some((pool) => contains4(parsePrefix4(pool.resource.spec.cidr), prefix))) {
+      if (!pools.some((pool) => containsText(pool.resource.spec.cidr, text))) {
         complaints.push(source.complain(path, `${text} lies in no IPPool`));
       }
     }
   }
   return complaints;
 }
+
+/** Prefix length of a checked prefix. */
+const lengthOf = (text: string): number => Number(text.split('/')[1] ?? (isIp6(text) ? 128 : 32));
 
 /** Who has what: `claim` answers with the earlier claimant, if there is one. */
 class Claims {

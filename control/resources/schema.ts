@@ -3,7 +3,16 @@
  * additions of ours while addresses come from a file: Node.spec.blocks, WorkloadEndpoint.spec.netns and spec.queues.
  */
 import { z } from 'zod';
-import { tryAddress4, tryInterface4, tryMac, tryPrefix4 } from '../address.ts';
+import {
+  isIp6,
+  tryAddress4,
+  tryAddress6,
+  tryInterface4,
+  tryInterface6,
+  tryMac,
+  tryPrefix4,
+  tryPrefix6,
+} from '../address.ts';
 
 export const API_VERSION = 'projectcalico.org/v3';
 
@@ -19,7 +28,16 @@ function tryPeer(text: string): number | null {
 
 const address = refined(tryAddress4, 'an IPv4 address such as 192.0.2.1');
 const interfaceAddress = refined(tryInterface4, 'an IPv4 address with a prefix length such as 192.0.2.1/24');
-const prefix = refined(tryPrefix4, 'an IPv4 prefix without host bits such as 10.65.0.0/16');
+const address6 = refined(tryAddress6, 'an IPv6 address such as 2001:db8::1');
+const interfaceAddress6 = refined(
+  tryInterface6,
+  'an IPv6 address with a prefix length such as 2001:db8::1/64',
+);
+/** Of either family. */
+const anyPrefix = refined(
+  (text) => (isIp6(text) ? tryPrefix6(text) : tryPrefix4(text)),
+  'an IP prefix without host bits such as 10.65.0.0/16 or fd65::/48',
+);
 const mac = refined(tryMac, 'a MAC address such as 66:12:34:56:78:9a');
 const asNumber = z.int().min(1).max(4294967295);
 const deviceName = z
@@ -46,12 +64,17 @@ const resource = <K extends string, S extends z.ZodType>(kind: K, spec: S) =>
 const ipPool = resource(
   'IPPool',
   z.strictObject({
-    cidr: prefix.describe('Addresses of the pool. Pools do not overlap.'),
+    cidr: anyPrefix.describe('Addresses of the pool, IPv4 or IPv6. Pools do not overlap.'),
     ipipMode: encapMode
       .default('Never')
-      .describe('IPIP to other nodes; CrossSubnet: only to those outside the subnet of the node.'),
+      .describe('IPIP to other nodes, IPv4 only; CrossSubnet: only to those outside the subnet of the node.'),
     vxlanMode: encapMode.default('Never').describe('VXLAN, likewise. One of both modes is Never.'),
-    blockSize: z.int().min(20).max(32).default(26).describe('Prefix length of the blocks.'),
+    blockSize: z
+      .int()
+      .min(20)
+      .max(128)
+      .optional()
+      .describe('Prefix length of the blocks. Default: 26, of IPv6 122.'),
     natOutgoing: z.boolean().default(false).describe('Accepted with a warning: NAT is not built.'),
     disabled: z
       .boolean()
@@ -68,6 +91,9 @@ const node = resource(
     bgp: z
       .strictObject({
         ipv4Address: interfaceAddress.describe('Address of the node, with the length of its subnet.'),
+        ipv6Address: interfaceAddress6
+          .optional()
+          .describe('IPv6 address of the node, where unencapsulated IPv6 goes to.'),
         asNumber: asNumber.optional().describe('AS of the node, if it is not that of BGPConfiguration.'),
         ipv4IPIPTunnelAddr: address.optional().describe('Address of the host device, for IPIP pools.'),
         routeReflectorClusterID: address
@@ -76,8 +102,11 @@ const node = resource(
       })
       .optional(),
     ipv4VXLANTunnelAddr: address.optional().describe('Address of the host device, for VXLAN pools.'),
+    ipv6VXLANTunnelAddr: address6
+      .optional()
+      .describe('IPv6 address of the host device, and source of ICMPv6 errors.'),
     vxlanTunnelMACAddr: mac.optional().describe('MAC of the VTEP. Default: made from the name of the node.'),
-    blocks: z.array(prefix).default([]).describe('Blocks of the node: an addition of tortie’s.'),
+    blocks: z.array(anyPrefix).default([]).describe('Blocks of the node: an addition of tortie’s.'),
   }),
 );
 
@@ -117,10 +146,14 @@ const workloadEndpoint = resource(
       .min(1)
       .max(200)
       .describe('Namespace of the pod: a name under /run/netns, or a path. An addition of tortie’s.'),
-    ipNetworks: z.array(prefix).min(1).max(8).describe('Addresses of the pod, each a /32 from a pool.'),
+    ipNetworks: z
+      .array(anyPrefix)
+      .min(1)
+      .max(8)
+      .describe('Addresses of the pod, each a /32 or /128 from a pool.'),
     mac: mac.optional().describe('MAC of the device. Default: made from the names of node and port.'),
     allowSpoofedSourcePrefixes: z
-      .array(prefix)
+      .array(anyPrefix)
       .max(64)
       .default([])
       .describe('What the pod may send from, beside its own addresses.'),
@@ -149,5 +182,10 @@ export type Node = z.infer<typeof node>;
 export type BGPConfiguration = z.infer<typeof bgpConfiguration>;
 export type BGPPeer = z.infer<typeof bgpPeer>;
 export type WorkloadEndpoint = z.infer<typeof workloadEndpoint>;
+
+/** Prefix length of a pool's blocks. */
+export const blockSizeOf = ({ cidr, blockSize }: IPPool['spec']): number =>
+  blockSize ?? (isIp6(cidr) ? 122 : 26);
+
 export type EncapMode = z.infer<typeof encapMode>;
 export type Resource = IPPool | Node | BGPConfiguration | BGPPeer | WorkloadEndpoint;

@@ -3,6 +3,7 @@
  * Made inside scripts/lab/enter, so names may be plain and nothing outlives the run.
  *
  *   underlay 192.0.2.0/24, MTU 1500:  node1 .1, node2 .2, ...   rr .254 (BIRD)
+ *   With IPv6 (option ip6): node N fd00::N, block fd65:0:0:N::/122, tunnel address fd65:0:0:N::1, pods fd65:0:0:N::2, ...
  *   node N: block 10.65.N.0/26, tunnel address 10.65.N.1, pods podNa 10.65.N.2, podNb 10.65.N.3, ...
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -29,6 +30,7 @@ export interface Pod {
   /** Its namespace. */
   readonly name: string;
   readonly address: string;
+  readonly address6: string;
   readonly node: number;
 }
 
@@ -39,6 +41,8 @@ export interface ClusterOptions {
   readonly mode: Mode;
   /** Nodes that run something else than tortie: the test sets them up. */
   readonly foreign?: readonly number[];
+  /** Pods have IPv6 addresses, too. */
+  readonly ip6?: boolean;
   /** More settings of every agent. */
   readonly settings?: Record<string, unknown>;
 }
@@ -47,6 +51,9 @@ export const nodeName = (number: number): string => `node${number}`;
 export const nodeAddress = (number: number): string => `192.0.2.${number}`;
 export const tunnelAddress = (number: number): string => `10.65.${number}.1`;
 export const block = (number: number): string => `10.65.${number}.0/26`;
+export const nodeAddress6 = (number: number): string => `fd00::${number}`;
+export const tunnelAddress6 = (number: number): string => `fd65:0:0:${number}::1`;
+export const block6 = (number: number): string => `fd65:0:0:${number}::/122`;
 export const vtepMac = (number: number): string => `66:00:00:00:00:0${number}`;
 
 /** Calico's two modes that together say one of ours. */
@@ -146,12 +153,14 @@ export class Cluster {
       if (this.isForeign(number)) continue;
       const name = await lab.netns(nodeName(number));
       await this.plug(name, nodeAddress(number));
+      if (this.#options.ip6) await lab.ip(name, `addr add ${nodeAddress6(number)}/64 dev eth0 nodad`);
       // As on any Kubernetes node: the host routes for its pods.
       await lab.sysctl(name, 'net.ipv4.ip_forward=1');
       for (let index = 0; index < this.#options.podsPerNode; index++) {
         const pod = `pod${number}${String.fromCharCode(97 + index)}`;
         await lab.netns(pod);
-        this.pods.push({ name: pod, address: `10.65.${number}.${2 + index}`, node: number });
+        const address6 = `fd65:0:0:${number}::${(2 + index).toString(16)}`;
+        this.pods.push({ name: pod, address: `10.65.${number}.${2 + index}`, address6, node: number });
       }
     }
     this.#writeResources();
@@ -186,7 +195,7 @@ export class Cluster {
 
   #writeResources(): void {
     mkdirSync(this.resources);
-    const { bgp } = this.#options;
+    const { bgp, ip6 } = this.#options;
     this.#write('default', 'BGPConfiguration', {
       asNumber: AS_NUMBER,
       nodeToNodeMeshEnabled: bgp === 'mesh',
@@ -194,10 +203,15 @@ export class Cluster {
     if (bgp === 'bird') this.#write('reflector', 'BGPPeer', { peerIP: REFLECTOR, asNumber: AS_NUMBER });
     for (const number of this.#numbers) {
       this.#write(nodeName(number), 'Node', {
-        bgp: { ipv4Address: `${nodeAddress(number)}/24`, ipv4IPIPTunnelAddr: tunnelAddress(number) },
+        bgp: {
+          ipv4Address: `${nodeAddress(number)}/24`,
+          ipv4IPIPTunnelAddr: tunnelAddress(number),
+          ...(ip6 && { ipv6Address: `${nodeAddress6(number)}/64` }),
+        },
+        ...(ip6 && { ipv6VXLANTunnelAddr: tunnelAddress6(number) }),
         ipv4VXLANTunnelAddr: tunnelAddress(number),
         vxlanTunnelMACAddr: vtepMac(number),
-        blocks: [block(number)],
+        blocks: ip6 ? [block(number), block6(number)] : [block(number)],
       });
       writeFileSync(
         this.settingsFile(number),
@@ -209,13 +223,13 @@ export class Cluster {
         }),
       );
     }
-    for (const { name, address, node } of this.pods) {
+    for (const { name, address, address6, node } of this.pods) {
       const spec = {
         node: nodeName(node),
         pod: name,
         interfaceName: `cali${name}`,
         netns: name,
-        ipNetworks: [`${address}/32`],
+        ipNetworks: ip6 ? [`${address}/32`, `${address6}/128`] : [`${address}/32`],
       };
       this.#write(name, 'WorkloadEndpoint', spec, { namespace: 'default' });
     }
@@ -224,6 +238,10 @@ export class Cluster {
   /** Rewrite the pool; `reload` makes the agents read it. */
   setMode(mode: Mode): void {
     this.#write('pods', 'IPPool', { cidr: '10.65.0.0/16', ...POOL_MODES[mode] });
+    if (!this.#options.ip6) return;
+    // There is no IPIP of IPv6.
+    const vxlanMode = mode === 'direct' ? 'Never' : 'Always';
+    this.#write('pods6', 'IPPool', { cidr: 'fd65::/48', vxlanMode });
   }
 
   /** Switch the running cluster over, and wait until routes leave the new way. */

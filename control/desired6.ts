@@ -1,0 +1,127 @@
+/**
+ * The IPv6 half of what should be: routes, the kernel's routes, and what is amiss. Nodes are known to each other by
+ * their IPv4 addresses, over which their tunnels run; where IPv6 goes unencapsulated, by their IPv6 addresses.
+ * Routes come from the datastore's blocks: BGP carries IPv4 only.
+ */
+import * as adj from '../dataplane/fib/adjacency.ts';
+import { contains6, formatPrefix6, type Prefix6, type Words6 } from './address.ts';
+import type { DesiredAdjacency } from './desired.ts';
+
+export interface DesiredRoute6 {
+  readonly to: Prefix6;
+  readonly adjacency: DesiredAdjacency;
+  readonly origin: string;
+}
+
+/** A route of the node's kernel: to the host device, or by way of another node. */
+export interface KernelRoute6 {
+  readonly to: Prefix6;
+  /** Next hop, or null: the host device. */
+  readonly via: Words6 | null;
+  /** Preferred source address, or null. */
+  readonly source: Words6 | null;
+}
+
+/** A node as IPv6 sees it. */
+export interface Node6 {
+  readonly name: string;
+  /** The IPv4 address, by which tunnels and tables know it. */
+  readonly identity: number;
+  readonly address: Words6 | null;
+  readonly tunnelAddress: Words6 | null;
+  readonly blocks: readonly Prefix6[];
+}
+
+export interface Pool6 extends Prefix6 {
+  /** How packets to its addresses travel to the node with that IPv4 address. */
+  wayTo(identity: number): 'vxlan' | 'none';
+}
+
+export interface Pod6 {
+  readonly origin: string;
+  readonly addresses: readonly Prefix6[];
+  readonly adjacency: DesiredAdjacency;
+}
+
+/** How packets leave, made and shared by whoever knows the ports. */
+export interface Ways {
+  host(nextHop: number): DesiredAdjacency;
+  /** Null if the VTEP is unknown. */
+  vxlan(nextHop: number): DesiredAdjacency | null;
+  dead(kind: number): DesiredAdjacency;
+}
+
+export interface Desired6 {
+  /** By prefix. */
+  readonly routes: ReadonlyMap<string, DesiredRoute6>;
+  readonly kernelRoutes: ReadonlyMap<string, KernelRoute6>;
+  readonly problems: readonly string[];
+}
+
+export function desired6(
+  self: Node6,
+  remotes: readonly Node6[],
+  pools: readonly Pool6[],
+  pods: readonly Pod6[],
+  ways: Ways,
+): Desired6 {
+  const routes = new Map<string, DesiredRoute6>();
+  const kernelRoutes = new Map<string, KernelRoute6>();
+  const problems: string[] = [];
+  const route = (to: Prefix6, adjacency: DesiredAdjacency, origin: string) => {
+    const key = formatPrefix6(to);
+    if (!routes.has(key)) routes.set(key, { to, adjacency, origin });
+  };
+  const kernelRoute = (to: Prefix6, via: Words6 | null) => {
+    const source = via === null ? self.tunnelAddress : null;
+    kernelRoutes.set(formatPrefix6(to), { to, via, source });
+  };
+  /** A remote node's prefix, by the way that its pool asks for. */
+  const reach = (to: Prefix6, node: Node6, way: 'vxlan' | 'none', origin: string) => {
+    if (routes.has(formatPrefix6(to))) return;
+    if (way === 'none' && node.address) {
+      route(to, ways.host(node.identity), origin);
+      kernelRoute(to, node.address);
+      return;
+    }
+    const adjacency = way === 'vxlan' ? ways.vxlan(node.identity) : null;
+    if (!adjacency) {
+      const fault = way === 'vxlan' ? 'its VTEP is unknown' : 'it has no spec.bgp.ipv6Address';
+      problems.push(`${formatPrefix6(to)} of node ${node.name} cannot be reached: ${fault}`);
+    }
+    route(to, adjacency ?? ways.dead(adj.UNREACHABLE), origin);
+    kernelRoute(to, null);
+  };
+
+  for (const words of [self.address, self.tunnelAddress]) {
+    if (words) route({ words, length: 128 }, ways.host(0), 'this node');
+  }
+  for (const { origin, addresses, adjacency } of pods) {
+    for (const to of addresses) {
+      route(to, adjacency, origin);
+      // Borrowed from another node's block: nothing else says that it is here.
+      if (!self.blocks.some((block) => contains6(block, to.words))) kernelRoute(to, null);
+    }
+  }
+  for (const block of self.blocks) {
+    route(block, ways.dead(adj.BLACKHOLE), 'block');
+    kernelRoute(block, null);
+  }
+  for (const node of remotes) {
+    for (const block of node.blocks) {
+      const pool = pools.find((candidate) => contains6(candidate, block.words));
+      if (pool) reach(block, node, pool.wayTo(node.identity), `datastore node ${node.name}`);
+    }
+    if (!node.tunnelAddress) continue;
+    const pool = pools.find((candidate) => contains6(candidate, node.tunnelAddress!));
+    const to = { words: node.tunnelAddress, length: 128 };
+    reach(to, node, pool?.wayTo(node.identity) ?? 'vxlan', `tunnel address of node ${node.name}`);
+  }
+  if (pools.length > 0 || pods.length > 0) route({ words: [0, 0, 0, 0], length: 0 }, ways.host(0), 'default');
+  if (remotes.length > 0 && pools.length > 0 && !self.tunnelAddress && !self.address) {
+    problems.push(
+      `node ${self.name} has no IPv6 address, so its host cannot reach IPv6 pods of other nodes; set ipv6VXLANTunnelAddr`,
+    );
+  }
+  return { routes, kernelRoutes, problems };
+}
