@@ -161,6 +161,22 @@ describe('loadResources', () => {
       node('n', '192.0.2.1', '  blocks:\n    - 10.65.0.0/26\n    - nonsense\n'),
       'all.yaml:8:7: spec.blocks.1: "nonsense": must be an IP prefix',
     ],
+    [
+      'IPIP of IPv6',
+      pool('pool', 'fd65::/48', '  ipipMode: Always\n'),
+      'an IPv6 pool has no IPIP: set vxlanMode',
+    ],
+    ['an IPv6 block too large', pool('pool', 'fd65::/48', '  blockSize: 64\n'), '64 is not in 116..128'],
+    [
+      'an IPv6 block of another size',
+      `${pool('pool', 'fd65::/48')}---\n${node('n', '192.0.2.1', '  blocks: ["fd65::/120"]\n')}`,
+      'fd65::/120: blocks of pool pool are /122',
+    ],
+    [
+      'a pod with half an address',
+      `${pool('pool', 'fd65::/48')}---\n${node('node1', '192.0.2.1')}---\n${endpoint('a', '"fd65::/127"')}`,
+      'fd65::/127: a pod has /128 addresses',
+    ],
     ['a block too large', pool('pool', '10.65.0.0/16', '  blockSize: 33\n'), '33 is not in 20..32'],
     [
       'a port out of range',
