@@ -95,7 +95,12 @@ const resource = (kind: string, name: string, spec: unknown): string =>
   stringify({ apiVersion: 'projectcalico.org/v3', kind, metadata: { name }, spec });
 
 /** Into one file, which all agents that are started from now on read. */
-function writeResources(lab: Lab, mode: Mode, nodes: readonly string[], pods: readonly PodPlace[]): void {
+export function writeResources(
+  lab: Lab,
+  mode: Mode,
+  nodes: readonly string[],
+  pods: readonly PodPlace[],
+): void {
   const documents = [
     resource('IPPool', 'pods', { cidr: '10.65.0.0/16', blockSize: 24, ...POOL_MODES[mode] }),
     resource('BGPConfiguration', 'default', { asNumber: 64512, nodeToNodeMeshEnabled: true }),
@@ -118,8 +123,11 @@ function writeResources(lab: Lab, mode: Mode, nodes: readonly string[], pods: re
   writeFileSync(join(lab.folder, 'resources.yaml'), documents.join('---\n'));
 }
 
+/** The control socket of an agent that `startAgent` started. */
+export const apiOf = (lab: Lab, node: string): string => join(lab.folder, `${node}.sock`);
+
 /** `tortie agent` in its node's namespace. */
-function startAgent(
+export function startAgent(
   lab: Lab,
   context: BenchContext,
   node: string,
@@ -134,7 +142,7 @@ function startAgent(
       bgp: { enabled: false },
       // The next entry's agent is to start from nothing.
       restart: { keeper: 'none' },
-      sockets: { api: join(lab.folder, `${node}.sock`) },
+      sockets: { api: apiOf(lab, node) },
       log: { level: 'warn' },
       ...settings,
     }),

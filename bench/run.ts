@@ -26,6 +26,7 @@ async function loadEntries(): Promise<BenchEntry[]> {
     import('./encap.ts'),
     import('./fib4.ts'),
     import('./fib6.ts'),
+    import('./pods.ts'),
   ]);
   return files.flatMap((file) => file.entries);
 }

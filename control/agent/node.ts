@@ -12,15 +12,8 @@ import { formatAddress4, formatAddress6, parseAddress4 } from '../address.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
-import {
-  type Failure,
-  ipApply,
-  ipQuery,
-  type Link,
-  type Route,
-  readNamespace,
-  readRoutes6,
-} from '../kernel/iproute.ts';
+import { type Failure, ipApply, ipQuery, type Link, type Route } from '../kernel/iproute.ts';
+import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
 import { planRoutes6 } from '../kernel/plan6.ts';
 import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
@@ -207,7 +200,7 @@ export class NodeAgent {
     const { config } = this;
     const { nodeName } = config;
     const resources = await this.#options.resources();
-    const { links, routes } = await readNamespace(null);
+    const { links, routes } = readNamespace(null);
     const problems: string[] = [];
     const underlayMtu = this.#underlayMtu(resources, links, problems);
     const bgpRoutes = this.learned.merge(this.routing.routes(), this.routing.isSynchronised());
@@ -227,7 +220,7 @@ export class NodeAgent {
     const known = made ? links.filter((link) => link.ifname !== host.device) : links;
     const sweep = !this.#swept && this.routing.isSettled();
     const { commands, failures } = await this.#planHost(desired, known, routes, sweep || this.#swept);
-    const routes6 = await readRoutes6(null);
+    const routes6 = readRoutes6(null);
     await this.#planHost6(desired, routes6, sweep || this.#swept, commands, failures);
     const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
     failures.push(...(await ipApply(null, commands.filter(leadsAway))));

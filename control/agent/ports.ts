@@ -12,7 +12,8 @@ import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { forEachSideBySide } from '../kernel/each.ts';
-import { ipApply, type Link, netnsText, type Route, readNamespace, readRoutes6 } from '../kernel/iproute.ts';
+import { ipApply, type Link, netnsText, type Route } from '../kernel/iproute.ts';
+import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { planPod6 } from '../kernel/plan6.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
@@ -218,11 +219,11 @@ export class Ports {
       await this.#detach(port);
       throw new TortieError('NETNS_GONE', `network namespace ${netnsText(desired.netns)} does not exist`);
     }
-    const { links, routes } = await readNamespace(desired.netns);
+    const { links, routes } = readNamespace(desired.netns);
     const made = await this.#openTap(port, desired, settings.owner, links, inode);
     const known = made ? links.filter((link) => link.ifname !== desired.device) : links;
     const remaining: Route[] = made ? [] : routes;
-    const routes6 = made || desired.addresses6.length === 0 ? [] : await readRoutes6(desired.netns);
+    const routes6 = made || desired.addresses6.length === 0 ? [] : readRoutes6(desired.netns);
     const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining);
     const failures = await ipApply(desired.netns, [...commands, ...planPod6(desired, routes6)]);
     if (failures.length > 0) {

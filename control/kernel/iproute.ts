@@ -1,4 +1,4 @@
-/** iproute2, a batch at a time: what is in a network namespace, and commands that change it. */
+/** iproute2, a batch at a time: commands that change a network namespace, and questions that are asked seldom (often: netlink.ts). */
 import { spawn } from 'node:child_process';
 import { TortieError } from '../error.ts';
 
@@ -65,20 +65,6 @@ export async function ipQuery(netns: Netns, commands: readonly string[], family?
 export async function ipApply(netns: Netns, commands: readonly string[]): Promise<readonly Failure[]> {
   if (commands.length === 0) return [];
   return (await batch(netns, [], commands)).failures;
-}
-
-/** All links of a namespace with their addresses, and the routes of its main table. */
-export async function readNamespace(netns: Netns): Promise<{ links: Link[]; routes: Route[] }> {
-  const { answers, failures } = await ipQuery(netns, ['addr show', 'route show table main']);
-  const [failure] = failures;
-  if (failure) throw new TortieError('KERNEL_READ', `ip ${failure.command}: ${failure.message}`);
-  return { links: answers[0] as Link[], routes: answers[1] as Route[] };
-}
-
-/** IPv6 routes of a namespace's main table, or those of them that match. */
-export async function readRoutes6(netns: Netns, matching = ''): Promise<Route[]> {
-  const { answers } = await ipQuery(netns, [`route show table main ${matching}`], '-6');
-  return (answers[0] ?? []) as Route[];
 }
 
 async function batch(netns: Netns, options: readonly string[], commands: readonly string[]) {

@@ -1,7 +1,8 @@
 /** Finding what is tortie's on this machine without having been told: namespaces, devices, routes, agents. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { KEEPER_PREFIX } from '../keeper/protocol.ts';
-import { ipQuery, type Link, type Netns, type Route, readRoutes6 } from './iproute.ts';
+import type { Netns, Route } from './iproute.ts';
+import { readNamespace, readRoutes6 } from './netlink.ts';
 import { type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
 export const RUN_NETNS = '/run/netns';
@@ -66,24 +67,23 @@ function isNamespace(path: string): boolean {
   return optional(() => statSync(path).dev === statSync('/proc/self/ns/net').dev) ?? false;
 }
 
+const isOurs = ({ protocol }: Route): boolean => protocol === String(ROUTE_PROTOCOL);
+
 /** Devices of ours in a namespace, and routes with our protocol number. Nothing if the namespace is gone. */
 export async function findOurs({
   netns,
   inode,
 }: Namespace): Promise<{ devices: FoundDevice[]; routes: Route[] }> {
   try {
-    const { answers } = await ipQuery(netns, [
-      'link show',
-      `route show table main protocol ${ROUTE_PROTOCOL}`,
-    ]);
-    const devices = ((answers[0] ?? []) as Link[]).flatMap(({ ifname, ifalias = '' }) => {
+    const { links, routes } = readNamespace(netns);
+    const devices = links.flatMap(({ ifname, ifalias = '' }) => {
       const owner = ownerOfAlias(ifalias);
       return owner === null ? [] : [{ netns, name: ifname, alias: ifalias, owner }];
     });
-    const routes = (answers[1] ?? []) as Route[];
+    const ours = routes.filter(isOurs);
     // Where nothing else is of ours, no IPv6 route is.
-    if (devices.length === 0 && routes.length === 0) return { devices, routes };
-    return { devices, routes: [...routes, ...(await readRoutes6(netns, `protocol ${ROUTE_PROTOCOL}`))] };
+    if (devices.length === 0 && ours.length === 0) return { devices, routes: ours };
+    return { devices, routes: [...ours, ...readRoutes6(netns).filter(isOurs)] };
   } catch (error) {
     if (netnsInode(netns) === inode) throw error;
     // It went between the listing and the look.

@@ -1,10 +1,12 @@
-/* rtnetlink(7): one request, one answer. */
+/* rtnetlink(7): one request and one answer, or a dump. */
 #include "tortie.h"
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 int netlink_open(const char *name, const char *where, struct failure *failure) {
   int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
@@ -31,4 +33,98 @@ int netlink_request(int netlink, const struct netlink_message *request, struct n
   const struct nlmsgerr *answer = NLMSG_DATA(&reply->header);
   errno = -answer->error;
   return answer->error ? -1 : 0;
+}
+
+/* ---- dumps: all links, addresses or routes of a namespace, as the kernel tells them ------------- */
+
+/* The kernel fills a message of a dump up to this. */
+enum { DUMP_BUFFER = 32768 };
+
+struct dump {
+  char *bytes;
+  size_t length, capacity;
+};
+
+static int dump_append(struct dump *dump, const char *bytes, size_t length) {
+  if (dump->length + length > dump->capacity) {
+    size_t capacity = 2 * dump->capacity + length;
+    char *grown = realloc(dump->bytes, capacity);
+    if (!grown) return -1;
+    dump->bytes = grown;
+    dump->capacity = capacity;
+  }
+  memcpy(dump->bytes + dump->length, bytes, length);
+  dump->length += length;
+  return 0;
+}
+
+/* 1 at the end of the dump, 0 while more is to come, -1 with errno. */
+static int dump_receive(int netlink, struct dump *dump, char *buffer) {
+  ssize_t got = recv(netlink, buffer, DUMP_BUFFER, 0);
+  if (got < 0) return -1;
+  int left = (int)got;
+  for (const struct nlmsghdr *header = (const struct nlmsghdr *)buffer; NLMSG_OK(header, left);
+       header = NLMSG_NEXT(header, left)) {
+    /* What changed meanwhile may be told twice or not at all: whoever asks compares again later. */
+    if (header->nlmsg_type == NLMSG_DONE) return 1;
+    if (header->nlmsg_type == NLMSG_ERROR) {
+      errno = -((const struct nlmsgerr *)NLMSG_DATA(header))->error;
+      return -1;
+    }
+    if (dump_append(dump, (const char *)header, NLMSG_ALIGN(header->nlmsg_len)) < 0) return -1;
+  }
+  return 0;
+}
+
+static int dump_all(int netlink, int type, int family, struct dump *dump) {
+  struct {
+    struct nlmsghdr header;
+    struct rtgenmsg body;
+  } request = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtgenmsg)),
+                          .nlmsg_type = (uint16_t)type,
+                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+               .body = {.rtgen_family = (unsigned char)family}};
+  char *buffer = malloc(DUMP_BUFFER);
+  if (!buffer) return -1;
+  int ended = send(netlink, &request, request.header.nlmsg_len, 0) < 0 ? -1 : 0;
+  while (ended == 0)
+    ended = dump_receive(netlink, dump, buffer);
+  free(buffer);
+  return ended < 0 ? -1 : 0;
+}
+
+napi_value netlink_dump(napi_env env, napi_callback_info info) {
+  napi_value options, buffer, result;
+  char netns[NETNS_SIZE], suffix[NETNS_SIZE + 32];
+  bool given;
+  int64_t type, family = AF_UNSPEC;
+  void *bytes;
+  if (!get_args(env, info, "netlinkDump", 1, &options) || !get_object(env, options, "netlinkDump") ||
+      !option_string(env, options, "netns", netns, sizeof netns, &given) ||
+      !option_int(env, options, "type", RTM_BASE, RTM_MAX, &type, NULL) ||
+      !option_int(env, options, "family", 0, AF_MAX, &family, &given))
+    return NULL;
+  struct failure failure;
+  struct netns moved;
+  struct dump dump = {0};
+  const char *where = netns_suffix(netns, suffix, sizeof suffix);
+  if (netns_enter(netns, &moved, &failure) < 0) return throw_failure(env, &failure);
+  int netlink = netlink_open("a dump", where, &failure);
+  netns_leave(&moved);
+  if (netlink < 0) return throw_failure(env, &failure);
+  int failed = dump_all(netlink, (int)type, (int)family, &dump);
+  if (failed < 0) fail(&failure, "netlink dump", "type %d%s", (int)type, where);
+  close(netlink);
+  if (failed == 0) {
+    if (napi_create_arraybuffer(env, dump.length, &bytes, &buffer) == napi_ok &&
+        napi_create_typedarray(env, napi_uint8_array, dump.length, buffer, 0, &result) == napi_ok) {
+      if (dump.length > 0) memcpy(bytes, dump.bytes, dump.length);
+    } else {
+      result = NULL;
+    }
+  } else {
+    result = throw_failure(env, &failure);
+  }
+  free(dump.bytes);
+  return result;
 }

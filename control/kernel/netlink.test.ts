@@ -1,0 +1,68 @@
+/** Against iproute2, which asks the same kernel. Needs root for a namespace; without root it says so and skips. */
+import { execFileSync } from 'node:child_process';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ipApply, ipQuery, type Link, type Route } from './iproute.ts';
+import { readNamespace, readRoutes6 } from './netlink.ts';
+
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.log('netlink.test.ts: skipped, making namespaces needs root');
+const netns = `ttn${process.pid}`;
+
+describe.skipIf(!isRoot)('a namespace', () => {
+  beforeAll(async () => {
+    execFileSync('ip', ['netns', 'add', netns]);
+    const failures = await ipApply(netns, [
+      'link set lo up',
+      'tuntap add t0 mode tap',
+      'tuntap add t1 mode tap multi_queue',
+      'link set t0 alias tortie:n1:1:pod:calia mtu 1450 txqueuelen 8192 address 02:00:00:00:00:0a up',
+      'link add v0 type veth peer name v1',
+      'link set v0 up',
+      'link set v1 up',
+      'addr add 10.65.0.2/32 dev t0',
+      'addr add 10.1.2.3 peer 10.1.2.4/30 dev v0',
+      'addr add fd00:0:0:1::5/64 dev v0 nodad',
+      'route add 169.254.1.1 dev t0 scope link',
+      'route add default via 169.254.1.1 dev t0',
+      'route add 10.66.0.0/16 dev v0 src 10.1.2.3 proto 84 metric 5',
+      'route add 10.66.1.1 dev v0 proto 84',
+      'route add blackhole 10.67.0.0/26 proto 84',
+      'route add 10.68.0.0/16 dev v0 table 300',
+      'route add fd00:0:0:2::/64 via fd00:0:0:1::6 dev v0 proto 84',
+      'route add fd00:0:0:3::7 dev v0 proto 84 metric 5',
+      'route add default via fd00:0:0:1::6 dev v0',
+      'route add blackhole fd00:0:0:4::/64 proto 84',
+    ]);
+    expect(failures).toEqual([]);
+  });
+  afterAll(() => execFileSync('ip', ['netns', 'del', netns]));
+
+  it('is as iproute2 tells it', async () => {
+    const { answers } = await ipQuery(netns, ['addr show', 'route show table main']);
+    const { links, routes } = readNamespace(netns);
+    const told = answers[0] as Link[];
+    const pick = ({ ifindex, ifname, mtu, txqlen, address, ifalias, flags, addr_info, linkinfo }: Link) => ({
+      ...{ ifindex, ifname, mtu, txqlen, address, ifalias },
+      isUp: flags.includes('UP'),
+      isLoopback: flags.includes('LOOPBACK'),
+      addresses: addr_info.map(({ family, local, prefixlen, scope }) => ({
+        ...{ family, local, prefixlen, scope },
+      })),
+      multiQueue: linkinfo?.info_data?.multi_queue,
+    });
+    expect(links).toHaveLength(5);
+    expect(links.map(pick)).toEqual(told.map(pick));
+    const pickRoute = ({ type, dst, gateway, dev, protocol, prefsrc, metric }: Route) => ({
+      ...{ type, dst, gateway, dev, protocol, prefsrc, metric },
+    });
+    expect(routes.map(pickRoute)).toEqual((answers[1] as Route[]).map(pickRoute));
+    expect(routes).toHaveLength(6);
+    const { answers: six } = await ipQuery(netns, ['route show table main'], '-6');
+    const byText = (all: readonly Route[]) => all.map((route) => JSON.stringify(pickRoute(route))).sort();
+    expect(byText(readRoutes6(netns))).toEqual(byText(six[0] as Route[]));
+  });
+
+  it('that is not there is an error that names it', () => {
+    expect(() => readNamespace('nowhere-at-all')).toThrow('/run/netns/nowhere-at-all');
+  });
+});
