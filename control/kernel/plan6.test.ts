@@ -27,7 +27,7 @@ const linkWith = (...addresses: string[]): Link => ({
     family: 'inet6',
     local,
     prefixlen: local.startsWith('fe80') ? 64 : 128,
-    scope: local.startsWith('fe80') ? 'link' : 'global',
+    scope: local.startsWith('fe80') ? '253' : '0',
   })),
 });
 

@@ -8,6 +8,8 @@ import type { KernelRoute6 } from '../desired6.ts';
 import type { Link, Route } from './iproute.ts';
 import { deleteRoute, type Resolved, ROUTE_PROTOCOL } from './plan.ts';
 
+/** RT_SCOPE_LINK (rtnetlink(7)), as iproute2 prints it in numbers. */
+const SCOPE_LINK = '253';
 /** The address that pods have as their gateway; proxy neighbour discovery answers for it. */
 const GATEWAY6 = 'fe80::ecee:eeff:feee:eeee';
 
@@ -19,7 +21,7 @@ export function planAddresses6(port: DesiredPort, link: Link | undefined): strin
   const { kind, device, addresses6 } = port;
   const wanted = addresses6.map((words) => formatAddress6(words));
   const present = (link?.addr_info ?? []).filter(
-    ({ family, scope }) => family === 'inet6' && scope !== 'link',
+    ({ family, scope }) => family === 'inet6' && scope !== SCOPE_LINK,
   );
   const have = present.map(({ local }) => local);
   const isOurs = kind === 'host' || wanted.length > 0;
