@@ -23,7 +23,7 @@ import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
 import { BgpRouting } from './bgp-routing.ts';
 import { LearnedRoutes, MAX_KEPT_ROUTES } from './learned.ts';
-import { type PortSettings, Ports } from './ports.ts';
+import { type PortSettings, Ports, type Refresh } from './ports.ts';
 import { DescriptorStore, type HolderKind, openHolder } from './store.ts';
 import { chooseWay, type WayFacts } from './ways.ts';
 
@@ -62,7 +62,7 @@ export class NodeAgent {
   readonly #options: NodeAgentOptions;
   readonly #log: Logger;
   #dirty = false;
-  #refresh = true;
+  #refresh: Refresh = 'all';
   #running: Promise<void> | null = null;
   #started = false;
   #stopped = false;
@@ -133,7 +133,7 @@ export class NodeAgent {
   /** Something changed: reconcile soon. `refresh`: look at the kernel, too. */
   changed(refresh = false): void {
     this.#dirty = true;
-    this.#refresh ||= refresh;
+    if (refresh) this.#refresh = 'all';
     this.#schedule();
   }
 
@@ -178,7 +178,10 @@ export class NodeAgent {
       (!this.#swept && this.routing.isSettled()) ||
       this.learned.isOver(this.routing.isSynchronised());
     if (!isDue) return this.#schedule();
-    if (Date.now() >= this.#nextRefresh) this.#refresh = true;
+    // Without a cause a few pods at a time, so that a full node rests; while something is wrong, all.
+    if (Date.now() >= this.#nextRefresh && this.#refresh === 'none') {
+      this.#refresh = this.problems.length > 0 ? 'all' : 'some';
+    }
     this.#running = this.#reconcile()
       .catch((error: unknown) => this.#log.error({ err: error }, 'reconcile failed; it is tried again'))
       .finally(() => {
@@ -192,7 +195,7 @@ export class NodeAgent {
     this.#lastStart = Date.now();
     const refresh = this.#refresh;
     this.#dirty = false;
-    this.#refresh = false;
+    this.#refresh = 'none';
     // Unless all goes well, it is tried again after ever longer pauses.
     this.#nextRefresh = this.#lastStart + this.#retryMs;
     this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
@@ -237,7 +240,7 @@ export class NodeAgent {
     await this.routing
       .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));
-    await this.ports.close(desired.ports, portSettings, refresh && !this.#swept);
+    await this.ports.close(desired.ports, portSettings, refresh !== 'none' && !this.#swept);
     this.#swept ||= sweep;
     await this.store.check();
     if (this.store.problem !== null) problems.push(this.store.problem);

@@ -21,6 +21,10 @@ import { balance, place } from './spread.ts';
 import type { DescriptorStore } from './store.ts';
 import { type Choice, hostObstacles, type Tunnel } from './ways.ts';
 
+/** Which pods' namespaces to look into, changed or not: `some` comes to all of them in SLICES times. */
+export type Refresh = 'none' | 'some' | 'all';
+const SLICES = 4;
+
 export interface PortSettings {
   readonly owner: Owner;
   readonly bufferBytes: number;
@@ -60,6 +64,7 @@ export class Ports {
   readonly #freeIds: number[] = [];
   #nextId = 0;
   #refused: string[] = [];
+  #slice = 0;
   #node = '';
   /** Until the tables are full for the first time nobody reads: packets wait in the descriptors. */
   #holding = true;
@@ -107,11 +112,15 @@ export class Ports {
     this.#node = text;
   }
 
-  /** Open, set up and attach what should be. `refresh`: look at all pods' namespaces for drift, not only at changes. */
-  async open(desired: readonly DesiredPort[], settings: PortSettings, refresh: boolean): Promise<void> {
+  /** Open, set up and attach what should be. `refresh`: how many pods' namespaces to look at for drift; changes are seen anyway. */
+  async open(desired: readonly DesiredPort[], settings: PortSettings, refresh: Refresh): Promise<void> {
     this.#refused = [];
     const others = desired.filter((port) => port.kind !== 'host');
-    await forEachSideBySide(others, (port) => this.#openOne(port, settings, refresh));
+    if (refresh === 'some') this.#slice = (this.#slice + 1) % SLICES;
+    const isDue = (index: number) =>
+      refresh === 'all' || (refresh === 'some' && index % SLICES === this.#slice);
+    const entries = [...others.entries()];
+    await forEachSideBySide(entries, ([index, port]) => this.#openOne(port, settings, isDue(index)));
   }
 
   /** Open the host device; what is in the node's namespace is known already. Answers whether it was made anew. */
