@@ -12,6 +12,9 @@ const PASSING = ['tx', 'on', 'tso', 'on', 'gso', 'on'];
 /** Frames longer than an underlay of MTU 1500 carries. */
 const TOO_LONG = 'greater 1515';
 
+/** What a receiver that is too slow loses, and what kernels say of their own accord. */
+const EVERYDAY = new Set(['tx_full', 'arp_silent', 'nd_silent', 'mld']);
+
 describe.skipIf(noLab).each<TunnelWay>(['host', 'sockets', 'plain'])('way %s', (way) => {
   let cluster: Cluster;
   beforeAll(async () => {
@@ -61,7 +64,7 @@ describe.skipIf(noLab).each<TunnelWay>(['host', 'sockets', 'plain'])('way %s', (
       await expectBalanced(cluster, 1);
       await expectBalanced(cluster, 2);
       const drops = [...(await cluster.api(1).drops()), ...(await cluster.api(2).drops())];
-      expect(drops.filter(({ reason }) => reason !== 'tx_full' && reason !== 'arp_silent')).toEqual([]);
+      expect(drops.filter(({ reason }) => !EVERYDAY.has(reason))).toEqual([]);
     });
   });
 });
