@@ -63,16 +63,20 @@ export async function tcp(
 ): Promise<number> {
   const service = lab.spawn(server, 'iperf3', ['-s', '-1', '-B', address]);
   try {
-    for (let left = 40; ; left--) {
-      const text = await outputOf(lab.run(client, 'iperf3', ['-c', address, '-J', ...options], 30_000));
-      const { end, error } = JSON.parse(text) as IperfReport;
-      if (end.sum_received) return end.sum_received.bytes;
-      // It does not say when it listens.
-      if (!error?.includes('refused') || left === 0) throw new Error(`iperf3: ${error ?? text}`);
-      await sleep(50);
-    }
+    return await tcpTo(lab, client, address, options);
   } finally {
     await service.stop();
+  }
+}
+
+/** The same to a server that listens, or soon will: it does not say when. */
+export async function tcpTo(lab: Lab, client: string, address: string, options: string[]): Promise<number> {
+  for (let left = 40; ; left--) {
+    const text = await outputOf(lab.run(client, 'iperf3', ['-c', address, '-J', ...options], 60_000));
+    const { end, error } = JSON.parse(text) as IperfReport;
+    if (end.sum_received) return end.sum_received.bytes;
+    if (!error?.includes('refused') || left === 0) throw new Error(`iperf3: ${error ?? text}`);
+    await sleep(50);
   }
 }
 
