@@ -6,6 +6,7 @@ import {
   CHECKSUM_START,
   HEADERS_END,
   OFFLOAD,
+  OFFSET,
   PARTIAL_CHECKSUM,
   PORT,
   ROW,
@@ -150,6 +151,23 @@ describe('from a tunnel', () => {
     expect(sent!.to).toBe(ip4('192.0.2.9'));
     expect(sent!.bytes.subarray(50 + 12)).toEqual(inner.subarray(12));
     expect(scenario.arena.subarray(0, HEADROOM).every((byte) => byte === 0xa5)).toBe(true);
+  });
+
+  it('and what was left to do of it is said of the copy', () => {
+    const scenario = new Scenario();
+    const transit = { kind: adj.VXLAN, port: VXLAN_PORT_ID, nextHop: ip4('192.0.2.9'), mtu: 1450, vni: 4096 };
+    scenario.route('10.65.9.0', 24, {
+      ...transit,
+      source: ip4('192.0.2.1'),
+      dmac: VTEP_PEER,
+      smac: VTEP_PEER,
+    });
+    const inner = unfinished('10.65.1.2', '10.65.9.9', 100);
+    scenario.receive(VXLAN_PORT_ID, vxlanPayload(inner), PEER_VXLAN, tight);
+    const row = scenario.queued[0]!;
+    const transport = row[OFFSET]! + 50 + 20;
+    expect([row[CHECKSUM_START], row[CHECKSUM_FIELD]]).toEqual([transport, transport + 16]);
+    expect(row[OFFLOAD]! & PARTIAL_CHECKSUM).not.toBe(0);
   });
 
   it('an ICMP error about a frame without room is made elsewhere', () => {

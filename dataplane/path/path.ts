@@ -7,7 +7,7 @@ import { DROPS } from '../counters.ts';
 import { Egress } from '../egress.ts';
 import { type Fib4, openFib4 } from '../fib/fib4.ts';
 import { type Fib6, openFib6 } from '../fib/fib6.ts';
-import { TIGHT } from '../memory/burst.ts';
+import { CHECKSUM_FIELD, CHECKSUM_START, HEADERS_END, TIGHT } from '../memory/burst.ts';
 import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
@@ -41,6 +41,9 @@ export interface PathOptions {
   /** Milliseconds, for the ICMP rate limit; replay passes the capture's time. */
   readonly clock?: () => number;
 }
+
+/** Cells of a row that are places in the packet. */
+const PLACES = [CHECKSUM_START, CHECKSUM_FIELD, HEADERS_END] as const;
 
 export class Path {
   readonly egress = new Egress();
@@ -216,6 +219,8 @@ export class Path {
     if (at + length > this.#spareEnd) return 0;
     this.#arena.copyWithin(at, ip, ip + length);
     this.#spareNext = at + length;
+    // What the row says of places in the packet is to be true of the copy.
+    for (const cell of PLACES) this.rows[this.row + cell] += at - ip;
     return at;
   }
 
