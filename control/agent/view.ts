@@ -158,7 +158,7 @@ export class AgentView implements AgentApi {
       ports: this.ports(),
       drops: this.drops(),
       runtime: await this.runtime(),
-      routes: this.#agent.tables.routes().length,
+      routes: this.routes().length,
       problems: this.#agent.problems.length,
     });
   }
