@@ -42,6 +42,8 @@ export interface PathOptions {
   readonly clock?: () => number;
 }
 
+/** Before a copied frame: as before a received one, which has an Ethernet header in front of its packet as well. */
+const SPARE_HEADROOM = HEADROOM + 64;
 /** Cells of a row that are places in the packet. */
 const PLACES = [CHECKSUM_START, CHECKSUM_FIELD, HEADERS_END] as const;
 
@@ -215,7 +217,7 @@ export class Path {
   /** Where the packet at `ip` has free bytes before it: there, or copied to the spare room; 0 when that is full. */
   withRoom(ip: number, length: number): number {
     if ((this.offload & TIGHT) === 0) return ip;
-    const at = this.#spareNext + HEADROOM;
+    const at = this.#spareNext + SPARE_HEADROOM;
     if (at + length > this.#spareEnd) return 0;
     this.#arena.copyWithin(at, ip, ip + length);
     this.#spareNext = at + length;

@@ -153,24 +153,25 @@ describe('a VXLAN port', () => {
   });
 });
 
+/** An IPv4 TCP super-frame of `total` bytes with room for its outer headers before it, and its row. */
+const superFrame = (total: number) => {
+  const arena = new Uint8Array(HEADROOM + MAX_FRAME + CUT_ROOM);
+  const row = new Int32Array(ROW);
+  const ip = HEADROOM + 50;
+  arena.set([0x45, 0, total >> 8, total, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 65, 0, 2, 10, 65, 1, 2], ip);
+  arena.set([0x50, 0x10], ip + 20 + 12);
+  row[OFFSET] = HEADROOM;
+  row[LENGTH] = 50 + total;
+  row[ADDRESS] = RIGHT;
+  row[SEGMENT] = 1400;
+  row[OFFLOAD] = PARTIAL_CHECKSUM | SUPER_TCP4;
+  row[CHECKSUM_START] = ip + 20;
+  row[CHECKSUM_FIELD] = ip + 36;
+  row[HEADERS_END] = ip + 40;
+  return { arena, row };
+};
+
 describe('way host', () => {
-  /** An IPv4 TCP super-frame of `total` bytes with room for its outer headers before it, and its row. */
-  const superFrame = (total: number) => {
-    const arena = new Uint8Array(HEADROOM + MAX_FRAME + CUT_ROOM);
-    const row = new Int32Array(ROW);
-    const ip = HEADROOM + 50;
-    arena.set([0x45, 0, total >> 8, total, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 65, 0, 2, 10, 65, 1, 2], ip);
-    arena.set([0x50, 0x10], ip + 20 + 12);
-    row[OFFSET] = HEADROOM;
-    row[LENGTH] = 50 + total;
-    row[ADDRESS] = RIGHT;
-    row[SEGMENT] = 1400;
-    row[OFFLOAD] = PARTIAL_CHECKSUM | SUPER_TCP4;
-    row[CHECKSUM_START] = ip + 20;
-    row[CHECKSUM_FIELD] = ip + 36;
-    row[HEADERS_END] = ip + 40;
-    return { arena, row };
-  };
   const overGone = (arena: Uint8Array) => {
     const fds = sockets(LEFT);
     const gone = native.eventfdCreate();
@@ -203,6 +204,25 @@ describe('way host', () => {
       for (let i = 0; i < count; i++) payload += got[i * ROW + LENGTH]! - 62;
     }
     expect(payload).toBe(65_460);
+  });
+});
+
+describe('way sockets', () => {
+  it('sends packet by packet once the kernel has refused a run', () => {
+    const { arena, row } = superFrame(9_000);
+    // Without checksums the kernel refuses to segment.
+    const fds = openVxlanSockets(native, {
+      address: LEFT,
+      senders: 1,
+      bufferBytes: 1 << 20,
+      checksum: false,
+    });
+    open.push(...fds);
+    const room = new Workspace(native, arena, HEADROOM + MAX_FRAME);
+    const port = new VxlanPort(room, { ...spec('vxlan', fds), way: 'sockets' }, 0);
+    expect(port.transmit(arena, row, 1)).toBe(0);
+    expect(row[STATUS]).toBe(22);
+    expect(port.transmit(arena, row, 1)).toBe(1);
   });
 });
 

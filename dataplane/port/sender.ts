@@ -4,6 +4,9 @@ import { longestPacket } from '../offload/cut.ts';
 import { MAX_PACKET } from '../offload/transport.ts';
 import type { Workspace } from './port.ts';
 
+const EIO = 5;
+const EINVAL = 22;
+
 /** Whether a burst has a super-frame. */
 export function hasSuper(rows: Int32Array, count: number): boolean {
   for (let row = 0; row < count * ROW; row += ROW) {
@@ -15,6 +18,14 @@ export function hasSuper(rows: Int32Array, count: number): boolean {
 /** Whether a burst has a packet that is too long, with its outer header, to be one: it can only be cut. */
 export function hasOversize(rows: Int32Array, count: number): boolean {
   for (let row = 0; row < count * ROW; row += ROW) if (rows[row + LENGTH] > MAX_PACKET) return true;
+  return false;
+}
+
+/** Whether the kernel refuses a run of packets as such. */
+export function isRefused(rows: Int32Array, count: number): boolean {
+  for (let row = 0; row < count * ROW; row += ROW) {
+    if (rows[row + STATUS] === EINVAL || rows[row + STATUS] === EIO) return true;
+  }
   return false;
 }
 

@@ -13,7 +13,7 @@ import { PREFIX_FIXED } from '../offload/cut.ts';
 import { splitJoined } from '../offload/received.ts';
 import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
-import { cutBurst, hasOversize, hasSuper, settleCut } from './sender.ts';
+import { cutBurst, hasOversize, hasSuper, isRefused, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
 
 /** Outer IPv4 and UDP headers, which the pipeline writes and the kernel writes again. */
@@ -67,6 +67,8 @@ export class VxlanPort implements Port {
       cutBurst(this.#workspace, rows, count, this.#cutting);
       native.udpSend(this.#senders, arena, sent, count, DESTINATION_PORT);
       went = settleCut(this.#workspace, rows, count);
+      // Linux before 4.18 has no UDP_SEGMENT, and some later ones refuse it where the device computes no checksums.
+      if (went < count && isRefused(rows, count)) this.#cutting.runs = false;
     } else {
       went = native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT);
     }
