@@ -34,7 +34,7 @@ const LOG_INTERVAL_MS = 10_000;
 const MAX_FAILURES = 16;
 /** The device or descriptor is gone, and no later receive can succeed. */
 const GONE = new Set(['EBADF', 'EBADFD', 'EFAULT', 'ENODEV', 'ENXIO']);
-const { EAGAIN, EIO, EMSGSIZE, ENOBUFS, ENODEV } = constants.errno;
+const { E2BIG, EAGAIN, EIO, EMSGSIZE, ENOBUFS, ENODEV } = constants.errno;
 
 interface Attached {
   readonly spec: PortSpec;
@@ -284,7 +284,8 @@ function setStatus(rows: Int32Array, count: number, errno: number): void {
 function firstFailure(rows: Int32Array, count: number): number {
   for (let row = 0; row < count * ROW; row += ROW) {
     const errno = rows[row + STATUS];
-    if (errno !== 0 && errno !== EAGAIN && errno !== ENOBUFS && errno !== EMSGSIZE) return errno;
+    if (errno !== 0 && errno !== EAGAIN && errno !== ENOBUFS && errno !== EMSGSIZE && errno !== E2BIG)
+      return errno;
   }
   return 0;
 }

@@ -7,7 +7,7 @@ import { PREFIX_IPV4 } from '../offload/cut.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
 import { Inputs } from './inputs.ts';
 import type { Port, Workspace } from './port.ts';
-import { cutBurst, hasOversize, hasSuper, settleCut } from './sender.ts';
+import { cutBurst, hasOversize, hasSuper, hasSuperUdp, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
 
 const PROTOCOL_IPIP = 4;
@@ -42,7 +42,8 @@ export class IpipPort implements Port {
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
-    if (this.#uplink && !hasOversize(rows, count)) {
+    // A raw socket that receives a super-frame of UDP whole is not told where its datagrams end.
+    if (this.#uplink && !hasOversize(rows, count) && !hasSuperUdp(rows, count)) {
       return this.#uplink.transmit(arena, rows, count, false);
     }
     const { native, sent } = this.#workspace;

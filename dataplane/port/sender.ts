@@ -1,5 +1,15 @@
 /** Rows for a tunnel's socket: super-frames are cut, since no socket takes them. */
-import { LENGTH, OFFLOAD, OFFSET, PIECES, ROW, SEGMENT, STATUS, SUPER_MASK } from '../memory/burst.ts';
+import {
+  LENGTH,
+  OFFLOAD,
+  OFFSET,
+  PIECES,
+  ROW,
+  SEGMENT,
+  STATUS,
+  SUPER_MASK,
+  SUPER_UDP,
+} from '../memory/burst.ts';
 import { longestPacket } from '../offload/cut.ts';
 import { MAX_PACKET } from '../offload/transport.ts';
 import type { Workspace } from './port.ts';
@@ -25,6 +35,14 @@ export function hasOversize(rows: Int32Array, count: number): boolean {
 export function isRefused(rows: Int32Array, count: number): boolean {
   for (let row = 0; row < count * ROW; row += ROW) {
     if (rows[row + STATUS] === EINVAL || rows[row + STATUS] === EIO) return true;
+  }
+  return false;
+}
+
+/** Whether a burst has a super-frame of UDP. */
+export function hasSuperUdp(rows: Int32Array, count: number): boolean {
+  for (let row = 0; row < count * ROW; row += ROW) {
+    if ((rows[row + OFFLOAD] & SUPER_MASK) === SUPER_UDP) return true;
   }
   return false;
 }

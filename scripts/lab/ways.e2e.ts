@@ -1,14 +1,16 @@
 /** Every way of every tunnel, over a link that passes super-frames and over a plain wire. */
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TunnelWay } from '../../dataplane/messages.ts';
 import { expectBalanced } from './account.ts';
-import { Cluster } from './cluster.ts';
+import { Cluster, ROOT } from './cluster.ts';
 import { noLab } from './in-lab.ts';
 import { ping, tcp, wire } from './traffic.ts';
 
 /** The offloads of a link's ends that make it a plain wire: nothing larger than its MTU, all checksums complete. */
 const PLAIN = ['tx', 'off', 'tso', 'off', 'gso', 'off'];
 const PASSING = ['tx', 'on', 'tso', 'on', 'gso', 'on'];
+const SEGMENTED = join(ROOT, 'scripts/lab/segmented.py');
 /** Frames longer than an underlay of MTU 1500 carries. */
 const TOO_LONG = 'greater 1515';
 
@@ -48,6 +50,16 @@ describe.skipIf(noLab).each<TunnelWay>(['host', 'sockets', 'plain'])('way %s', (
         expect(await ping(lab, 'pod1a', '10.65.2.2')).toMatchObject({ received: 3, ttl: 62 });
         expect(await tcp(lab, 'pod1a', 'pod2a', '10.65.2.2')).toBeGreaterThan(10e6);
         expect(await tcp(lab, 'pod2a', 'pod1a', '10.65.1.2')).toBeGreaterThan(10e6);
+      }
+    });
+
+    it('carries datagrams that came many at a time as they were, over either link', async () => {
+      const { lab } = cluster;
+      for (const features of [PASSING, PLAIN]) {
+        await setLink(features);
+        const receiver = await lab.start('pod2a', 'python3', [SEGMENTED, 'receive', '7001', '1100']);
+        await lab.run('pod1a', 'python3', [SEGMENTED, 'send', '10.65.2.2', '7001', '1200']);
+        expect(await receiver.line()).toBe('600:100 1200:1000');
       }
     });
 
