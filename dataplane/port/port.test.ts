@@ -1,4 +1,5 @@
 /** The ports over real sockets on loopback: no privileges needed. TAPs and raw sockets: see worker.test.ts. */
+import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   ADDRESS,
@@ -13,6 +14,7 @@ import {
   SEGMENT,
   STATUS,
   SUPER_TCP4,
+  SUPER_UDP,
   TOS,
   UDP_PORT,
 } from '../memory/burst.ts';
@@ -204,6 +206,33 @@ describe('way host', () => {
       for (let i = 0; i < count; i++) payload += got[i * ROW + LENGTH]! - 62;
     }
     expect(payload).toBe(65_460);
+  });
+});
+
+describe('way host of IPIP', () => {
+  it.each([
+    ['whole, of TCP', SUPER_TCP4, true],
+    [
+      'cut for its socket, of UDP: a raw socket that receives one is not told where its datagrams end',
+      SUPER_UDP,
+      false,
+    ],
+  ])('sends a super-frame %s', (_name, kind, isWhole) => {
+    const { arena, row } = superFrame(9_000);
+    // From an outer IPv4 header on.
+    row[OFFSET]! += 30;
+    row[LENGTH]! -= 30;
+    row[OFFLOAD] = PARTIAL_CHECKSUM | kind;
+    // No raw socket, which needs privileges: that it is asked at all is told by another error than the uplink's.
+    const fd = native.udpOpen({ address: LEFT, port: 0 });
+    open.push(fd);
+    const gone = native.eventfdCreate();
+    native.close(gone);
+    const uplink = { fds: [gone], vnetHeader: 24, mac: new Uint8Array(6) };
+    const room = new Workspace(native, arena, HEADROOM + MAX_FRAME);
+    const port = openPort(room, { ...spec('ipip', [fd]), way: 'host', uplink }, 0);
+    expect(port.transmit(arena, row, 1)).toBe(0);
+    expect(row[STATUS] === constants.errno.EBADF).toBe(isWhole);
   });
 });
 

@@ -9,7 +9,7 @@ import { ping, tcp, wire } from './traffic.ts';
 
 /** The offloads of a link's ends that make it a plain wire: nothing larger than its MTU, all checksums complete. */
 const PLAIN = ['tx', 'off', 'tso', 'off', 'gso', 'off'];
-const PASSING = ['tx', 'on', 'tso', 'on', 'gso', 'on'];
+const PASSING = ['tx', 'on', 'tso', 'on', 'gso', 'on', 'tx-udp-segmentation', 'on'];
 const SEGMENTED = join(ROOT, 'scripts/lab/segmented.py');
 /** Frames longer than an underlay of MTU 1500 carries. */
 const TOO_LONG = 'greater 1515';
