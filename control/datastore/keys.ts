@@ -1,0 +1,32 @@
+/** Where things stand in a store: the layout of Calico's etcd datastore, so that either may read what the other wrote. */
+import type { Kind } from '../resources/schema.ts';
+import type { ResourceKey } from './datastore.ts';
+
+const RESOURCES = '/calico/resources/v3/projectcalico.org';
+const IPAM = '/calico/ipam/v2';
+
+export const resourcePrefix = (kind: Kind): string => `${RESOURCES}/${kind.toLowerCase()}s/`;
+
+export const resourceKey = ({ kind, name, namespace }: ResourceKey): string =>
+  `${resourcePrefix(kind)}${namespace === undefined ? '' : `${namespace}/`}${name}`;
+
+const family = (cidr: string): string => (cidr.includes(':') ? 'ipv6' : 'ipv4');
+const dashed = (cidr: string): string => cidr.replace('/', '-');
+
+export const BLOCKS = `${IPAM}/assignment/`;
+/** Of a block, its CIDR in canonical form. */
+export const blockKey = (cidr: string): string => `${BLOCKS}${family(cidr)}/block/${dashed(cidr)}`;
+
+export const AFFINITIES = `${IPAM}/host/`;
+export const affinityPrefix = (node: string): string => `${AFFINITIES}${node}/`;
+/** The claim of a node to a block. */
+export const affinityKey = (node: string, cidr: string): string =>
+  `${affinityPrefix(node)}${family(cidr)}/block/${dashed(cidr)}`;
+
+export const HANDLES = `${IPAM}/handle/`;
+export const handleKey = (id: string): string => `${HANDLES}${id}`;
+
+export const IPAM_CONFIG = `${IPAM}/config`;
+
+/** How the agent of a node fares: goes with its lease. */
+export const statusKey = (node: string): string => `/calico/felix/v2/no-region/host/${node}/status`;
