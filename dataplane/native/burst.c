@@ -393,12 +393,18 @@ napi_value raw_receive(napi_env env, napi_callback_info info) {
   return receive(env, info, "rawReceive");
 }
 
-/* Messages for one socket, each of one row: the frame, or a run of the packets that it was cut into. */
+/*
+ * Messages for one socket: a frame, a run of the packets that a frame was cut into, or a run of frames that
+ * stand one behind another in the burst and are as long.
+ */
 enum { MAX_PARTS = 1024, MAX_SEGMENTS = 64, MAX_DATAGRAMS = 65000 };
 struct batch {
   int fd;
   size_t count, parts_used;
+  /* Of each message its first row, how many rows it has, and whether it may get another. */
   int32_t *rows[BATCH];
+  size_t lengths[BATCH];
+  bool open;
   struct mmsghdr messages[BATCH];
   struct iovec parts[MAX_PARTS];
   struct sockaddr_in targets[BATCH];
@@ -418,12 +424,16 @@ static void batch_send(struct batch *batch) {
     if (errno == EINTR) continue;
     int error = errno;
     do {
-      int32_t *status = batch->rows[at++] + STATUS;
-      if (*status == 0) *status = error;
+      for (size_t i = 0; i < batch->lengths[at]; i++) {
+        int32_t *status = batch->rows[at] + i * ROW + STATUS;
+        if (*status == 0) *status = error;
+      }
+      at++;
     } while (error == EAGAIN && at < batch->count);
   }
   batch->count = 0;
   batch->parts_used = 0;
+  batch->open = false;
 }
 
 static void *put_control(struct msghdr *message, union control *room, int level, int type, size_t size) {
@@ -442,6 +452,8 @@ static struct msghdr *batch_add(struct batch *batch, int32_t *row, uint16_t port
   if (batch->count == BATCH || batch->parts_used + parts > MAX_PARTS) batch_send(batch);
   size_t i = batch->count++;
   batch->rows[i] = row;
+  batch->lengths[i] = 1;
+  batch->open = false;
   batch->targets[i] = (struct sockaddr_in){
       .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
   struct msghdr *message = &batch->messages[i].msg_hdr;
@@ -468,8 +480,34 @@ static void add_piece(struct batch *batch, struct msghdr *message, const struct 
   add_part(batch, message, burst, piece[BODY_OFFSET], piece[BODY_LENGTH]);
 }
 
-/* Add a frame that is one packet, or was cut into pieces. */
-static void add_row(struct batch *batch, const struct burst *burst, int32_t *row, uint16_t port) {
+static void put_segment(struct batch *batch, size_t size) {
+  size_t i = batch->count - 1;
+  uint16_t segment = (uint16_t)size;
+  memcpy(put_control(&batch->messages[i].msg_hdr, &batch->controls[i], SOL_UDP, UDP_SEGMENT, sizeof segment),
+         &segment, sizeof segment);
+}
+
+/*
+ * Whether the frame went into the message before it, as one more datagram of its run: the kernel takes a
+ * run's way once. All but the last are of one size.
+ */
+static bool join_run(struct batch *batch, const struct burst *burst, const int32_t *row) {
+  if (!batch->open || batch->parts_used == MAX_PARTS) return false;
+  size_t i = batch->count - 1, length = batch->lengths[i];
+  const int32_t *first = batch->rows[i];
+  if (row != first + length * ROW || row[ADDRESS] != first[ADDRESS] || row[TOS] != first[TOS] ||
+      row[LENGTH] > first[LENGTH] || length == MAX_SEGMENTS ||
+      (length + 1) * (size_t)first[LENGTH] > MAX_DATAGRAMS)
+    return false;
+  if (length == 1) put_segment(batch, (size_t)first[LENGTH]);
+  add_part(batch, &batch->messages[i].msg_hdr, burst, row[OFFSET], row[LENGTH]);
+  batch->lengths[i]++;
+  batch->open = row[LENGTH] == first[LENGTH];
+  return true;
+}
+
+/* Add a frame that is one packet, or was cut into pieces. `runs`: it may join a run. */
+static void add_row(struct batch *batch, const struct burst *burst, int32_t *row, uint16_t port, bool runs) {
   row[STATUS] = 0;
   if (row[PIECES] == 0) {
     if (row[OFFLOAD] & SUPER_MASK) {
@@ -477,7 +515,9 @@ static void add_row(struct batch *batch, const struct burst *burst, int32_t *row
       return;
     }
     if (row[OFFLOAD] & PARTIAL_CHECKSUM) complete_checksum(burst, row, 0);
+    if (join_run(batch, burst, row)) return;
     add_part(batch, batch_add(batch, row, port, 1), burst, row[OFFSET], row[LENGTH]);
+    batch->open = runs;
     return;
   }
   size_t segment = (size_t)row[SEGMENT];
@@ -487,11 +527,7 @@ static void add_row(struct batch *batch, const struct burst *burst, int32_t *row
   for (size_t at = 0, all = (size_t)row[PIECES]; at < all;) {
     size_t end = at + most < all ? at + most : all;
     struct msghdr *message = batch_add(batch, row, port, 2 * (end - at));
-    if (end - at > 1) {
-      uint16_t size = (uint16_t)segment;
-      union control *room = &batch->controls[batch->count - 1];
-      memcpy(put_control(message, room, SOL_UDP, UDP_SEGMENT, sizeof size), &size, sizeof size);
-    }
+    if (end - at > 1) put_segment(batch, segment);
     for (; at < end; at++)
       add_piece(batch, message, burst, burst->rows.data + ((size_t)row[PIECE] + at) * ROW);
   }
@@ -506,17 +542,19 @@ static napi_value count_sent(napi_env env, const struct burst *burst) {
 
 /* Rows keep their order within a socket, so within a flow. */
 napi_value udp_send(napi_env env, napi_callback_info info) {
-  napi_value args[5];
+  napi_value args[6];
   struct cells pool;
-  int64_t port;
+  int64_t port, runs;
   struct burst burst;
-  if (!get_args(env, info, "udpSend", 5, args) || !get_cells(env, args[0], "pool", &pool) ||
-      !send_args(env, args + 1, "udpSend", &burst) || !get_int(env, args[4], "port", 1, 65535, &port))
+  if (!get_args(env, info, "udpSend", 6, args) || !get_cells(env, args[0], "pool", &pool) ||
+      !send_args(env, args + 1, "udpSend", &burst) || !get_int(env, args[4], "port", 1, 65535, &port) ||
+      !get_int(env, args[5], "runs", 0, 1, &runs))
     return NULL;
   if (pool.length == 0 || (pool.length & (pool.length - 1)) != 0)
     return throw_range(env, "pool must have a power of two of sockets, not %zu", pool.length);
   struct batch batch;
   batch.count = batch.parts_used = 0;
+  batch.open = false;
   for (size_t first = 0; first < burst.count; first += BATCH) {
     size_t size = burst.count - first < BATCH ? burst.count - first : BATCH;
     uint64_t waiting = size == 64 ? UINT64_MAX : ((uint64_t)1 << size) - 1;
@@ -528,7 +566,7 @@ napi_value udp_send(napi_env env, napi_callback_info info) {
         int32_t *row = burst.rows.data + (first + i) * ROW;
         if (!(waiting >> i & 1) || ((size_t)row[UDP_PORT] & (pool.length - 1)) != socket) continue;
         waiting &= ~((uint64_t)1 << i);
-        add_row(&batch, &burst, row, (uint16_t)port);
+        add_row(&batch, &burst, row, (uint16_t)port, runs != 0);
       }
       batch_send(&batch);
     }
@@ -544,8 +582,9 @@ napi_value raw_send(napi_env env, napi_callback_info info) {
       !send_args(env, args + 1, "rawSend", &burst))
     return NULL;
   batch.count = batch.parts_used = 0;
+  batch.open = false;
   for (size_t i = 0; i < burst.count; i++)
-    add_row(&batch, &burst, burst.rows.data + i * ROW, 0);
+    add_row(&batch, &burst, burst.rows.data + i * ROW, 0, false);
   batch_send(&batch);
   return count_sent(env, &burst);
 }

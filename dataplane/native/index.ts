@@ -144,8 +144,18 @@ export interface Native {
     start: number,
     headroom: number,
   ): number;
-  /** Sends row i from socket pool[UDP_PORT & (pool.length - 1)] to ADDRESS:port with TOS. pool.length: power of two. */
-  udpSend(pool: Int32Array, arena: Uint8Array, rows: Int32Array, count: number, port: number): number;
+  /**
+   * Sends row i from socket pool[UDP_PORT & (pool.length - 1)] to ADDRESS:port with TOS. pool.length: power of two. `runs` 1:
+   * neighbours of one size to one place may go as one run (UDP_SEGMENT); what becomes of the run is each one's STATUS.
+   */
+  udpSend(
+    pool: Int32Array,
+    arena: Uint8Array,
+    rows: Int32Array,
+    count: number,
+    port: number,
+    runs: number,
+  ): number;
   /** Frames start at their IP header. Fills ADDRESS and TOS. */
   rawReceive(
     fd: number,

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { ADDRESS, LENGTH, OFFSET, ROW, STATUS, TOS, UDP_PORT } from '../memory/burst.ts';
+import { ADDRESS, LENGTH, OFFSET, ROW, SEGMENT, STATUS, TOS, UDP_PORT } from '../memory/burst.ts';
 import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
 import { native as load, type TapOptions } from './index.ts';
 
@@ -30,7 +30,10 @@ afterEach(() => {
 
 /** A UDP socket on loopback, on the first free port from a place of this process's own. */
 let nextPort = 20_000 + (process.pid % 4000) * 8;
-function udp(options: { sendOnly?: boolean; checksum?: boolean } = {}): { fd: number; port: number } {
+function udp(options: { sendOnly?: boolean; checksum?: boolean; join?: boolean } = {}): {
+  fd: number;
+  port: number;
+} {
   for (;;) {
     const port = nextPort++;
     try {
@@ -125,7 +128,7 @@ describe('UDP bursts', () => {
       rows[i * ROW + STATUS] = -1;
       out.fill(i, i * 256, (i + 1) * 256);
     }
-    expect(native.udpSend(pool, out, rows, count, receiver.port)).toBe(count);
+    expect(native.udpSend(pool, out, rows, count, receiver.port, 0)).toBe(count);
     const seen = new Map<number, number[]>();
     receive(receiver.fd, count, arena, (row) => {
       const offset = row[OFFSET];
@@ -153,11 +156,86 @@ describe('UDP bursts', () => {
       rows[i * ROW + LENGTH] = length;
       rows[i * ROW + ADDRESS] = i === 2 ? -1 : LOOPBACK;
     });
-    expect(native.udpSend(Int32Array.of(udp().fd), out, rows, 4, receiver.port)).toBe(2);
+    expect(native.udpSend(Int32Array.of(udp().fd), out, rows, 4, receiver.port, 0)).toBe(2);
     expect([0, 1, 2, 3].map((i) => rows[i * ROW + STATUS])).toEqual([0, 90, 13, 0]);
     const lengths: number[] = [];
     receive(receiver.fd, 2, arena, (row) => lengths.push(row[LENGTH]));
     expect(lengths).toEqual([10, 30]);
+  });
+
+  describe('in runs', () => {
+    /** Send rows of these lengths, the bytes of row i all i, from one socket; rows afterwards. */
+    const sendRuns = (
+      port: number,
+      lengths: readonly number[],
+      change: (rows: Int32Array) => void = () => {},
+    ) => {
+      const out = new Uint8Array(lengths.length * 256);
+      const rows = new Int32Array(lengths.length * ROW);
+      for (const [i, length] of lengths.entries()) {
+        out.fill(i, i * 256, (i + 1) * 256);
+        rows[i * ROW + OFFSET] = i * 256;
+        rows[i * ROW + LENGTH] = length;
+        rows[i * ROW + ADDRESS] = LOOPBACK;
+      }
+      change(rows);
+      const sent = native.udpSend(Int32Array.of(udp().fd), out, rows, lengths.length, port, 1);
+      return { sent, statuses: lengths.map((_, i) => rows[i * ROW + STATUS]) };
+    };
+    /** Length, segment size and first byte of what a socket is handed that takes runs whole. */
+    const joined = (fd: number, count: number) => {
+      const seen: [number, number, number][] = [];
+      receive(fd, count, arena, (row) => seen.push([row[LENGTH], row[SEGMENT], arena[row[OFFSET]]]));
+      return seen;
+    };
+
+    it('sends neighbours of one size as one, the last may be shorter', () => {
+      const receiver = udp({ join: true });
+      const { sent } = sendRuns(receiver.port, [100, 100, 100, 40, 100, 100, 120, 7]);
+      expect(sent).toBe(8);
+      expect(joined(receiver.fd, 3)).toEqual([
+        [340, 100, 0],
+        [200, 100, 4],
+        [127, 120, 6],
+      ]);
+    });
+
+    it('keeps those apart that go elsewhere or with another TOS', () => {
+      const receiver = udp({ join: true });
+      const { sent } = sendRuns(receiver.port, [50, 50, 50, 50], (rows) => {
+        rows[ROW + TOS] = 4;
+        rows[3 * ROW + ADDRESS] = LOOPBACK + 1;
+      });
+      expect(sent).toBe(4);
+      expect(joined(receiver.fd, 3).map(([length]) => length)).toEqual([50, 50, 50]);
+    });
+
+    it('gives more than 64 of them to the kernel in several runs', () => {
+      const receiver = udp({ join: true });
+      expect(sendRuns(receiver.port, new Array<number>(130).fill(10)).sent).toBe(130);
+      const seen = joined(receiver.fd, 3);
+      expect(seen.reduce((sum, [length]) => sum + length, 0)).toBe(1300);
+      expect(seen.map(([, , first]) => first)).toEqual([0, 64, 128]);
+    });
+
+    it('arrive each by itself, in order, where the receiver takes no runs', () => {
+      const receiver = udp();
+      sendRuns(receiver.port, [30, 30, 30, 20]);
+      expect(joined(receiver.fd, 4)).toEqual([
+        [30, 0, 0],
+        [30, 0, 1],
+        [30, 0, 2],
+        [20, 0, 3],
+      ]);
+    });
+
+    it('says of each row of a run that was refused why', () => {
+      const { sent, statuses } = sendRuns(9, [30, 30, 30, 40], (rows) => {
+        // A broadcast without leave for it.
+        for (let i = 0; i < 3; i++) rows[i * ROW + ADDRESS] = -1;
+      });
+      expect([sent, statuses]).toEqual([1, [13, 13, 13, 0]]);
+    });
   });
 
   it('takes a packet of 64 KiB whole', () => {
@@ -166,7 +244,7 @@ describe('UDP bursts', () => {
     const out = crypto.getRandomValues(new Uint8Array(65_507));
     rows[LENGTH] = out.length;
     rows[ADDRESS] = LOOPBACK;
-    expect(native.udpSend(Int32Array.of(udp().fd), out, rows, 1, receiver.port)).toBe(1);
+    expect(native.udpSend(Int32Array.of(udp().fd), out, rows, 1, receiver.port, 0)).toBe(1);
     receive(receiver.fd, 1, arena, (row) => {
       expect(row[LENGTH]).toBe(out.length);
       expect(Buffer.compare(arena.subarray(row[OFFSET], row[OFFSET] + out.length), out)).toBe(0);
@@ -178,7 +256,7 @@ describe('UDP bursts', () => {
     const rows = new Int32Array(ROW);
     rows[LENGTH] = 4;
     rows[ADDRESS] = LOOPBACK;
-    expect(native.udpSend(Int32Array.of(udp().fd), arena, rows, 1, sender.port)).toBe(1);
+    expect(native.udpSend(Int32Array.of(udp().fd), arena, rows, 1, sender.port, 0)).toBe(1);
     expect(native.udpReceive(sender.fd, arena, new Int32Array(ROW), 1, 0, 0)).toBe(0);
   });
 
@@ -189,7 +267,7 @@ describe('UDP bursts', () => {
       rows[i * ROW + LENGTH] = i + 1;
       rows[i * ROW + ADDRESS] = LOOPBACK;
     }
-    expect(native.udpSend(Int32Array.of(udp().fd), arena, rows, 5, receiver.port)).toBe(5);
+    expect(native.udpSend(Int32Array.of(udp().fd), arena, rows, 5, receiver.port, 0)).toBe(5);
     const lengths: number[] = [];
     receive(receiver.fd, 5, new Uint8Array(2 * SLOT), (row) => lengths.push(row[LENGTH]));
     expect(lengths).toEqual([1, 2, 3, 4, 5]);
@@ -211,7 +289,7 @@ describe('arguments', () => {
       () => native.tapRead(0, rows as never, rows, 1, 0, 0, 0),
       () => native.tapRead(0, arena, new Uint8Array(64) as never, 1, 0, 0, 0),
       () => native.tapRead(0, arena.buffer as never, rows, 1, 0, 0, 0),
-      () => native.udpSend([1] as never, arena, rows, 1, 1),
+      () => native.udpSend([1] as never, arena, rows, 1, 1, 0),
       () => (native.checksum as (bytes: Uint8Array) => number)(arena),
       () => native.epollWait(0, [] as never, 0),
     ];
@@ -230,9 +308,9 @@ describe('arguments', () => {
       () => native.tapRead(fd, new Uint8Array(MAX_FRAME - 1), rows, 1, 0, 0, 0),
       () => native.tapWrite(fd, arena, rows, 2, 0),
       () => native.rawSend(fd, arena, rows, -1),
-      () => native.udpSend(new Int32Array(3), arena, rows, 1, 4789),
-      () => native.udpSend(new Int32Array(0), arena, rows, 1, 4789),
-      () => native.udpSend(Int32Array.of(fd), arena, rows, 1, 65536),
+      () => native.udpSend(new Int32Array(3), arena, rows, 1, 4789, 0),
+      () => native.udpSend(new Int32Array(0), arena, rows, 1, 4789, 0),
+      () => native.udpSend(Int32Array.of(fd), arena, rows, 1, 65536, 0),
       () => native.checksum(arena, 0, arena.length + 1, 0),
       () => native.checksum(arena, arena.length + 1, 0, 0),
       () => native.epollWait(0, new Int32Array(0), 0),
@@ -263,7 +341,7 @@ describe('arguments', () => {
           many[i * ROW + ADDRESS] = LOOPBACK;
         });
         const good = pairs.every(([offset, length]) => offset >= 0 && length >= 0 && offset + length <= 1000);
-        const send = () => native.udpSend(Int32Array.of(fd), small, many, pairs.length, port);
+        const send = () => native.udpSend(Int32Array.of(fd), small, many, pairs.length, port, 0);
         if (good) expect(send()).toBe(pairs.length);
         else expect(send).toThrow(RangeError);
       }),
@@ -277,7 +355,7 @@ describe('arguments', () => {
     const one = new Int32Array(ROW);
     one[LENGTH] = 65_507;
     one[ADDRESS] = LOOPBACK;
-    expect(native.udpSend(Int32Array.of(fd), new Uint8Array(65_507), one, 1, port)).toBe(1);
+    expect(native.udpSend(Int32Array.of(fd), new Uint8Array(65_507), one, 1, port, 0)).toBe(1);
     receive(fd, 1, part, () => undefined);
     const outside = [...new Set([...whole.subarray(0, SLOT + HEADROOM), ...whole.subarray(2 * SLOT)])];
     expect(outside).toEqual([0xa5]);
@@ -456,7 +534,7 @@ describe('errors', () => {
   it('of sends stand in the rows, also those of a descriptor that is none', () => {
     const pool = Int32Array.of(BAD);
     rows[LENGTH] = 4;
-    expect(native.udpSend(pool, arena, rows, 1, 9)).toBe(0);
+    expect(native.udpSend(pool, arena, rows, 1, 9, 0)).toBe(0);
     expect(rows[STATUS]).toBe(9);
     rows[STATUS] = 0;
     expect(native.rawSend(BAD, arena, rows, 1)).toBe(0);
@@ -528,7 +606,7 @@ describe.skipIf(!isRoot)('in a namespace', () => {
       rows[i * ROW + LENGTH] = i * 20;
       rows[i * ROW + ADDRESS] = 0x0a090002;
     }
-    expect(native.udpSend(Int32Array.of(sender), arena, rows, BURST, 2000)).toBe(BURST);
+    expect(native.udpSend(Int32Array.of(sender), arena, rows, BURST, 2000, 0)).toBe(BURST);
     const back = new Int32Array(BURST * ROW);
     let expected = 0;
     let next = 0;
@@ -571,7 +649,7 @@ describe.skipIf(!isRoot)('in a namespace', () => {
       rows[row + ADDRESS] = 0x0a070002;
       rows[row + STATUS] = -1;
     }
-    const sent = native.udpSend(Int32Array.of(sender), arena, rows, 2 * BURST, 2000);
+    const sent = native.udpSend(Int32Array.of(sender), arena, rows, 2 * BURST, 2000, 0);
     expect(sent).toBeGreaterThan(0);
     expect(sent).toBeLessThan(BURST);
     const statuses = Array.from({ length: 2 * BURST }, (_, i) => rows[i * ROW + STATUS]);

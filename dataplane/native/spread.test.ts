@@ -212,7 +212,7 @@ describe.skipIf(!isRoot)('sockets that share a tunnel', () => {
       for (let k = 0; k < 3; k++) {
         put16(viewOf(bytes), 0, i);
         rows.set([0, 64, 0, LOOPBACK], 0);
-        expect(native.udpSend(Int32Array.of(fd), bytes, rows, 1, 4789)).toBe(1);
+        expect(native.udpSend(Int32Array.of(fd), bytes, rows, 1, 4789, 0)).toBe(1);
       }
     const seen = new Map<number, number[]>();
     const shares = receivers.map((fd, index) => {

@@ -154,7 +154,7 @@ describe('descriptors over Unix sockets', () => {
     rows[OFFSET] = 0;
     rows[LENGTH] = 5;
     rows[ADDRESS] = LOOPBACK;
-    expect(native.udpSend(Int32Array.of(udp), bytes('hello'), rows, 1, port)).toBe(1);
+    expect(native.udpSend(Int32Array.of(udp), bytes('hello'), rows, 1, port, 0)).toBe(1);
     expect(native.udpReceive(receiver, arena, rows, BURST, 0, HEADROOM)).toBe(1);
     expect(rows[LENGTH]).toBe(5);
   });

@@ -231,7 +231,7 @@ describe.skipIf(!isRoot)('beside the kernel', () => {
     expect(cutter.cut(head, 0, HEADROOM + ETHERNET, PREFIX_FIXED)).toBe(true);
     head[SEGMENT] = runs ? size : 0;
     head[3] = 0x7f000001;
-    expect(native.udpSend(Int32Array.of(sender), arena, head, 1, port)).toBe(1);
+    expect(native.udpSend(Int32Array.of(sender), arena, head, 1, port, 0)).toBe(1);
     const segments: Buffer[] = [];
     const into = new Uint8Array(arena.length);
     while (segments.length < head[PIECES]!) {

@@ -189,6 +189,26 @@ describe('way host', () => {
     expect([row[STATUS], row[OFFSET], row[LENGTH]]).toEqual([9, HEADROOM, 60_050]);
   });
 
+  it('sends several packets without a super-frame among them by its sockets, in one run', () => {
+    const right = new VxlanPort(workspace(), spec('vxlan', sockets(RIGHT)), 0);
+    const { arena, row } = superFrame(100);
+    row[OFFLOAD] = 0;
+    const few = new Int32Array(3 * ROW);
+    const many = new Int32Array(4 * ROW);
+    for (let i = 0; i < 4; i++) many.set(row.subarray(0, ROW), i * ROW);
+    few.set(many.subarray(0, 3 * ROW));
+    const left = overGone(arena);
+    expect(left.transmit(arena, few, 3)).toBe(0);
+    expect(left.transmit(arena, many, 4)).toBe(4);
+    const epoll = native.epollCreate();
+    open.push(epoll);
+    native.epollAdd(epoll, right.inputs[0]!, 0);
+    const got = new Int32Array(RECEIVE_ROWS * ROW);
+    native.epollWait(epoll, new Int32Array(1), -1);
+    // One datagram of the socket's, four rows.
+    expect(right.receive(new Uint8Array(BURST * (HEADROOM + MAX_FRAME + 128)), got, 0, HEADROOM)).toBe(4);
+  });
+
   it('cuts for its sockets what would be longer than an IP packet with its outer header', () => {
     const { arena, row } = superFrame(65_500);
     const right = new VxlanPort(workspace(), spec('vxlan', sockets(RIGHT)), 0);

@@ -21,6 +21,12 @@ const OUTER = 20 + 8;
 /** VXLAN and inner Ethernet headers: from what a socket sends to the inner IP header. */
 const INNER = 8 + 14;
 const DESTINATION_PORT = 4789;
+/**
+ * So many packets without a super-frame among them go by the sockets, also where super-frames go through the host: datagrams of
+ * one size leave in one call there (UDP_SEGMENT). Either way has brought a packet to the underlay's device when its call
+ * returns, so the packets of a flow keep their order.
+ */
+const RUN = 4;
 /** RFC 7348 5: source ports come from the dynamic range. */
 const FIRST_SOURCE_PORT = 49152;
 const LAST_SOURCE_PORT = 65535;
@@ -57,21 +63,23 @@ export class VxlanPort implements Port {
   }
 
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number {
-    if (this.#uplink && !hasOversize(rows, count)) {
+    const supers = hasSuper(rows, count);
+    if (this.#uplink && (supers ? !hasOversize(rows, count) : count < RUN)) {
       return this.#uplink.transmit(arena, rows, count, true);
     }
     const { native, sent } = this.#workspace;
+    const runs = Number(this.#cutting.runs);
     shift(rows, count, OUTER);
     let went: number;
-    if (hasSuper(rows, count)) {
+    if (supers) {
       cutBurst(this.#workspace, rows, count, this.#cutting);
-      native.udpSend(this.#senders, arena, sent, count, DESTINATION_PORT);
+      native.udpSend(this.#senders, arena, sent, count, DESTINATION_PORT, runs);
       went = settleCut(this.#workspace, rows, count);
-      // Linux before 4.18 has no UDP_SEGMENT, and some later ones refuse it where the device computes no checksums.
-      if (went < count && isRefused(rows, count)) this.#cutting.runs = false;
     } else {
-      went = native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT);
+      went = native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT, runs);
     }
+    // Linux before 4.18 has no UDP_SEGMENT, and some later ones refuse it where the device computes no checksums.
+    if (went < count && isRefused(rows, count)) this.#cutting.runs = false;
     // The rows are accounted for as the packets that they were.
     shift(rows, count, -OUTER);
     return went;
