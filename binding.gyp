@@ -16,12 +16,31 @@
         "dataplane/native/spread.c",
         "dataplane/native/tap.c",
         "dataplane/native/unix.c",
-        "dataplane/native/value.c"
+        "dataplane/native/value.c",
+        "dataplane/native/watch.c"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
       "cflags!": ["-O3"],
       "cflags": ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
       "configurations": {
+        "Debug": {
+          "cflags!": ["-O0"],
+          "cflags": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
+          "ldflags": ["-fsanitize=address,undefined"]
+        }
+      }
+    },
+    {
+      "target_name": "tortie-cni",
+      "type": "executable",
+      "sources": ["control/cni/native/tortie-cni.c"],
+      "cflags!": ["-O3"],
+      "cflags": ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
+      "configurations": {
+        "Release": {
+          # Of any C library, since it is installed where the runtime looks, and quicker to start.
+          "ldflags": ["-static"]
+        },
         "Debug": {
           "cflags!": ["-O0"],
           "cflags": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],

@@ -92,6 +92,8 @@ static const struct {
     {"udpSend", udp_send},
     {"rawReceive", raw_receive},
     {"rawSend", raw_send},
+    {"fdWatch", fd_watch},
+    {"fdUnwatch", fd_unwatch},
     {"epollCreate", epoll_create_binding},
     {"epollAdd", epoll_add},
     {"epollDelete", epoll_delete},

@@ -63,6 +63,9 @@ export interface RawOptions {
   readonly bufferBytes?: number;
 }
 
+/** What `fdWatch` gives and `fdUnwatch` takes. */
+export type FdWatch = object & { readonly brand: 'FdWatch' };
+
 /**
  * Bursts: `arena` is the worker's bytes, `rows` one row of sixteen int32 a frame (memory/burst.ts). Receives
  * put frame i behind `headroom` free bytes, next offsets rounded up to 64, beginning at arena offset
@@ -166,6 +169,13 @@ export interface Native {
     headroom: number,
   ): number;
   rawSend(fd: number, arena: Uint8Array, rows: Int32Array, count: number): number;
+
+  /**
+   * Call back on this thread's event loop whenever a descriptor has input or is closed by its other end, until `fdUnwatch`. Stop before
+   * the descriptor is closed. A watch keeps the process alive.
+   */
+  fdWatch(fd: number, onReady: () => void): FdWatch;
+  fdUnwatch(watch: FdWatch): void;
 
   epollCreate(): number;
   /** Watch fd for input; `tag` is what epollWait reports. */
