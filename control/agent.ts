@@ -16,6 +16,7 @@ import { AgentView } from './agent/view.ts';
 import { type MetricsServer, serveMetrics } from './api/metrics.ts';
 import { type ApiServer, serveApi } from './api/server.ts';
 import { type AgentConfig, loadConfig } from './config/config.ts';
+import { type OpenStore, openStore } from './datastore/open.ts';
 import { StaticDatastore } from './datastore/static.ts';
 import { TortieError } from './error.ts';
 import { lockNamespace } from './kernel/lock.ts';
@@ -28,17 +29,18 @@ const STOP_TIMEOUT_MS = 4000;
 /** Run the agent until a signal ends it. Resolves with the exit code; rejects if it cannot start. */
 export async function runAgent(configFile: string): Promise<number> {
   const config = loadConfig(configFile);
-  const store = new StaticDatastore(config.datastore.path);
+  const store = openStore(config.datastore);
   const log = pino(
     { level: config.log.level, base: { node: config.nodeName } },
     pino.destination({ fd: 2, sync: true }),
   );
   const end = new Ending();
+  const scope = { node: config.nodeName };
   const lock = await lockNamespace(config.nodeName);
   const agent = new NodeAgent({
     config,
     log,
-    resources: async () => (await store.list()).map(({ resource }) => resource),
+    resources: async () => (await store.resources.list(undefined, scope)).map(({ resource }) => resource),
     onGiveUp: (error) => {
       log.fatal({ err: error }, 'packet threads die one after another');
       end.resolve(EX_SOFTWARE);
@@ -57,7 +59,7 @@ export async function runAgent(configFile: string): Promise<number> {
       metrics = await serveMetrics(config.metrics, view, (error) => log.error({ err: error }, 'metrics'));
     }
     await agent.start();
-    store.watch(() => agent.changed());
+    store.resources.watch(() => agent.changed(), scope);
     sdNotify('READY=1');
     log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
     code = await end.promise;
@@ -97,12 +99,13 @@ class Ending {
 }
 
 /** SIGHUP: read settings and resources again. What is wrong is logged and changes nothing. */
-function reloadAll(config: AgentConfig, store: StaticDatastore, agent: NodeAgent, log: Logger): void {
+function reloadAll(config: AgentConfig, store: OpenStore, agent: NodeAgent, log: Logger): void {
   try {
     const ignored = agent.reconfigure(loadConfig(config.file));
     for (const name of ignored) log.warn(`"${name}" has changed; that takes a restart`);
     log.level = agent.config.log.level;
-    const changes = store.reload();
+    const { resources } = store;
+    const changes = resources instanceof StaticDatastore ? resources.reload() : [];
     log.info({ changes: changes.length }, 'reloaded');
     agent.changed(true);
   } catch (error) {

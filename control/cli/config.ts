@@ -2,7 +2,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { stringify } from 'yaml';
-import { loadConfig } from '../config/config.ts';
+import { type AgentConfig, loadConfig } from '../config/config.ts';
+import { openStore } from '../datastore/open.ts';
 import { type DesiredSettings, desiredState } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { loadResources } from '../resources/load.ts';
@@ -28,14 +29,14 @@ export function addConfig(program: Command, io: Io): void {
     .argument('<file>', 'settings of an agent; or resources, a folder or a file')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  tortie config check /etc/tortie/agent.yaml')
-    .action((file: string, { json }: { json?: boolean }) => {
+    .action(async (file: string, { json }: { json?: boolean }) => {
       if (!json) {
-        const { summary, warnings } = check(file);
+        const { summary, warnings } = await check(file);
         for (const warning of warnings) io.err(`warning: ${warning}\n`);
         io.out(`${summary}\n`);
         return;
       }
-      const report = reportOf(file);
+      const report = await reportOf(file);
       printJson(io, report);
       if (!report.ok) io.exitCode = 78;
     });
@@ -53,13 +54,13 @@ export function addConfig(program: Command, io: Io): void {
 /** Any MTU serves to find what is wrong with resources. */
 const USUAL_MTU = 1500;
 
-function check(path: string): Pick<Report, 'warnings' | 'summary'> {
+async function check(path: string): Promise<Pick<Report, 'warnings' | 'summary'>> {
   if (holdsResources(path)) {
     const resources = loadResources(path);
     return { summary: `${path}: ${countText(resources)}: all good`, warnings: warningsOf(resources) };
   }
   const config = loadConfig(path);
-  const resources = loadResources(config.datastore.path);
+  const resources = await storedResources(config.datastore);
   const settings: DesiredSettings = { ...config, underlayMtu: USUAL_MTU };
   const { problems } = desiredState(settings, resources, []);
   return {
@@ -68,9 +69,18 @@ function check(path: string): Pick<Report, 'warnings' | 'summary'> {
   };
 }
 
-function reportOf(path: string): Report {
+async function storedResources(settings: AgentConfig['datastore']): Promise<Resource[]> {
+  const store = openStore(settings);
   try {
-    return { ok: true, errors: [], ...check(path) };
+    return (await store.resources.list()).map(({ resource }) => resource);
+  } finally {
+    await store.close();
+  }
+}
+
+async function reportOf(path: string): Promise<Report> {
+  try {
+    return { ok: true, errors: [], ...(await check(path)) };
   } catch (error) {
     if (!(error instanceof TortieError)) throw error;
     const errors = error instanceof ConfigError ? error.complaints : [{ file: path, message: error.message }];

@@ -50,8 +50,8 @@ describe('loadConfig', () => {
     ],
     [
       'bad value',
-      'nodeName: n\ndatastore:\n  kind: etcd\n  path: r\n',
-      'agent.yaml:3:3: datastore.kind: "etcd" is not allowed; allowed: static',
+      'nodeName: n\ndatastore:\n  kind: etc\n  path: r\n',
+      'agent.yaml:3:3: datastore.kind: "etc" is not allowed; allowed: static, embedded, etcd (did you mean etcd?)',
     ],
     [
       'number out of range',
@@ -63,7 +63,17 @@ describe('loadConfig', () => {
       'nodeName: n\ndatastore: {kind: static, path: r}\nsockets: {vxlanSenders: 3}\n',
       'agent.yaml:3:11: sockets.vxlanSenders: 3 is not allowed; allowed: 1, 2, 4, 8, 16, 32, 64',
     ],
-    ['missing key', 'nodeName: n\n', 'agent.yaml:1:1: datastore: is missing; must be a map'],
+    ['missing key', 'log: {}\n', 'agent.yaml:1:1: nodeName: is missing; must be a string'],
+    [
+      'what a kind of store needs',
+      'nodeName: n\ndatastore: {kind: etcd}\n',
+      'agent.yaml:2:1: datastore.endpoints: is missing; kind etcd needs it',
+    ],
+    [
+      'what a kind of store has not',
+      'nodeName: n\ndatastore:\n  kind: embedded\n  endpoints: [http://192.0.2.9:2379]\n',
+      'agent.yaml:4:3: datastore.endpoints: is not for kind embedded',
+    ],
     [
       'syntax',
       'nodeName: [\n',

@@ -9,6 +9,50 @@ const deviceName = z
   .string()
   .regex(/^[^\s/:]{1,15}$/, { error: 'must be an interface name: 1 to 15 characters, no space, "/" or ":"' });
 
+/** Which settings each kind of store takes. */
+const STORE_FIELDS: Readonly<Record<string, readonly string[]>> = {
+  static: ['path'],
+  embedded: ['path'],
+  etcd: ['endpoints', 'caFile', 'certFile', 'keyFile', 'username', 'password'],
+};
+const DEFAULT_STORE = '/var/lib/tortie';
+
+const datastore = z
+  .strictObject({
+    kind: z
+      .enum(['static', 'embedded', 'etcd'])
+      .default('embedded')
+      .describe(
+        'static: files, read-only. embedded: a store of this machine. etcd: one that many nodes share.',
+      ),
+    path: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        'Relative to this file. static: folder or multi-document file. embedded: folder, default /var/lib/tortie.',
+      ),
+    endpoints: z.array(z.url()).min(1).optional().describe('etcd: URLs such as http://192.0.2.9:2379.'),
+    caFile: z.string().min(1).optional().describe('etcd: certificates of the authorities to trust, PEM.'),
+    certFile: z.string().min(1).optional().describe('etcd: our certificate, PEM.'),
+    keyFile: z.string().min(1).optional().describe('etcd: its key, PEM.'),
+    username: z.string().min(1).optional().describe('etcd: user.'),
+    password: z.string().min(1).optional().describe('etcd: password of the user.'),
+  })
+  .superRefine((store, context) => {
+    const taken = STORE_FIELDS[store.kind]!;
+    const strange = Object.keys(store).filter((name) => name !== 'kind' && !taken.includes(name));
+    for (const name of strange) {
+      context.addIssue({ code: 'custom', path: [name], message: `is not for kind ${store.kind}` });
+    }
+    const needed = { static: 'path', etcd: 'endpoints', embedded: null }[store.kind];
+    if (needed && !(needed in store)) {
+      context.addIssue({ code: 'custom', path: [needed], message: `kind ${store.kind} needs it` });
+    }
+  })
+  .prefault({})
+  .describe('Where the resources are.');
+
 export const agentSchema = z.strictObject({
   nodeName: z
     .string()
@@ -16,12 +60,7 @@ export const agentSchema = z.strictObject({
       error: 'must be a host name: lower-case letters, digits, "-" and ".", at most 63',
     })
     .describe('Name of this node: its Node resource and its WorkloadEndpoints carry it.'),
-  datastore: z
-    .strictObject({
-      kind: z.literal('static').describe('Resources from files.'),
-      path: z.string().min(1).describe('Folder or multi-document file, relative to this file.'),
-    })
-    .describe('Where the resources are.'),
+  datastore,
   interface: deviceName
     .optional()
     .describe('Underlay device. Default: the one that has the address of this node.'),
@@ -124,10 +163,25 @@ export const agentSchema = z.strictObject({
 
 type Settings = z.infer<typeof agentSchema>;
 
+/** What `kind` says is there; paths are absolute. */
+export type DatastoreSettings =
+  | { readonly kind: 'static' | 'embedded'; readonly path: string }
+  | EtcdSettings;
+export interface EtcdSettings {
+  readonly kind: 'etcd';
+  readonly endpoints: readonly string[];
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  readonly username?: string;
+  readonly password?: string;
+}
+
 /** Settings with all defaults and absolute paths. */
-export interface AgentConfig extends Settings {
+export interface AgentConfig extends Omit<Settings, 'datastore'> {
   /** The file that they came from. */
   readonly file: string;
+  readonly datastore: DatastoreSettings;
   readonly sockets: Settings['sockets'] & { readonly api: string };
 }
 
@@ -159,8 +213,23 @@ export function loadConfig(file: string): AgentConfig {
   return {
     ...settings,
     file: resolve(file),
-    datastore: { ...settings.datastore, path: resolve(base, settings.datastore.path) },
+    datastore: datastoreOf(settings.datastore, base),
     sockets: { ...settings.sockets, api: resolve(base, apiSocket(settings.nodeName, settings.sockets.api)) },
+  };
+}
+
+function datastoreOf(settings: Settings['datastore'], base: string): DatastoreSettings {
+  const { kind, path = DEFAULT_STORE, endpoints = [], username, password } = settings;
+  if (kind !== 'etcd') return { kind, path: resolve(base, path) };
+  const { caFile, certFile, keyFile } = settings;
+  return {
+    kind,
+    endpoints,
+    ...(caFile && { caFile: resolve(base, caFile) }),
+    ...(certFile && { certFile: resolve(base, certFile) }),
+    ...(keyFile && { keyFile: resolve(base, keyFile) }),
+    ...(username && { username }),
+    ...(password && { password }),
   };
 }
 

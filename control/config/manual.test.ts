@@ -33,8 +33,9 @@ it('has examples that work', () => {
   for (const [, name, text] of examples) writeFileSync(join(folder, name!), text!);
   expect(examples.map(([, name]) => name)).toEqual(['agent.yaml', 'resources.yaml', 'lab.yaml']);
   const config = loadConfig(join(folder, 'agent.yaml'));
-  expect(config.datastore.path).toBe(join(folder, 'resources.yaml'));
-  const resources = loadResources(config.datastore.path);
+  const path = join(folder, 'resources.yaml');
+  expect(config.datastore).toEqual({ kind: 'static', path });
+  const resources = loadResources(path);
   expect(warningsOf(resources)).toEqual([]);
   expect(desiredState({ ...config, underlayMtu: 1500 }, resources, []).problems).toEqual([]);
   expect(loadLab(join(folder, 'lab.yaml')).desired.problems).toEqual([]);

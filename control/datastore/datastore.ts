@@ -1,7 +1,4 @@
-/**
- * The one door to where resources are kept. Today a static store from files; other stores come behind the
- * same interface.
- */
+/** The one door to where resources are kept: files (static.ts), or a store of keys and values (resource-store.ts). */
 import type { Kind, Resource } from '../resources/schema.ts';
 
 export interface ResourceKey {
@@ -22,16 +19,28 @@ export interface Change {
   readonly stored: Stored | null;
 }
 
+/** Which resources: WorkloadEndpoints of this node only, all of other kinds. */
+export interface Scope {
+  readonly node?: string;
+}
+
+export interface Watching extends Scope {
+  /** What the store has is out of reach (why), or no longer (null). */
+  readonly onState?: (problem: string | null) => void;
+  /** A stored value is no resource that we know; it is left out. */
+  readonly onInvalid?: (problem: string) => void;
+}
+
 export interface Datastore {
   /** What this store is, for people: "static /etc/tortie/resources". */
   readonly description: string;
   get(key: ResourceKey): Promise<Stored | null>;
-  list(kind?: Kind): Promise<Stored[]>;
+  list(kind?: Kind, scope?: Scope): Promise<Stored[]>;
   /** Create (revision null) or replace a resource whose revision is still the given one. */
   put(resource: Resource, revision: number | null): Promise<Stored>;
   delete(key: ResourceKey, revision: number): Promise<void>;
-  /** Calls back after every change, until the returned function is called. */
-  watch(listener: (changes: readonly Change[]) => void): () => void;
+  /** Calls back with all there is, unless that is nothing, and after every change, until the returned function is called. */
+  watch(listener: (changes: readonly Change[]) => void, watching?: Watching): () => void;
   close(): Promise<void>;
 }
 

@@ -1,14 +1,29 @@
 /** Where things stand in a store: the layout of Calico's etcd datastore, so that either may read what the other wrote. */
-import type { Kind } from '../resources/schema.ts';
+import { type Kind, SCHEMAS } from '../resources/schema.ts';
 import type { ResourceKey } from './datastore.ts';
 
-const RESOURCES = '/calico/resources/v3/projectcalico.org';
+export const RESOURCES = '/calico/resources/v3/projectcalico.org/';
 const IPAM = '/calico/ipam/v2';
 
-export const resourcePrefix = (kind: Kind): string => `${RESOURCES}/${kind.toLowerCase()}s/`;
+const plural = (kind: Kind): string => {
+  const name = kind.toLowerCase();
+  return name.endsWith('y') ? `${name.slice(0, -1)}ies` : `${name}s`;
+};
+const KINDS = new Map(Object.keys(SCHEMAS).map((kind) => [plural(kind as Kind), kind as Kind]));
+
+export const resourcePrefix = (kind: Kind): string => `${RESOURCES}${plural(kind)}/`;
 
 export const resourceKey = ({ kind, name, namespace }: ResourceKey): string =>
   `${resourcePrefix(kind)}${namespace === undefined ? '' : `${namespace}/`}${name}`;
+
+/** What a key names, or null if it is no resource's. */
+export function resourceKeyOf(key: string): ResourceKey | null {
+  const [folder = '', ...names] = key.slice(RESOURCES.length).split('/');
+  const kind = KINDS.get(folder);
+  const [first, second] = names;
+  if (!kind || !key.startsWith(RESOURCES) || first === undefined || names.length > 2) return null;
+  return second === undefined ? { kind, name: first } : { kind, namespace: first, name: second };
+}
 
 const family = (cidr: string): string => (cidr.includes(':') ? 'ipv6' : 'ipv4');
 const dashed = (cidr: string): string => cidr.replace('/', '-');

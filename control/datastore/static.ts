@@ -37,6 +37,8 @@ export class StaticDatastore implements Datastore {
 
   watch(listener: (changes: readonly Change[]) => void): () => void {
     this.#listeners.add(listener);
+    const all = [...this.#stored.values()].map((stored) => ({ key: keyOf(stored.resource), stored }));
+    if (all.length > 0) setImmediate(() => this.#listeners.has(listener) && listener(all));
     return () => this.#listeners.delete(listener);
   }
 
