@@ -22,13 +22,19 @@ import {
   parsePrefix4,
   parsePrefix6,
   tryAddress6,
-  tryInterface4,
   tryInterface6,
   type Words6,
 } from './address.ts';
 import { type Desired6, desired6, type Node6, type Pod6 } from './desired6.ts';
 import { EX_CONFIG, TortieError } from './error.ts';
-import type { EncapMode, IPPool, Node, Resource, WorkloadEndpoint } from './resources/schema.ts';
+import {
+  type EncapMode,
+  type IPPool,
+  type Node,
+  nodeAddress4,
+  type Resource,
+  type WorkloadEndpoint,
+} from './resources/schema.ts';
 
 /** Bytes that a tunnel puts in front of an inner IPv4 packet. */
 const IPIP_OVERHEAD = 20;
@@ -188,7 +194,7 @@ class Builder {
     this.#settings = settings;
     const nodes = resources.filter((resource) => resource.kind === 'Node');
     const self = nodes.find((node) => node.metadata.name === settings.nodeName);
-    const own = self?.spec.bgp && tryInterface4(self.spec.bgp.ipv4Address);
+    const own = self && nodeAddress4(self.spec);
     if (!self || !own) {
       throw new TortieError(
         'NODE_UNKNOWN',
@@ -214,7 +220,7 @@ class Builder {
       .map((pool) => ({ ...parsePrefix4(pool.spec.cidr), spec: pool.spec }))
       .sort((a, b) => b.length - a.length);
     this.#remotes = nodes.flatMap((node) => {
-      const at = node.spec.bgp && tryInterface4(node.spec.bgp.ipv4Address);
+      const at = nodeAddress4(node.spec);
       return node === self || !at ? [] : [{ name: node.metadata.name, address: at.address, spec: node.spec }];
     });
     this.#remoteByAddress = new Map(this.#remotes.map((remote) => [remote.address, remote]));
@@ -297,6 +303,10 @@ class Builder {
     const origin = `workload ${metadata.namespace ? `${metadata.namespace}/` : ''}${metadata.name}`;
     if (this.#ports.some((port) => port.name === name)) {
       this.#problems.push(`${origin}: another port is named ${name}; give it an interfaceName of its own`);
+      return;
+    }
+    if (spec.netns === undefined) {
+      this.#problems.push(`${origin}: names no namespace, so it has no port; set netns`);
       return;
     }
     const networks = spec.ipNetworks.filter(is4).map(parsePrefix4);

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import * as adj from '../dataplane/fib/adjacency.ts';
 import { formatAddress4, formatAddress6, formatPrefix6 } from './address.ts';
 import { type Desired, desiredState } from './desired.ts';
-import type { Resource } from './resources/schema.ts';
+import { type Resource, SCHEMAS } from './resources/schema.ts';
 
 const settings = { nodeName: 'n1', hostDevice: 'tortie0', underlayMtu: 1500, vni: 4096, icmpRate: 100 };
 const apiVersion = 'projectcalico.org/v3';
@@ -19,34 +19,25 @@ const node = (number: number, more: object = {}): Resource => ({
     ...more,
   },
 });
-const pool = (vxlanMode: 'Always' | 'CrossSubnet' | 'Never'): Resource => ({
-  apiVersion,
-  kind: 'IPPool',
-  metadata: { name: 'six' },
-  spec: {
-    cidr: 'fd65::/48',
-    ipipMode: 'Never',
-    vxlanMode,
-    blockSize: 122,
-    natOutgoing: false,
-    disabled: false,
-  },
-});
-const pod: Resource = {
+const pool = (vxlanMode: 'Always' | 'CrossSubnet' | 'Never'): Resource =>
+  SCHEMAS.IPPool.parse({
+    apiVersion,
+    kind: 'IPPool',
+    metadata: { name: 'six' },
+    spec: { cidr: 'fd65::/48', vxlanMode },
+  });
+const pod = SCHEMAS.WorkloadEndpoint.parse({
   apiVersion,
   kind: 'WorkloadEndpoint',
   metadata: { name: 'a' },
   spec: {
     node: 'n1',
-    orchestrator: 'k8s',
-    endpoint: 'eth0',
     interfaceName: 'cali1',
     netns: 'a',
     ipNetworks: ['10.65.1.2/32', 'fd65:0:0:1::2/128', 'fd65:0:0:2::9/128'],
     allowSpoofedSourcePrefixes: ['2001:db8::/32'],
-    queues: 1,
   },
-};
+});
 
 /** "prefix kind nextHop" of each route, and "prefix via" of each of the kernel's. */
 function described({ six }: Desired) {

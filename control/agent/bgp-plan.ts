@@ -1,10 +1,14 @@
 /** Who this node speaks BGP with, from the resources. Pure. */
-import { parseAddress4, tryInterface4 } from '../address.ts';
+import { isIp6, parseAddress4 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
-import type { BGPConfiguration, Resource } from '../resources/schema.ts';
-
-const DEFAULT_AS = 64512;
-const BGP_PORT = 179;
+import {
+  BGP_PORT,
+  type BGPConfiguration,
+  DEFAULT_AS,
+  nodeAddress4,
+  type Resource,
+  tryPeer,
+} from '../resources/schema.ts';
 
 export interface BgpPlan {
   readonly asn: number;
@@ -28,12 +32,12 @@ export function bgpPlan(nodeName: string, resources: readonly Resource[]): BgpPl
   const { asNumber = DEFAULT_AS, listenPort = BGP_PORT, nodeToNodeMeshEnabled = true } = configuration ?? {};
   const nodes = resources.filter((resource) => resource.kind === 'Node');
   const self = nodes.find((node) => node.metadata.name === nodeName);
-  const own = self?.spec.bgp && tryInterface4(self.spec.bgp.ipv4Address);
+  const own = self && nodeAddress4(self.spec);
   const asn = self?.spec.bgp?.asNumber ?? asNumber;
 
   const peers = new Map<number, PlannedPeer>();
   for (const node of nodeToNodeMeshEnabled ? nodes : []) {
-    const at = node.spec.bgp && tryInterface4(node.spec.bgp.ipv4Address);
+    const at = nodeAddress4(node.spec);
     if (node === self || !at) continue;
     const peerAsn = node.spec.bgp?.asNumber ?? asNumber;
     peers.set(at.address, {
@@ -47,11 +51,13 @@ export function bgpPlan(nodeName: string, resources: readonly Resource[]): BgpPl
     for (const resource of resources) {
       if (resource.kind !== 'BGPPeer') continue;
       if (resource.spec.node !== (type === 'global' ? undefined : nodeName)) continue;
-      const [host, port] = resource.spec.peerIP.split(':');
-      const address = parseAddress4(host!);
+      const peer = resource.spec.peerIP === undefined ? null : tryPeer(resource.spec.peerIP);
+      const peerAsn = resource.spec.asNumber;
+      if (!peer || isIp6(peer.address) || peerAsn === undefined) continue;
+      const address = parseAddress4(peer.address);
       // A reflector that is a node itself is told to peer with all, and so with itself.
       if (address === own?.address) continue;
-      peers.set(address, { address, port: Number(port ?? BGP_PORT), asn: resource.spec.asNumber, type });
+      peers.set(address, { address, port: peer.port ?? BGP_PORT, asn: peerAsn, type });
     }
   }
   return { asn, listenPort, peers: [...peers.values()] };

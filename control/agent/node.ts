@@ -288,7 +288,7 @@ export class NodeAgent {
     const node = resources.find(
       (resource) => resource.kind === 'Node' && resource.metadata.name === nodeName,
     );
-    const text = node?.kind === 'Node' ? node.spec.bgp?.ipv4Address.split('/')[0] : undefined;
+    const text = node?.kind === 'Node' ? node.spec.bgp?.ipv4Address?.split('/')[0] : undefined;
     const owner = text === undefined ? undefined : linkWithAddress(links, parseAddress4(text));
     const link = name === undefined ? owner : links.find((candidate) => candidate.ifname === name);
     if (text !== undefined && !owner) {

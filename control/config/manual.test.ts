@@ -21,8 +21,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 it('lists what the schemas allow; "npx vitest run control/config -u" writes it anew', async () => {
   const text = manual.replace(
-    /(<!-- fields: (\w+) -->\n\n)(?:\|.*\n)*/g,
-    (_, mark: string, name: string) => `${mark}${tableOf(name)}`,
+    /(<!-- fields: (\w+) -->\n)[\s\S]*?(<!-- end -->)/g,
+    (_, mark: string, name: string, end: string) => `${mark}\n${tableOf(name)}\n${end}`,
   );
   await expect(text).toMatchFileSnapshot(MANUAL);
   for (const kind of Object.keys(SCHEMAS)) expect(manual).toContain(`<!-- fields: ${kind} -->`);
@@ -52,16 +52,22 @@ interface Field {
   readonly maximum?: number;
   readonly default?: unknown;
   readonly description?: string;
+  readonly inert?: { readonly why: string };
 }
 
-/** A Markdown table of all fields, nested ones with their path, as the formatter would leave it. */
+/** A Markdown table of all fields that do something, nested ones with their path, as the formatter would leave it; and the others. */
 function tableOf(name: string): string {
   const schema = name === 'agent' ? agentSchema : SCHEMAS[name as Kind].shape.spec;
   const rows: string[][] = [];
+  const inert = new Map<string, string[]>();
   const walk = (object: Field, path: string) => {
     for (const [key, field] of Object.entries(object.properties ?? {})) {
-      if (field.properties) walk(field, `${path}${key}.`);
-      else rows.push(rowOf(`${path}${key}`, field, object.required?.includes(key) ?? false));
+      const here = `${path}${key}`;
+      if (field.inert) inert.set(field.inert.why, [...(inert.get(field.inert.why) ?? []), `\`${here}\``]);
+      else if (field.properties) walk(field, `${here}.`);
+      else rows.push(rowOf(here, field, object.required?.includes(key) ?? false));
+      if (!field.inert && field.items && !field.description?.startsWith('The same'))
+        walk(field.items, `${here}[].`);
     }
   };
   walk(z.toJSONSchema(schema, { io: 'input' }) as Field, '');
@@ -69,7 +75,10 @@ function tableOf(name: string): string {
   const widths = all[0]!.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
   const line = (cells: string[]) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |\n`;
   const rule = line(widths.map((width) => '-'.repeat(width)));
-  return line(all[0]!) + rule + all.slice(1).map(line).join('');
+  const table = line(all[0]!) + rule + all.slice(1).map(line).join('');
+  if (inert.size === 0) return table;
+  const reasons = [...inert].map(([why, fields]) => `- ${fields.join(', ')}: ${why}.\n`);
+  return `${table}\nAccepted, with a warning if the value asks for something, and without effect:\n\n${reasons.join('')}`;
 }
 
 function rowOf(path: string, field: Field, required: boolean): string[] {
@@ -83,6 +92,10 @@ function valuesOf(field: Field): string {
   if (field.enum) return field.enum.map((value) => `\`${value}\``).join(', ');
   if (field.type === 'boolean') return '`true`, `false`';
   if (field.type === 'array') return 'list';
-  if (field.minimum !== undefined) return `${field.minimum} to ${field.maximum}`;
+  if (field.minimum !== undefined) {
+    return field.maximum === Number.MAX_SAFE_INTEGER
+      ? `${field.minimum} or more`
+      : `${field.minimum} to ${field.maximum}`;
+  }
   return field.type ?? '';
 }

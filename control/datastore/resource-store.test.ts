@@ -3,18 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../bgp/until.ts';
-import type { IPPool, WorkloadEndpoint } from '../resources/schema.ts';
+import { type IPPool, SCHEMAS, type WorkloadEndpoint } from '../resources/schema.ts';
 import { type Change, keyOf, keyText } from './datastore.ts';
 import { EmbeddedStore } from './embedded.ts';
 import { blockKey, resourceKey, resourceKeyOf } from './keys.ts';
 import { ResourceStore } from './resource-store.ts';
 
-const pool = (name: string, cidr: string): IPPool => ({
-  apiVersion: 'projectcalico.org/v3',
-  kind: 'IPPool',
-  metadata: { name },
-  spec: { cidr, ipipMode: 'Never', vxlanMode: 'Always', natOutgoing: false, disabled: false },
-});
+const pool = (name: string, cidr: string): IPPool =>
+  SCHEMAS.IPPool.parse({
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'IPPool',
+    metadata: { name },
+    spec: { cidr, vxlanMode: 'Always' },
+  });
 
 const workload = (name: string, node: string): WorkloadEndpoint => ({
   apiVersion: 'projectcalico.org/v3',

@@ -45,8 +45,19 @@ describe('loadResources', () => {
     writeFileSync(join(folder, 'd', 'b.yml'), `${head('BGPConfiguration', 'default')}spec: {}\n`);
     writeFileSync(join(folder, 'd', 'notes.txt'), 'not a resource');
     expect(loadResources(join(folder, 'd'))).toMatchObject([
-      { kind: 'IPPool', spec: { blockSize: 26, ipipMode: 'Never', vxlanMode: 'Never', natOutgoing: false } },
-      { kind: 'BGPConfiguration', spec: { asNumber: 64512, nodeToNodeMeshEnabled: true, listenPort: 179 } },
+      {
+        kind: 'IPPool',
+        spec: {
+          blockSize: 26,
+          ipipMode: 'Never',
+          vxlanMode: 'Never',
+          natOutgoing: false,
+          nodeSelector: 'all()',
+          allowedUses: ['Workload', 'Tunnel'],
+          assignmentMode: 'Automatic',
+        },
+      },
+      { kind: 'BGPConfiguration', spec: {} },
     ]);
   });
 
@@ -157,6 +168,11 @@ describe('loadResources', () => {
     ],
     ['a map as key', '? {a: 1}\n: b\n', 'all.yaml:1:3: With stringKeys, all keys must be strings'],
     [
+      'a selector',
+      pool('pool', '10.65.0.0/16', '  nodeSelector: role = "x"\n'),
+      'all.yaml:6:3: spec.nodeSelector: "role = \\"x\\"": expected ==, !=, in, not in, contains, starts with or ends with, at character 6',
+    ],
+    [
       'a bad entry of a list',
       node('n', '192.0.2.1', '  blocks:\n    - 10.65.0.0/26\n    - nonsense\n'),
       'all.yaml:8:7: spec.blocks.1: "nonsense": must be an IP prefix',
@@ -181,10 +197,50 @@ describe('loadResources', () => {
     [
       'a port out of range',
       `${head('BGPPeer', 'p')}spec: {peerIP: "192.0.2.9:65536", asNumber: 64512}\n`,
-      'all.yaml:4:8: spec.peerIP: "192.0.2.9:65536": must be an IPv4 address',
+      'all.yaml:4:8: spec.peerIP: "192.0.2.9:65536": must be an IP address',
     ],
   ])('says what is wrong with %s, and where', (_name, text, expected) => {
     expect(complaints(text)).toContain(expected);
+  });
+
+  it('takes what Calico’s tools print', () => {
+    const printed = `apiVersion: projectcalico.org/v3
+items:
+- apiVersion: projectcalico.org/v3
+  kind: IPPool
+  metadata:
+    creationTimestamp: "2026-01-01T12:00:00Z"
+    generation: 1
+    name: default-ipv4-ippool
+    resourceVersion: "1193"
+    uid: 9b7b2e4c-0c5c-4d5c-8a57-0a1d9b3a5d2f
+  spec:
+    allowedUses:
+    - Workload
+    - Tunnel
+    blockSize: 26
+    cidr: 10.66.0.0/16
+    ipipMode: Always
+    natOutgoing: true
+    nodeSelector: all()
+    vxlanMode: Never
+kind: IPPoolList
+metadata:
+  resourceVersion: "33366"
+`;
+    const several = `- ${head('BGPPeer', 'p').trim().replaceAll('\n', '\n  ')}
+  spec: {peerIP: "[2001:db8::9]:1179", asNumber: "1.10", nodeSelector: has(rack)}
+- ${head('IPAMConfiguration', 'default').trim().replaceAll('\n', '\n  ')}
+  spec: {strictAffinity: true}
+`;
+    expect(load(printed, several)).toMatchObject([
+      { kind: 'IPPool', metadata: { name: 'default-ipv4-ippool', resourceVersion: '1193' } },
+      { kind: 'BGPPeer', spec: { asNumber: 65546, nodeSelector: 'has(rack)' } },
+      { kind: 'IPAMConfig', spec: { strictAffinity: true, autoAllocateBlocks: true } },
+    ]);
+    expect(complaints(printed.replace('ipipMode', 'ippMode'))).toBe(
+      'all.yaml:17:5: items.0.spec.ippMode: unknown key; did you mean ipipMode?',
+    );
   });
 
   it('passes over empty documents', () => {
@@ -215,18 +271,28 @@ describe('loadResources', () => {
     );
   });
 
-  it('warns of what it accepts and does not do', () => {
+  it('warns of what it accepts and does not do, once for a resource and reason', () => {
     const all = load(
-      pool('pool', '10.65.0.0/16', '  natOutgoing: true\n'),
+      pool('pool', '10.65.0.0/16', '  namespaceSelector: has(x)\n'),
       `${head('BGPConfiguration', 'mine')}spec: {}\n`,
       `${head('Node', 'n')}spec:\n  bgp: {ipv4Address: 192.0.2.1/24, routeReflectorClusterID: 1.0.0.1}\n`,
+      `${head('FelixConfiguration', 'default')}spec: {bpfEnabled: true, wireguardEnabled: true, vxlanPort: 4790}\n`,
     );
     expect(warningsOf(all)).toEqual([
-      expect.stringContaining('IPPool pool: natOutgoing does nothing yet'),
-      expect.stringContaining('BGPConfiguration mine: does nothing'),
-      expect.stringContaining('Node n: routeReflectorClusterID does nothing yet'),
+      'IPPool pool: namespaceSelector does nothing: labels of namespaces are not known here',
+      'BGPConfiguration mine: does nothing; only the one named "default" counts',
+      'Node n: bgp.routeReflectorClusterID does nothing: tortie is a client of reflectors, not one',
+      'FelixConfiguration default: bpfEnabled, wireguardEnabled do nothing: it is about what tortie does not have',
     ]);
-    expect(warningsOf(load(pool(), `${head('BGPConfiguration', 'default')}spec: {}\n`))).toEqual([]);
+  });
+
+  it('is silent where a value asks for what is done anyway', () => {
+    const all = load(
+      pool('pool', '10.65.0.0/16', '  namespaceSelector: all()\n'),
+      `${head('BGPConfiguration', 'default')}spec: {logSeverityScreen: Info, bindMode: NodeIP}\n`,
+      `${head('FelixConfiguration', 'default')}spec: {bpfLogLevel: "", floatingIPs: Disabled, reportingInterval: 0s}\n`,
+    );
+    expect(warningsOf(all)).toEqual([]);
   });
 
   it('finds near misses only near', () => {

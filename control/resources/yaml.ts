@@ -33,30 +33,57 @@ export class ConfigError extends TortieError {
 /** Complaints that a message spells out. */
 const MAX_LINES = 100;
 
-type Path = readonly (string | number)[];
+export type Path = readonly (string | number)[];
 
-/** One YAML document of a file, and where its parts stand. Throws a ConfigError if its aliases cannot be followed. */
+/** One YAML document of a file, or a part of it, and where its parts stand. */
 export class Source {
   readonly file: string;
   readonly value: unknown;
   readonly #document: Document.Parsed;
   readonly #lines: LineCounter;
+  /** Where in the document this source begins. */
+  readonly #base: Path;
 
-  constructor(file: string, document: Document.Parsed, lines: LineCounter) {
+  private constructor(
+    file: string,
+    value: unknown,
+    document: Document.Parsed,
+    lines: LineCounter,
+    base: Path,
+  ) {
     this.file = file;
+    this.value = value;
     this.#document = document;
     this.#lines = lines;
+    this.#base = base;
+  }
+
+  /** Throws a ConfigError if the document's aliases lead nowhere, or multiply without end. */
+  static of(file: string, document: Document.Parsed, lines: LineCounter): Source {
     try {
-      this.value = document.toJS();
+      return new Source(file, document.toJS(), document, lines, []);
     } catch (error) {
-      // Aliases that lead nowhere, or multiply without end.
-      throw new ConfigError([this.complain([], (error as Error).message)]);
+      const source = new Source(file, undefined, document, lines, []);
+      throw new ConfigError([source.complain([], (error as Error).message)]);
     }
   }
 
+  /** A part of this source as one of its own. */
+  part(path: Path): Source {
+    const base = [...this.#base, ...path];
+    return new Source(this.file, valueAt(this.value, path), this.#document, this.#lines, base);
+  }
+
+  /** The same place with other values for some keys of its map. */
+  with(values: object): Source {
+    const value = { ...(this.value as object), ...values };
+    return new Source(this.file, value, this.#document, this.#lines, this.#base);
+  }
+
   complain(path: Path, message: string): Complaint {
-    const { line, col } = this.#lines.linePos(this.#offset(path));
-    return { file: this.file, line, column: col, path: path.join('.'), message };
+    const whole = [...this.#base, ...path];
+    const { line, col } = this.#lines.linePos(this.#offset(whole));
+    return { file: this.file, line, column: col, path: whole.join('.'), message };
   }
 
   /** Byte offset of the key at the path, or of the innermost parent that is there. */
@@ -99,7 +126,7 @@ export function parseSources(file: string, text: string): Source[] {
   if (complaints.length > 0) throw new ConfigError(complaints);
   return documents
     .filter(({ contents }) => contents !== null && !(isScalar(contents) && contents.value === null))
-    .map((document) => new Source(file, document, lines));
+    .map((document) => Source.of(file, document, lines));
 }
 
 /** Validate a document; what is wrong is added to `complaints` and null returned. */
@@ -173,13 +200,27 @@ type AnySchema = z.ZodType & {
   readonly element?: AnySchema;
   readonly minValue?: number | null;
   readonly maxValue?: number | null;
-  readonly def: { readonly innerType?: AnySchema };
+  readonly def: {
+    readonly type: string;
+    readonly innerType?: AnySchema;
+    readonly in?: AnySchema;
+    readonly out?: AnySchema;
+  };
 };
+
+/** A schema without its defaults and conversions. */
+function bare(outer: AnySchema | undefined): AnySchema | undefined {
+  const { innerType, in: before, out: after } = outer?.def ?? {};
+  const inner = innerType ?? (before?.def.type === 'transform' ? after : before);
+  return inner ? bare(inner) : outer;
+}
+
+/** The fields of a schema of a map. */
+export const shapeOf = (schema: z.ZodType): Record<string, z.ZodType> | undefined =>
+  bare(schema as AnySchema)?.shape;
 
 /** The schema of the part at a path, without its defaults. */
 function schemaAt(schema: z.ZodType, path: Path): AnySchema | undefined {
-  const bare = (outer: AnySchema | undefined): AnySchema | undefined =>
-    outer?.def.innerType ? bare(outer.def.innerType) : outer;
   let at = bare(schema as AnySchema);
   for (const part of path) at = bare(typeof part === 'number' ? at?.element : at?.shape?.[part]);
   return at;

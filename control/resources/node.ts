@@ -1,0 +1,76 @@
+/** Node: a machine, its addresses and its tunnels'. */
+import { z } from 'zod';
+import { tryInterface4 } from '../address.ts';
+import {
+  address4,
+  address6,
+  anyPrefix,
+  asNumber,
+  inert,
+  interfaceAddress4,
+  interfaceAddress6,
+  mac,
+  resource,
+} from './fields.ts';
+
+const bgp = z.strictObject({
+  ipv4Address: interfaceAddress4.optional().describe('Address of the node, with the length of its subnet.'),
+  ipv6Address: interfaceAddress6
+    .optional()
+    .describe('IPv6 address of the node, where unencapsulated IPv6 goes to.'),
+  asNumber: asNumber.optional().describe('AS of the node, if it is not that of BGPConfiguration.'),
+  ipv4IPIPTunnelAddr: address4.optional().describe('Address of the host device, for IPIP pools.'),
+  routeReflectorClusterID: inert(address4, 'tortie is a client of reflectors, not one'),
+});
+
+export const node = resource(
+  'Node',
+  z.strictObject({
+    bgp: bgp.optional(),
+    ipv4VXLANTunnelAddr: address4.optional().describe('Address of the host device, for VXLAN pools.'),
+    ipv6VXLANTunnelAddr: address6
+      .optional()
+      .describe('IPv6 address of the host device, and source of ICMPv6 errors.'),
+    vxlanTunnelMACAddr: mac.optional().describe('MAC of the VTEP. Default: made from the name of the node.'),
+    blocks: z
+      .array(anyPrefix)
+      .default([])
+      .describe('Blocks of the node, where no IPAM tells them: an addition of tortie’s.'),
+    vxlanTunnelMACAddrV6: inert(mac, 'one VTEP serves both families'),
+    orchRefs: inert(
+      z.array(z.strictObject({ nodeName: z.string().optional(), orchestrator: z.string() })),
+      'for people',
+    ),
+    addresses: inert(
+      z.array(z.strictObject({ address: z.string(), type: z.string().optional() })),
+      'bgp.ipv4Address counts',
+    ),
+    interfaces: inert(
+      z.array(z.strictObject({ name: z.string().optional(), addresses: z.array(z.string()).optional() })),
+      'the node knows its own',
+    ),
+    wireguard: inert(
+      z.strictObject({
+        interfaceIPv4Address: address4.optional(),
+        interfaceIPv6Address: address6.optional(),
+      }),
+      'there is no WireGuard here',
+    ),
+  }),
+).extend({
+  status: inert(
+    z.strictObject({
+      podCIDRs: z.array(z.string()).optional(),
+      wireguardPublicKey: z.string().optional(),
+      wireguardPublicKeyV6: z.string().optional(),
+    }),
+    'the status of a node is its agent’s to tell',
+  ),
+});
+
+export type Node = z.infer<typeof node>;
+
+/** The node's IPv4 address (int32) and its subnet's length; null if it names none. */
+export function nodeAddress4({ bgp }: Node['spec']): { address: number; length: number } | null {
+  return bgp?.ipv4Address === undefined ? null : tryInterface4(bgp.ipv4Address);
+}
