@@ -11,6 +11,7 @@
  */
 import pino, { type Logger } from 'pino';
 import { sdNotify } from '../dataplane/native/systemd.ts';
+import { Cluster } from './agent/cluster.ts';
 import { NodeAgent } from './agent/node.ts';
 import { AgentView } from './agent/view.ts';
 import { type MetricsServer, serveMetrics } from './api/metrics.ts';
@@ -35,12 +36,13 @@ export async function runAgent(configFile: string): Promise<number> {
     pino.destination({ fd: 2, sync: true }),
   );
   const end = new Ending();
-  const scope = { node: config.nodeName };
   const lock = await lockNamespace(config.nodeName);
+  const cluster = new Cluster(store, config, () => agent.changed(), log);
   const agent = new NodeAgent({
     config,
     log,
-    resources: async () => (await store.resources.list(undefined, scope)).map(({ resource }) => resource),
+    resources: async () => cluster.resources(),
+    problems: () => cluster.problems(),
     onGiveUp: (error) => {
       log.fatal({ err: error }, 'packet threads die one after another');
       end.resolve(EX_SOFTWARE);
@@ -58,15 +60,20 @@ export async function runAgent(configFile: string): Promise<number> {
     if (config.metrics.enabled) {
       metrics = await serveMetrics(config.metrics, view, (error) => log.error({ err: error }, 'metrics'));
     }
-    await agent.start();
-    store.resources.watch(() => agent.changed(), scope);
-    sdNotify('READY=1');
-    log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
-    code = await end.promise;
+    const runs = async () => {
+      await cluster.start();
+      await agent.start();
+      sdNotify('READY=1');
+      log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
+      return end.promise;
+    };
+    // The store may be away for long: a signal ends the wait.
+    code = await Promise.race([runs(), end.promise]);
     sdNotify('STOPPING=1');
   } finally {
     process.off('SIGHUP', reload);
-    const ended = Promise.all([server?.close(), metrics?.close(), agent.stop(), store.close()]);
+    const left = cluster.stop().then(() => store.close());
+    const ended = Promise.all([server?.close(), metrics?.close(), agent.stop(), left]);
     if (!(await inTime(ended))) {
       log.error('the end takes too long; leaving as it is');
       process.exit(EX_SOFTWARE);

@@ -42,6 +42,8 @@ const SETTLE_POLL_MS = 500;
 export interface NodeAgentOptions {
   readonly config: AgentConfig;
   readonly resources: () => Promise<Resource[]>;
+  /** What else keeps the node from being as it should be. */
+  readonly problems?: () => readonly string[];
   readonly log: Logger;
   /** Workers die one after another: this process can no longer do its work. */
   readonly onGiveUp: (error: Error) => void;
@@ -244,6 +246,7 @@ export class NodeAgent {
     this.#swept ||= sweep;
     await this.store.check();
     if (this.store.problem !== null) problems.push(this.store.problem);
+    problems.push(...(this.#options.problems?.() ?? []));
     this.#settle(problems);
   }
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
+import { tryInterface4, tryInterface6 } from '../address.ts';
 import { EX_CONFIG, TortieError } from '../error.ts';
 import { type Complaint, ConfigError, parseSources, validate } from '../resources/yaml.ts';
 
@@ -61,6 +62,22 @@ export const agentSchema = z.strictObject({
     })
     .describe('Name of this node: its Node resource and its WorkloadEndpoints carry it.'),
   datastore,
+  nodeAddress: z
+    .string()
+    .refine((text) => tryInterface4(text) !== null && text.includes('/'), {
+      error: 'must be an IPv4 address with a prefix length such as 192.0.2.1/24',
+    })
+    .optional()
+    .describe(
+      'Address that this node registers, unless the store is static. Default: that of its Node if a device has it, else of interface, else of the device with the default route.',
+    ),
+  nodeAddress6: z
+    .string()
+    .refine((text) => tryInterface6(text) !== null && text.includes('/'), {
+      error: 'must be an IPv6 address with a prefix length such as 2001:db8::1/64',
+    })
+    .optional()
+    .describe('IPv6 address that this node registers. Default: none.'),
   interface: deviceName
     .optional()
     .describe('Underlay device. Default: the one that has the address of this node.'),

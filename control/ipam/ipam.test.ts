@@ -4,17 +4,18 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EmbeddedStore } from '../datastore/embedded.ts';
 import { affinityKey, blockKey } from '../datastore/keys.ts';
-import type { IPPool } from '../resources/schema.ts';
+import { type IPPool, SCHEMAS } from '../resources/schema.ts';
 import { usedOrdinals } from './block.ts';
 import { listHandles } from './handles.ts';
 import { type AssignRequest, Ipam, type IpamOptions } from './ipam.ts';
 
-const pool = (name: string, cidr: string, blockSize: number): IPPool => ({
-  apiVersion: 'projectcalico.org/v3',
-  kind: 'IPPool',
-  metadata: { name },
-  spec: { cidr, blockSize, ipipMode: 'Never', vxlanMode: 'Always', natOutgoing: false, disabled: false },
-});
+const pool = (name: string, cidr: string, blockSize: number): IPPool =>
+  SCHEMAS.IPPool.parse({
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'IPPool',
+    metadata: { name },
+    spec: { cidr, blockSize, vxlanMode: 'Always' },
+  });
 
 let folder: string;
 let keys: EmbeddedStore;

@@ -55,6 +55,8 @@ export interface AssignRequest extends Owner {
   readonly ip6?: number;
   /** Names or CIDRs of the pools to take from; left out: all that are for the node. */
   readonly pools?: readonly string[];
+  /** What for: "Workload" unless given. */
+  readonly use?: 'Workload' | 'Tunnel';
 }
 
 export interface Assigned {
@@ -237,12 +239,15 @@ export class Ipam {
   }
 
   async #assignFamily(request: AssignRequest, is6: boolean, count: number): Promise<Assigned[]> {
-    const { node, pools: wanted } = request;
+    const { node, pools: wanted, use = 'Workload' } = request;
     const pools = (await this.#pools(node)).filter(
       ({ metadata, spec }) =>
         !spec.disabled &&
         rangeOf(spec.cidr).isIp6 === is6 &&
-        (!wanted || wanted.includes(metadata.name) || wanted.includes(spec.cidr)),
+        spec.allowedUses.includes(use) &&
+        (wanted
+          ? wanted.includes(metadata.name) || wanted.includes(spec.cidr)
+          : spec.assignmentMode === 'Automatic'),
     );
     const family = is6 ? 'IPv6' : 'IPv4';
     if (pools.length === 0) {
