@@ -16,6 +16,9 @@ import { NodeAgent } from './agent/node.ts';
 import { AgentView } from './agent/view.ts';
 import { type MetricsServer, serveMetrics } from './api/metrics.ts';
 import { type ApiServer, serveApi } from './api/server.ts';
+import { startCni } from './cni/cni.ts';
+import { PodNamespaces } from './cni/namespaces.ts';
+import type { CniServer } from './cni/server.ts';
 import { type AgentConfig, loadConfig } from './config/config.ts';
 import { type OpenStore, openStore } from './datastore/open.ts';
 import { StaticDatastore } from './datastore/static.ts';
@@ -36,12 +39,13 @@ export async function runAgent(configFile: string): Promise<number> {
     pino.destination({ fd: 2, sync: true }),
   );
   const end = new Ending();
+  const namespaces = new PodNamespaces();
   const lock = await lockNamespace(config.nodeName);
   const cluster = new Cluster(store, config, () => agent.changed(), log);
   const agent = new NodeAgent({
     config,
     log,
-    resources: async () => cluster.resources(),
+    resources: async () => namespaces.overlay(cluster.resources()),
     problems: () => cluster.problems(),
     onGiveUp: (error) => {
       log.fatal({ err: error }, 'packet threads die one after another');
@@ -52,6 +56,7 @@ export async function runAgent(configFile: string): Promise<number> {
   process.on('SIGHUP', reload);
   let server: ApiServer | undefined;
   let metrics: MetricsServer | undefined;
+  let cni: CniServer | undefined;
   let code: number;
   try {
     // First the socket: it refuses if another agent of this node serves it from elsewhere.
@@ -63,6 +68,7 @@ export async function runAgent(configFile: string): Promise<number> {
     const runs = async () => {
       await cluster.start();
       await agent.start();
+      cni = startCni(config.sockets.cni, agent, store, namespaces, log);
       sdNotify('READY=1');
       log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
       return end.promise;
@@ -72,6 +78,7 @@ export async function runAgent(configFile: string): Promise<number> {
     sdNotify('STOPPING=1');
   } finally {
     process.off('SIGHUP', reload);
+    cni?.close();
     const left = cluster.stop().then(() => store.close());
     const ended = Promise.all([server?.close(), metrics?.close(), agent.stop(), left]);
     if (!(await inTime(ended))) {

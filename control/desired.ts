@@ -314,6 +314,7 @@ class Builder {
     const networks6 = spec.ipNetworks.filter(isIp6).map(parsePrefix6);
     const allowed6 = spec.allowSpoofedSourcePrefixes.filter(isIp6).map(parsePrefix6);
     const mac = spec.mac ? parseMac(spec.mac) : deviceMac(this.#settings.nodeName, name);
+    const mtu = Math.min(spec.mtu ?? this.#podMtu, this.#podMtu);
     this.#ports.push({
       name,
       kind: 'pod',
@@ -324,10 +325,10 @@ class Builder {
       sources: [...networks, ...allowed].flatMap((network) => [network.prefix, mask4(network.length)]),
       addresses6: networks6.map(({ words }) => words),
       sources6: [...networks6, ...allowed6].flatMap(({ words, length }) => [...words, ...mask6(length)]),
-      mtu: this.#podMtu,
+      mtu,
       queues: spec.queues,
     });
-    const leave = { ...none, kind: adj.POD, port: name, mtu: this.#podMtu, dmac: mac, smac: GATEWAY_MAC };
+    const leave = { ...none, kind: adj.POD, port: name, mtu, dmac: mac, smac: GATEWAY_MAC };
     const adjacency = this.#share(leave);
     this.#pods6.push({ origin, addresses: networks6, adjacency });
     for (const { prefix, length } of networks) {

@@ -64,6 +64,9 @@ export class NodeAgent {
   readonly #options: NodeAgentOptions;
   readonly #log: Logger;
   #dirty = false;
+  /** Somebody waits: the next reconcile comes without the least pause. */
+  #urgent = false;
+  #waiting: (() => void)[] = [];
   #refresh: Refresh = 'all';
   #running: Promise<void> | null = null;
   #started = false;
@@ -139,6 +142,16 @@ export class NodeAgent {
     this.#schedule();
   }
 
+  /** Reconcile soon; resolves when a reconcile that begins from now on has ended, well or not. */
+  reconciled(): Promise<void> {
+    const ended = new Promise<void>((resolve) => {
+      this.#waiting.push(resolve);
+    });
+    this.#urgent = true;
+    this.changed();
+    return ended;
+  }
+
   /** Stop touching anything, and let go of descriptors: TAPs, addresses and routes stay. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -167,7 +180,8 @@ export class NodeAgent {
     if (!this.#started || this.#stopped || this.#running) return;
     const now = Date.now();
     let due = this.#nextRefresh;
-    if (this.#dirty) due = this.#lastEnd + Math.max(THROTTLE_MS, this.#lastEnd - this.#lastStart);
+    const least = this.#urgent ? 0 : THROTTLE_MS;
+    if (this.#dirty) due = this.#lastEnd + Math.max(least, this.#lastEnd - this.#lastStart);
     else if (!this.#swept || this.learned.staleCount > 0) due = Math.min(due, now + SETTLE_POLL_MS);
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#run(), Math.max(0, due - now));
@@ -184,11 +198,14 @@ export class NodeAgent {
     if (Date.now() >= this.#nextRefresh && this.#refresh === 'none') {
       this.#refresh = this.problems.length > 0 ? 'all' : 'some';
     }
+    this.#urgent = false;
+    const waiting = this.#waiting.splice(0);
     this.#running = this.#reconcile()
       .catch((error: unknown) => this.#log.error({ err: error }, 'reconcile failed; it is tried again'))
       .finally(() => {
         this.#running = null;
         this.#lastEnd = Date.now();
+        for (const resolve of waiting) resolve();
         this.#schedule();
       });
   }

@@ -231,10 +231,13 @@ export class Ports {
     const { links, routes } = readNamespace(desired.netns);
     const made = await this.#openTap(port, desired, settings.owner, links, inode);
     const known = made ? links.filter((link) => link.ifname !== desired.device) : links;
-    const remaining: Route[] = made ? [] : routes;
-    const routes6 = made || desired.addresses6.length === 0 ? [] : readRoutes6(desired.netns);
-    const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining);
-    const failures = await ipApply(desired.netns, [...commands, ...planPod6(desired, routes6)]);
+    // With a device that was there go its routes; those of others stay.
+    const remaining = (all: readonly Route[]) =>
+      made ? all.filter(({ dev }) => dev !== desired.device) : all;
+    const routes6 = desired.addresses6.length === 0 ? [] : readRoutes6(desired.netns);
+    const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining(routes));
+    const commands6 = planPod6(desired, links, remaining(routes6));
+    const failures = await ipApply(desired.netns, [...commands, ...commands6]);
     if (failures.length > 0) {
       port.failure = failures.map(({ command, message }) => `ip ${command}: ${message}`).join('; ');
     }

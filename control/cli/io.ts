@@ -1,4 +1,5 @@
 /** What the command line touches of the world, so that tests can hand it another one. */
+import type { Installed, InstallOptions } from '../cni/install.ts';
 import type { PurgeAction, PurgeOptions } from '../purge.ts';
 import type { ReplayOptions } from '../replay.ts';
 
@@ -7,6 +8,7 @@ export interface Actions {
   runAgent(configFile: string): Promise<number>;
   runReplay(options: ReplayOptions): Promise<number>;
   purge(options: PurgeOptions): Promise<PurgeAction[]>;
+  installCni(options: InstallOptions): Promise<Installed>;
 }
 
 export interface Io {

@@ -15,6 +15,7 @@ const io: Io = {
     runAgent: async (file) => (await import('../agent.ts')).runAgent(file),
     runReplay: async (options) => (await import('../replay.ts')).runReplay(options),
     purge: async (options) => (await import('../purge.ts')).purge(options),
+    installCni: async (options) => (await import('../cni/install.ts')).installCni(options),
   },
   exitCode: 0,
 };

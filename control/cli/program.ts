@@ -5,6 +5,7 @@ import { ConfigError } from '../resources/yaml.ts';
 import { VERSION } from '../version.ts';
 import { addAgent, addPurge } from './agent.ts';
 import { addConfig } from './config.ts';
+import { addInstall } from './install.ts';
 import type { Io } from './io.ts';
 import { addNode } from './node.ts';
 import { addReplay } from './replay.ts';
@@ -27,6 +28,7 @@ export function buildProgram(io: Io): Command {
   addAgent(program, io);
   addPurge(program, io);
   addConfig(program, io);
+  addInstall(program, io);
   addNode(program, io);
   addShow(program, io);
   addTrace(program, io);

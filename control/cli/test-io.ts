@@ -29,7 +29,13 @@ export async function runCli(
     interrupted: new AbortController().signal,
     exitCode: 0,
     ...world,
-    actions: { runAgent: unexpected, runReplay: unexpected, purge: unexpected, ...world.actions },
+    actions: {
+      runAgent: unexpected,
+      runReplay: unexpected,
+      purge: unexpected,
+      installCni: unexpected,
+      ...world.actions,
+    },
   });
   return { code, out, err };
 }

@@ -27,3 +27,7 @@ export function endpointName(node: string, pod: Pod, containerId: string, ifname
 /** Of the addresses of an attachment: NETWORK.CONTAINERID, as Calico's. Other interfaces than eth0 get their own. */
 export const handleId = (network: string, containerId: string, ifname: string): string =>
   `${network}.${containerId}${ifname === DEFAULT_IFNAME ? '' : `.${ifname}`}`;
+
+/** Where the container's id begins like another's: as unlike as can be. */
+export const sharedHostInterface = (containerId: string, ifname: string): string =>
+  HOST_PREFIX + sha1(`${containerId}.${ifname}`);

@@ -37,16 +37,17 @@ export interface Request {
 /** Calico writes truth as text. */
 const truth = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')]);
 const rate = z.number().min(0).optional();
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
+/** Of a network or a container. */
+export const NETWORK_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 const MAC = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i;
 
 const configSchema = z.looseObject({
   name: z
     .string()
-    .regex(NAME, { error: 'must be letters, digits, "_", "." and "-", a letter or digit first' }),
+    .regex(NETWORK_NAME, { error: 'must be letters, digits, "_", "." and "-", a letter or digit first' }),
   type: z.string().optional(),
   /** Of the pod's device, bytes; 0: as the pools' tunnels allow. */
-  mtu: z.int().min(0).max(65535).optional(),
+  mtu: z.union([z.literal(0), z.int().min(576).max(65535)]).optional(),
   nodename: z.string().optional(),
   log_level: z.string().optional(),
   datastore_type: z.string().optional(),
@@ -141,7 +142,7 @@ function commandOf(env: Header['env']): Command {
   const missing = NEEDS[command as Command].filter((name) => !env[name]);
   if (missing.length > 0) throw new CniError(CODE.environment, `${command} needs ${missing.join(', ')}`);
   const { CNI_CONTAINERID: id = '', CNI_IFNAME: ifname = '' } = env;
-  if (id !== '' && !NAME.test(id))
+  if (id !== '' && !NETWORK_NAME.test(id))
     throw new CniError(CODE.environment, `CNI_CONTAINERID ${id} is no container id`);
   if (ifname !== '' && (!/^[^\s/:]{1,15}$/.test(ifname) || ifname === '.' || ifname === '..')) {
     throw new CniError(

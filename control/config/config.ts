@@ -1,6 +1,6 @@
 /** The agent's own settings: a YAML file, checked against a schema that is published as docs/agent.schema.json. */
 import { readFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { tryInterface4, tryInterface6 } from '../address.ts';
 import { EX_CONFIG, TortieError } from '../error.ts';
@@ -93,6 +93,12 @@ export const agentSchema = z.strictObject({
         .max(100)
         .optional()
         .describe('Control socket. Default: /run/tortie/NODENAME/api.sock.'),
+      cni: z
+        .string()
+        .min(1)
+        .max(100)
+        .optional()
+        .describe('Socket of the CNI plugin. Default: /run/tortie/NODENAME/cni.sock, where it is found.'),
       bufferBytes: z
         .int()
         .min(65536)
@@ -199,7 +205,7 @@ export interface AgentConfig extends Omit<Settings, 'datastore'> {
   /** The file that they came from. */
   readonly file: string;
   readonly datastore: DatastoreSettings;
-  readonly sockets: Settings['sockets'] & { readonly api: string };
+  readonly sockets: Settings['sockets'] & { readonly api: string; readonly cni: string };
 }
 
 /** Read, check and complete the settings; paths become absolute. Throws a ConfigError or TortieError, exit code 78. */
@@ -231,7 +237,11 @@ export function loadConfig(file: string): AgentConfig {
     ...settings,
     file: resolve(file),
     datastore: datastoreOf(settings.datastore, base),
-    sockets: { ...settings.sockets, api: resolve(base, apiSocket(settings.nodeName, settings.sockets.api)) },
+    sockets: {
+      ...settings.sockets,
+      api: resolve(base, apiSocket(settings.nodeName, settings.sockets.api)),
+      cni: resolve(base, settings.sockets.cni ?? join(stateFolder(settings.nodeName), 'cni.sock')),
+    },
   };
 }
 

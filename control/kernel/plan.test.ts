@@ -103,6 +103,15 @@ describe('a pod’s namespace', () => {
     expect(plan([lo, { ...link, addr_info: [...link.addr_info, ...more] }], routes)).toEqual([]);
   });
 
+  it('leaves the way out to a device that has it, and stands behind it', () => {
+    const first = { ...deviceOf(pod, '10.65.0.9'), ifname: 'net0', ifindex: 7 };
+    const theirs = routes.map((route) => ({ ...route, dev: 'net0' }));
+    expect(plan([lo, first, deviceOf(pod, '10.65.0.2')], theirs)).toEqual([
+      'route add 169.254.1.1 dev eth0 scope link metric 2055',
+      'route add default via 169.254.1.1 dev eth0 metric 2055',
+    ]);
+  });
+
   it('adds routes again after the device was down, which took them', () => {
     const down = { ...deviceOf(pod, '10.65.0.2'), flags: [] };
     expect(plan([lo, down], [])).toEqual([

@@ -14,6 +14,9 @@ export const ROUTE_PROTOCOL = 84;
 /** The address that pods have as their gateway; proxy ARP answers for it. */
 const GATEWAY = '169.254.1.1';
 
+/** Beyond the metrics that Linux itself gives (IPv6: 1024). */
+const LATER_METRIC = 2048;
+
 /**
  * Packets that wait in a TAP's queue while nobody reads: at 1,000 packets/s a restart may take eight seconds. TCP
  * does not fill it, its windows are smaller.
@@ -78,13 +81,22 @@ export function planPod(
   const link = links.find(({ ifname }) => ifname === device);
   commands.push(...planDevice(port, alias, link));
   const ours = link?.flags.includes('UP') ? routes.filter((route) => route.dev === device) : [];
+  const metric = metricBehind(device, links, routes);
   if (!ours.some(({ dst, gateway }) => dst === GATEWAY && !gateway)) {
-    commands.push(`route add ${GATEWAY} dev ${device} scope link`);
+    commands.push(`route add ${GATEWAY} dev ${device} scope link${metric}`);
   }
   if (!ours.some(({ dst, gateway }) => dst === 'default' && gateway === GATEWAY)) {
-    commands.push(`route add default via ${GATEWAY} dev ${device}`);
+    commands.push(`route add default via ${GATEWAY} dev ${device}${metric}`);
   }
   return commands;
+}
+
+/** Where another device has a way out already, a second one of ours stands behind it: no two routes of one metric. */
+export function metricBehind(device: string, links: readonly Link[], routes: readonly Route[]): string {
+  const isTaken = routes.some(
+    ({ dst, dev }) => (dst === 'default' || dst === GATEWAY) && dev !== undefined && dev !== device,
+  );
+  return isTaken ? ` metric ${LATER_METRIC + Math.max(...links.map(({ ifindex }) => ifindex))}` : '';
 }
 
 /** A next hop resolved: the neighbour that packets to it go to, and the device. */

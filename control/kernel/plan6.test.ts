@@ -43,9 +43,9 @@ describe('addresses', () => {
 
 it('gives a pod with IPv6 its way out, once', () => {
   const way = { dst: 'default', gateway: 'fe80::ecee:eeff:feee:eeee', dev: 'eth0' };
-  expect(planPod6(port(['fd65::2']), [])).toEqual([`route add default via ${way.gateway} dev eth0`]);
-  expect(planPod6(port(['fd65::2']), [way])).toEqual([]);
-  expect(planPod6(port([]), [])).toEqual([]);
+  expect(planPod6(port(['fd65::2']), [], [])).toEqual([`route add default via ${way.gateway} dev eth0`]);
+  expect(planPod6(port(['fd65::2']), [], [way])).toEqual([]);
+  expect(planPod6(port([]), [], [])).toEqual([]);
 });
 
 it('adds, replaces and removes our routes, and leaves those of unresolved next hops', () => {

@@ -6,7 +6,7 @@ import { formatAddress6, formatPrefix6, tryAddress6 } from '../address.ts';
 import type { DesiredPort } from '../desired.ts';
 import type { KernelRoute6 } from '../desired6.ts';
 import type { Link, Route } from './iproute.ts';
-import { deleteRoute, type Resolved, ROUTE_PROTOCOL } from './plan.ts';
+import { deleteRoute, metricBehind, type Resolved, ROUTE_PROTOCOL } from './plan.ts';
 
 /** RT_SCOPE_LINK (rtnetlink(7)), as iproute2 prints it in numbers. */
 const SCOPE_LINK = '253';
@@ -42,12 +42,17 @@ function maySend6({ sources6 }: DesiredPort, text: string): boolean {
 }
 
 /** A pod's default route, by the gateway's link-local address. */
-export function planPod6({ device, addresses6 }: DesiredPort, routes: readonly Route[]): string[] {
+export function planPod6(
+  { device, addresses6 }: DesiredPort,
+  links: readonly Link[],
+  routes: readonly Route[],
+): string[] {
   if (addresses6.length === 0) return [];
   const isThere = routes.some(
     ({ dst, gateway, dev }) => dst === 'default' && gateway === GATEWAY6 && dev === device,
   );
-  return isThere ? [] : [`route add default via ${GATEWAY6} dev ${device}`];
+  const metric = metricBehind(device, links, routes);
+  return isThere ? [] : [`route add default via ${GATEWAY6} dev ${device}${metric}`];
 }
 
 /** Our routes of the node's namespace. A route whose next hop is not resolved is left as it is. */

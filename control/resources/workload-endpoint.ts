@@ -67,6 +67,14 @@ export const workloadEndpoint = resource(
       .min(1)
       .max(8)
       .describe('Addresses of the pod, each a /32 or /128 from a pool.'),
+    mtu: z
+      .int()
+      .min(576)
+      .max(65535)
+      .optional()
+      .describe(
+        'Largest packet of the device, bytes, if it is less than the pools’ tunnels take. An addition of tortie’s.',
+      ),
     mac: mac.optional().describe('MAC of the device. Default: made from the names of node and port.'),
     allowSpoofedSourcePrefixes: z
       .array(anyPrefix)

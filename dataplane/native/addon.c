@@ -71,6 +71,7 @@ static const struct {
     {"tapOpen", tap_open},
     {"linkSet", link_set},
     {"tapRelease", tap_release},
+    {"sysctlSet", sysctl_set},
     {"netlinkDump", netlink_dump},
     {"ipipMarkAttach", ipip_mark_attach},
     {"ipipMarkDetach", ipip_mark_detach},

@@ -93,6 +93,8 @@ export interface Native {
   ipipMarkDetach(options: { netns?: string; name: string }): void;
   /** Whether the kernel takes the program from us. */
   ipipMarkSupported(): boolean;
+  /** Set a kernel parameter, "net/ipv4/ip_forward", in a network namespace: a name, a path, or "" for the caller's own. */
+  sysctlSet(netns: string, name: string, value: string): void;
   /** All messages of a dump of rtnetlink(7), one behind another. `type`: RTM_GETLINK and the like; `family`: AF_INET, or all. */
   netlinkDump(options: { netns?: string; type: number; family?: number }): Uint8Array;
   udpOpen(options: UdpOptions): number;

@@ -50,3 +50,31 @@ void netns_leave(struct netns *moved) {
   close(moved->home);
   moved->home = -1;
 }
+
+/* /proc/sys/net shows the namespace of the thread that opens it. */
+static int write_parameter(const char *path, const char *value, const char *where, struct failure *failure) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return fail(failure, "open", "%s%s", path, where);
+  ssize_t wrote = write(fd, value, strlen(value));
+  if (wrote < 0) fail(failure, "write", "%s%s", path, where);
+  close(fd);
+  return wrote < 0 ? -1 : 0;
+}
+
+napi_value sysctl_set(napi_env env, napi_callback_info info) {
+  enum { PARAMETER_SIZE = 128, VALUE_SIZE = 64 };
+  napi_value args[3];
+  char netns[NETNS_SIZE], buffer[NETNS_SIZE + 32], value[VALUE_SIZE];
+  char path[PARAMETER_SIZE + 16] = "/proc/sys/";
+  size_t root = strlen(path);
+  struct failure failure;
+  struct netns moved;
+  if (!get_args(env, info, "sysctlSet", 3, args) || !get_string(env, args[0], "netns", netns, sizeof netns) ||
+      !get_string(env, args[1], "name", path + root, PARAMETER_SIZE) ||
+      !get_string(env, args[2], "value", value, sizeof value))
+    return NULL;
+  if (netns_enter(netns, &moved, &failure) < 0) return throw_failure(env, &failure);
+  int result = write_parameter(path, value, netns_suffix(netns, buffer, sizeof buffer), &failure);
+  netns_leave(&moved);
+  return result < 0 ? throw_failure(env, &failure) : NULL;
+}

@@ -134,6 +134,7 @@ uint16_t sum_words(const uint8_t *bytes, size_t length, uint32_t seed);
 napi_value tap_open(napi_env env, napi_callback_info info);
 napi_value tap_release(napi_env env, napi_callback_info info);
 napi_value link_set(napi_env env, napi_callback_info info);
+napi_value sysctl_set(napi_env env, napi_callback_info info);
 napi_value netlink_dump(napi_env env, napi_callback_info info);
 napi_value ipip_mark_attach(napi_env env, napi_callback_info info);
 napi_value ipip_mark_detach(napi_env env, napi_callback_info info);

@@ -31,10 +31,11 @@ describe.skipIf(noLab ?? noPlugins)('the conformance kit', () => {
     expect(passed(judgements).length).toBe(POINTS.length - 4);
   });
 
-  it('passes the plugin that is to be broken, at each version', async () => {
-    const whole = await judge({ plugin: BROKEN, enter: on('kit0') });
-    expect(failed(whole)).toEqual([]);
-    expect(passed(whole).length).toBe(POINTS.length);
+  it('passes the plugin that is to be broken, where Debian’s say nothing', async () => {
+    const only = POINTS.filter(({ since }) => since === '1.1.0').map(({ name }) => name);
+    const judgements = await judge({ plugin: BROKEN, enter: on('kit0'), only: ['version-each', ...only] });
+    expect(failed(judgements)).toEqual([]);
+    expect(passed(judgements).length).toBe(5);
     const old = { plugin: BROKEN, enter: on('kit0'), version: '0.3.1', only: ['add-result', 'check', 'del'] };
     expect((await judge(old)).map(({ result }) => result)).toEqual(['pass', '-', 'pass']);
   });

@@ -1,5 +1,6 @@
 /** What the conformance points share: the plugin that is judged, and containers that are namespaces. */
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { type Call, type Json, type Outcome, type Plugins, parse } from './driver.ts';
 
@@ -40,12 +41,8 @@ export class Container {
   readonly name: string;
   constructor(name: string) {
     this.name = name;
-    // As runtimes make them: 64 hex digits, unlike each other from the first on.
-    this.id = [...name]
-      .reduce((hash, char) => (hash * 31n + BigInt(char.charCodeAt(0))) % (1n << 256n), 7n ** 90n)
-      .toString(16)
-      .padStart(64, '0')
-      .slice(-64);
+    // As runtimes make them.
+    this.id = createHash('sha256').update(name).digest('hex');
   }
   get netns(): string {
     return `/run/netns/${this.name}`;
