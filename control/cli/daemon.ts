@@ -1,6 +1,6 @@
 /** Finding the daemon that a verb asks. */
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { ApiClient } from '../api/client.ts';
 import { EX_UNAVAILABLE, EX_USAGE, TortieError } from '../error.ts';
@@ -27,29 +27,31 @@ export function daemon(io: Io, { socket, node }: DaemonOptions): ApiClient {
   if (socket !== undefined) return new ApiClient(socket);
   if (node !== undefined) return new ApiClient(join(io.runFolder, node, 'api.sock'));
   if (io.env.TORTIE_SOCKET) return new ApiClient(io.env.TORTIE_SOCKET);
-  const nodes = nodesIn(io.runFolder);
-  if (nodes.length > 1) {
+  const [only, ...others] = socketsIn(io.runFolder);
+  if (others.length > 0) {
+    const nodes = [only!, ...others].map((path) => basename(dirname(path)));
     throw new TortieError(
       'AGENT_AMBIGUOUS',
       `several nodes have a socket here: ${nodes.join(', ')}; choose one with --node NAME`,
       EX_USAGE,
     );
   }
-  if (nodes.length === 0) {
+  if (only === undefined) {
     throw new TortieError(
       'AGENT_NOT_RUNNING',
       `no agent has a socket under ${io.runFolder}; start one with: tortie agent --config FILE, or give --socket PATH`,
       EX_UNAVAILABLE,
     );
   }
-  return new ApiClient(join(io.runFolder, nodes[0]!, 'api.sock'));
+  return new ApiClient(only);
 }
 
-function nodesIn(folder: string): string[] {
+/** Control sockets of the agents that run here, or did. */
+export function socketsIn(folder: string): string[] {
   try {
     return readdirSync(folder, { withFileTypes: true })
       .filter((entry) => entry.isDirectory() && readdirSync(join(folder, entry.name)).includes('api.sock'))
-      .map((entry) => entry.name)
+      .map((entry) => join(folder, entry.name, 'api.sock'))
       .sort();
   } catch {
     return [];

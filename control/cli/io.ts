@@ -18,6 +18,10 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Folder of the agents' folders: one per node, with an api.sock. */
   readonly runFolder: string;
+  /** Settings where no others are named. */
+  readonly configFile: string;
+  /** All of standard input. */
+  readonly input: () => string;
   readonly now: () => Date;
   /** Aborted when the user wants out: Ctrl-C. */
   readonly interrupted: AbortSignal;

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { readFileSync } from 'node:fs';
 import type { Io } from './io.ts';
 import { run } from './program.ts';
 
@@ -9,6 +10,8 @@ const io: Io = {
   err: (text) => process.stderr.write(text),
   env: process.env,
   runFolder: '/run/tortie',
+  configFile: '/etc/tortie/agent.yaml',
+  input: () => readFileSync(0, 'utf8'),
   now: () => new Date(),
   interrupted: interrupt.signal,
   actions: {

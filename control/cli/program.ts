@@ -9,6 +9,8 @@ import { addInstall } from './install.ts';
 import type { Io } from './io.ts';
 import { addNode } from './node.ts';
 import { addReplay } from './replay.ts';
+import { addGet } from './resources/get.ts';
+import { addWriters } from './resources/verbs.ts';
 import { addShow } from './show.ts';
 import { addTrace } from './trace.ts';
 
@@ -25,6 +27,8 @@ export function buildProgram(io: Io): Command {
       getErrHelpWidth: () => 100,
     })
     .addHelpText('after', '\nExample:\n  tortie node status');
+  addGet(program, io);
+  addWriters(program, io);
   addAgent(program, io);
   addPurge(program, io);
   addConfig(program, io);

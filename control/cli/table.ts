@@ -3,16 +3,24 @@
 const MIN_WIDTH = 5;
 const PADDING = 3;
 
-/** Columns as calicoctl's `get` prints them (Go's text/tabwriter, least width 5, padding 3). Ends with a newline. */
-export function columns(header: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Columns laid out as calicoctl's (`getTable`), without spaces at the ends of lines. Ends with a newline. */
+export const columns = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
+  padded(header, rows)
+    .map((line) => `${line.trimEnd()}\n`)
+    .join('');
+
+/** A table to the letter as calicoctl's `get` prints it: each cell is filled up, and an empty line follows. */
+export const getTable = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
+  `${padded(header, rows).join('\n')}\n\n`;
+
+/** Go's text/tabwriter with least width 5 and padding 3: lines. */
+function padded(header: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const all = [header, ...rows];
   // A full Internet table is more than a call takes as arguments: no Math.max(...rows).
   const widths = header.map((_, column) =>
     all.reduce((width, row) => Math.max(width, row[column]!.length + PADDING), MIN_WIDTH),
   );
-  const line = (row: readonly string[]) =>
-    row.map((cell, column) => (column < row.length - 1 ? cell.padEnd(widths[column]!) : cell)).join('');
-  return all.map((row) => `${line(row).trimEnd()}\n`).join('');
+  return all.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join(''));
 }
 
 /** Longest line of a cell in a box; a longer word makes its column wider. */

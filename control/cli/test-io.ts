@@ -25,6 +25,8 @@ export async function runCli(
     },
     env: {},
     runFolder: '/nonexistent',
+    configFile: '/nonexistent/agent.yaml',
+    input: () => '',
     now: () => new Date('2026-01-01T12:00:00Z'),
     interrupted: new AbortController().signal,
     exitCode: 0,

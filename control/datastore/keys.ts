@@ -11,13 +11,21 @@ const plural = (kind: Kind): string => {
 };
 const KINDS = new Map(Object.keys(SCHEMAS).map((kind) => [plural(kind as Kind), kind as Kind]));
 
-export const resourcePrefix = (kind: Kind): string => `${RESOURCES}${plural(kind)}/`;
+/** The one IPAMConfig stands with IPAM's own data, and in its form (ipam-config.ts). */
+export const IPAM_CONFIG = `${IPAM}/config`;
+const IPAM_CONFIG_NAME = 'default';
+
+export const resourcePrefix = (kind: Kind): string =>
+  kind === 'IPAMConfig' ? IPAM_CONFIG : `${RESOURCES}${plural(kind)}/`;
 
 export const resourceKey = ({ kind, name, namespace }: ResourceKey): string =>
-  `${resourcePrefix(kind)}${namespace === undefined ? '' : `${namespace}/`}${name}`;
+  kind === 'IPAMConfig' && name === IPAM_CONFIG_NAME
+    ? IPAM_CONFIG
+    : `${RESOURCES}${plural(kind)}/${namespace === undefined ? '' : `${namespace}/`}${name}`;
 
 /** What a key names, or null if it is no resource's. */
 export function resourceKeyOf(key: string): ResourceKey | null {
+  if (key === IPAM_CONFIG) return { kind: 'IPAMConfig', name: IPAM_CONFIG_NAME };
   const [folder = '', ...names] = key.slice(RESOURCES.length).split('/');
   const kind = KINDS.get(folder);
   const [first, second] = names;
@@ -40,8 +48,6 @@ export const affinityKey = (node: string, cidr: string): string =>
 
 export const HANDLES = `${IPAM}/handle/`;
 export const handleKey = (id: string): string => `${HANDLES}${id}`;
-
-export const IPAM_CONFIG = `${IPAM}/config`;
 
 /** How the agent of a node fares: goes with its lease. */
 export const statusKey = (node: string): string => `/calico/felix/v2/no-region/host/${node}/status`;

@@ -12,6 +12,7 @@ import {
   type Stored,
   type Watching,
 } from './datastore.ts';
+import { decodeIpamConfig, encodeIpamConfig } from './ipam-config.ts';
 import { RESOURCES, resourceKey, resourceKeyOf, resourcePrefix } from './keys.ts';
 import type { Entry, KeyValueStore } from './kv.ts';
 
@@ -20,8 +21,6 @@ const FETCHES = 64;
 /** Pause before what failed is tried again. */
 const RETRY_MS = 1000;
 const KINDS = Object.keys(SCHEMAS) as Kind[];
-/** What a store adds to metadata, and a resource of ours has not. */
-const STORE_METADATA = ['uid', 'creationTimestamp', 'resourceVersion', 'generation', 'managedFields'];
 
 export class ResourceStore implements Datastore {
   readonly description: string;
@@ -52,7 +51,9 @@ export class ResourceStore implements Datastore {
   }
 
   async put(resource: Resource, revision: number | null): Promise<Stored> {
-    const entry = await this.#keys.put(resourceKey(keyOf(resource)), JSON.stringify(resource), { revision });
+    const entry = await this.#keys.put(resourceKey(keyOf(resource)), JSON.stringify(encoded(resource)), {
+      revision,
+    });
     return { resource, revision: entry.revision };
   }
 
@@ -105,7 +106,7 @@ export class ResourceStore implements Datastore {
     } catch (error) {
       throw new TortieError('STORE_INVALID', `${keyText(place)} in the store: ${(error as Error).message}`);
     }
-    const parsed = SCHEMAS[place.kind].safeParse(withoutStoreMetadata(stored));
+    const parsed = SCHEMAS[place.kind].safeParse(decoded(place, stored));
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
       const text = `${issue!.path.join('.')}: ${issue!.message}`;
@@ -239,10 +240,10 @@ async function fetchOf(keys: KeyValueStore, wanted: readonly string[]): Promise<
   return found;
 }
 
-function withoutStoreMetadata(stored: unknown): unknown {
-  if (typeof stored !== 'object' || stored === null || !('metadata' in stored)) return stored;
-  const { metadata } = stored;
-  if (typeof metadata !== 'object' || metadata === null) return stored;
-  const kept = Object.entries(metadata).filter(([name]) => !STORE_METADATA.includes(name));
-  return { ...stored, metadata: Object.fromEntries(kept) };
-}
+/** What stands in the store for a resource. */
+const encoded = (resource: Resource): unknown =>
+  resource.kind === 'IPAMConfig' ? encodeIpamConfig(resource) : resource;
+
+/** The resource, to be checked, that a stored value stands for. */
+const decoded = ({ kind }: ResourceKey, stored: unknown): unknown =>
+  kind === 'IPAMConfig' ? decodeIpamConfig(stored) : stored;
