@@ -1,8 +1,8 @@
 /** The store that settings name. */
 import type { AgentConfig } from '../config/config.ts';
-import { TortieError } from '../error.ts';
 import type { Datastore } from './datastore.ts';
 import { EmbeddedStore } from './embedded.ts';
+import { EtcdStore } from './etcd.ts';
 import type { KeyValueStore } from './kv.ts';
 import { ResourceStore } from './resource-store.ts';
 import { StaticDatastore } from './static.ts';
@@ -20,8 +20,7 @@ export function openStore(settings: AgentConfig['datastore']): OpenStore {
     const resources = new StaticDatastore(settings.path);
     return { resources, keys: null, close: () => resources.close() };
   }
-  if (settings.kind === 'etcd') throw new TortieError('STORE_UNSUPPORTED', 'etcd is not there yet');
-  const keys = new EmbeddedStore(settings.path);
+  const keys = settings.kind === 'etcd' ? new EtcdStore(settings) : new EmbeddedStore(settings.path);
   const resources = new ResourceStore(keys);
   return {
     resources,
