@@ -9,6 +9,7 @@ import {
   formatMac,
   formatPrefix4,
   formatPrefix6,
+  isIp6,
   mask4,
   parseAddress4,
   tryAddress6,
@@ -52,7 +53,8 @@ export class AgentView implements AgentApi {
       version: VERSION,
       startedAt: this.#startedAt,
       asNumber: routing.asn,
-      peersV4: routing.peers(),
+      peersV4: routing.peers().filter(({ address }) => !isIp6(address)),
+      peersV6: routing.peers().filter(({ address }) => isIp6(address)),
     };
   }
 

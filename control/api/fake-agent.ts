@@ -47,6 +47,7 @@ export const fakeAgent = (): AgentApi => ({
         lastError: null,
       },
     ],
+    peersV6: [],
   }),
   ports: () => [
     {

@@ -94,7 +94,11 @@ export const FAMILIES: readonly Family[] = [
     ['peer', 'type'],
     '1 while the session is established, else 0.',
     ({ status }) =>
-      status.peersV4.map(({ address, type, info }) => [info === 'Established' ? 1 : 0, address, type]),
+      [...status.peersV4, ...status.peersV6].map(({ address, type, info }) => [
+        info === 'Established' ? 1 : 0,
+        address,
+        type,
+      ]),
   ),
   family('port_up', 'gauge', ['port', 'kind'], '1 while the port is as it should be, else 0.', ({ ports }) =>
     ports.map(({ name, kind, state }) => [state === 'up' ? 1 : 0, name, kind]),

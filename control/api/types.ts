@@ -25,6 +25,7 @@ export interface NodeStatusView {
   startedAt: string;
   asNumber: number;
   peersV4: PeerView[];
+  peersV6: PeerView[];
 }
 export interface PortView {
   id: number;

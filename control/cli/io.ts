@@ -1,5 +1,7 @@
 /** What the command line touches of the world, so that tests can hand it another one. */
 import type { Installed, InstallOptions } from '../cni/install.ts';
+import type { SystemCheck } from '../node/check-system.ts';
+import type { Diags, DiagsSources } from '../node/diags.ts';
 import type { PurgeAction, PurgeOptions } from '../purge.ts';
 import type { ReplayOptions } from '../replay.ts';
 
@@ -9,6 +11,8 @@ export interface Actions {
   runReplay(options: ReplayOptions): Promise<number>;
   purge(options: PurgeOptions): Promise<PurgeAction[]>;
   installCni(options: InstallOptions): Promise<Installed>;
+  checkSystem(): Promise<SystemCheck[]>;
+  collectDiags(sources: DiagsSources, output: string | undefined): Promise<Diags>;
 }
 
 export interface Io {

@@ -19,6 +19,8 @@ const io: Io = {
     runReplay: async (options) => (await import('../replay.ts')).runReplay(options),
     purge: async (options) => (await import('../purge.ts')).purge(options),
     installCni: async (options) => (await import('../cni/install.ts')).installCni(options),
+    checkSystem: async () => (await import('../node/check-system.ts')).checkSystem(),
+    collectDiags: async (sources, output) => (await import('../node/diags.ts')).collectDiags(sources, output),
   },
   exitCode: 0,
 };

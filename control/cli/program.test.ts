@@ -167,6 +167,22 @@ No IPv6 peers found.
 
 `);
     expect(statusText({ ...status, peersV4: [] }, new Date())).toContain('\nNo IPv4 peers found.\n');
+    const six = { ...peer, address: '2001:db8::2', type: 'node specific' } as const;
+    expect(
+      statusText({ ...status, peersV4: [], peersV6: [six] }, new Date(2026, 0, 2, 12, 0, 0)),
+    ).toBe(`Calico process is running.
+
+IPv4 BGP status
+No IPv4 peers found.
+
+IPv6 BGP status
++--------------+---------------+-------+----------+---------+
+| PEER ADDRESS |   PEER TYPE   | STATE |  SINCE   |  INFO   |
++--------------+---------------+-------+----------+---------+
+| 2001:db8::2  | node specific | start | 08:30:05 | Connect |
++--------------+---------------+-------+----------+---------+
+
+`);
   });
 
   it('says when there is no agent, in both streams', async () => {

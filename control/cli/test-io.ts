@@ -36,6 +36,8 @@ export async function runCli(
       runReplay: unexpected,
       purge: unexpected,
       installCni: unexpected,
+      checkSystem: unexpected,
+      collectDiags: unexpected,
       ...world.actions,
     },
   });
