@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { agentSchema, apiSocket } from './config/config.ts';
 import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
 import { forEachSideBySide } from './kernel/each.ts';
-import { ipApply, netnsText } from './kernel/iproute.ts';
+import { ipApply, type Netns, netnsText } from './kernel/iproute.ts';
+import { hasNatTable, NAT_TABLE, removeNatTable } from './kernel/nat.ts';
 import { deleteRoute } from './kernel/plan.ts';
 import {
   type FoundAgent,
@@ -32,7 +33,7 @@ export interface PurgeOptions {
 }
 
 export interface PurgeAction {
-  readonly kind: 'agent' | 'keeper' | 'device' | 'route' | 'socket';
+  readonly kind: 'agent' | 'keeper' | 'device' | 'route' | 'table' | 'socket';
   /** What was removed, for people: "device eth0 in pod1 (tortie:node1:4026531833:pod:cali1)". */
   readonly subject: string;
   /** Why it could not be removed, or null. */
@@ -122,10 +123,28 @@ async function purgeNamespace(
     commands.set(deleteRoute(route), { kind: 'route', subject });
   }
   const failures = dryRun ? [] : await ipApply(netns, [...commands.keys()]);
-  return [...commands].map(([command, action]) => ({
+  const actions: PurgeAction[] = [...commands].map(([command, action]) => ({
     ...action,
     error: failures.find((candidate) => candidate.command === command)?.message ?? null,
   }));
+  // A node's table stands beside its host device.
+  const isNode = devices.some(({ owner }) => isMeant(owner.node)) || actions.length > 0;
+  if (isNode && !others) actions.push(...(await purgeTable(netns, dryRun)));
+  return actions;
+}
+
+/** The table of nftables. */
+async function purgeTable(netns: Netns, dryRun: boolean): Promise<PurgeAction[]> {
+  const path = netns === null ? null : netns.includes('/') ? netns : `/run/netns/${netns}`;
+  const enter = path === null ? [] : ['nsenter', `--net=${path}`];
+  if (!(await hasNatTable(enter))) return [];
+  const subject = `table inet ${NAT_TABLE} in ${netnsText(netns)}`;
+  try {
+    if (!dryRun) await removeNatTable(enter);
+    return [{ kind: 'table', subject, error: null }];
+  } catch (error) {
+    return [{ kind: 'table', subject, error: (error as Error).message }];
+  }
 }
 
 /** The folders of control sockets by default; a socket elsewhere is removed by itself. */

@@ -13,6 +13,7 @@ import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route } from '../kernel/iproute.ts';
+import { Nat } from '../kernel/nat.ts';
 import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
 import { planRoutes6 } from '../kernel/plan6.ts';
@@ -63,6 +64,7 @@ export class NodeAgent {
 
   readonly #options: NodeAgentOptions;
   readonly #log: Logger;
+  readonly #nat = new Nat();
   #dirty = false;
   /** Somebody waits: the next reconcile comes without the least pause. */
   #urgent = false;
@@ -256,6 +258,8 @@ export class NodeAgent {
       )),
     );
     problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
+    const facts = { nodeName, hostDevice: host.device, resources };
+    problems.push(...(await this.#nat.apply(facts, refresh !== 'none')));
     await this.routing
       .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));
