@@ -38,10 +38,12 @@ it('quotes what the commands print; "npx vitest run control/cli -u" writes it an
 });
 
 it('tells of every verb', () => {
+  const visible = (command: Command) =>
+    command.commands.filter((child) => command.createHelp().visibleCommands(command).includes(child));
   const leaves = (command: Command, path: string): string[] =>
     command.commands.length === 0
       ? [path]
-      : command.commands.flatMap((child) => leaves(child, `${path} ${child.name()}`.trim()));
+      : visible(command).flatMap((child) => leaves(child, `${path} ${child.name()}`.trim()));
   const io = { out() {}, err() {} } as unknown as Parameters<typeof buildProgram>[0];
   for (const verb of leaves(buildProgram(io), '')) expect(manual).toContain(`$ tortie ${verb} --help\n`);
 });

@@ -4,6 +4,7 @@ import { EX_USAGE, TortieError } from '../error.ts';
 import { ConfigError } from '../resources/yaml.ts';
 import { VERSION } from '../version.ts';
 import { addAgent, addPurge } from './agent.ts';
+import { addCompletion } from './complete.ts';
 import { addConfig } from './config.ts';
 import { addInstall } from './install.ts';
 import type { Io } from './io.ts';
@@ -37,6 +38,7 @@ export function buildProgram(io: Io): Command {
   addShow(program, io);
   addTrace(program, io);
   addReplay(program, io);
+  addCompletion(program, io);
   return program;
 }
 

@@ -31,7 +31,7 @@ export function addGet(program: Command, io: Io): void {
     .description('print resources of the datastore: all of a kind, some by name, or those that files name')
     .argument('[kind]', 'kind of resource, such as ippool, node, wep, bgppeer')
     .argument('[name...]', 'names; without, all of the kind')
-    .option('-o, --output <format>', 'ps, wide, yaml, json, name, or custom-columns=NAME,...', 'ps');
+    .option('-o, --output <format>', 'format: ps, wide, yaml, json, name, or custom-columns=NAME,...', 'ps');
   takesNamespace(takesFiles(command, 'print what these name'))
     .option('-A, --all-namespaces', 'of all namespaces')
     .option('--export', 'with names: without what only this datastore knows of them');
