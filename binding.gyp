@@ -6,6 +6,7 @@
         "dataplane/native/addon.c",
         "dataplane/native/bpf.c",
         "dataplane/native/burst.c",
+        "dataplane/native/capabilities.c",
         "dataplane/native/checksum.c",
         "dataplane/native/epoll.c",
         "dataplane/native/error.c",

@@ -10,10 +10,14 @@
  *   1     anything else that kept it from starting
  */
 import pino, { type Logger } from 'pino';
+import pretty from 'pino-pretty';
 import { sdNotify } from '../dataplane/native/systemd.ts';
 import { Cluster } from './agent/cluster.ts';
 import { NodeAgent } from './agent/node.ts';
+import { dropPrivileges } from './agent/privileges.ts';
+import { Pulse } from './agent/pulse.ts';
 import { AgentView } from './agent/view.ts';
+import { Health, type HealthServer, serveHealth } from './api/health.ts';
 import { type MetricsServer, serveMetrics } from './api/metrics.ts';
 import { type ApiServer, serveApi } from './api/server.ts';
 import { startCni } from './cni/cni.ts';
@@ -33,11 +37,10 @@ const STOP_TIMEOUT_MS = 4000;
 /** Run the agent until a signal ends it. Resolves with the exit code; rejects if it cannot start. */
 export async function runAgent(configFile: string): Promise<number> {
   const config = loadConfig(configFile);
+  // Before there are other threads: those that are made from now on have no more.
+  dropPrivileges();
   const store = openStore(config.datastore);
-  const log = pino(
-    { level: config.log.level, base: { node: config.nodeName } },
-    pino.destination({ fd: 2, sync: true }),
-  );
+  const log = openLog(config);
   const end = new Ending();
   const namespaces = new PodNamespaces();
   const lock = await lockNamespace(config.nodeName);
@@ -57,6 +60,9 @@ export async function runAgent(configFile: string): Promise<number> {
   let server: ApiServer | undefined;
   let metrics: MetricsServer | undefined;
   let cni: CniServer | undefined;
+  let probes: HealthServer | undefined;
+  const health = new Health();
+  const pulse = new Pulse(agent, cluster, health, log);
   let code: number;
   try {
     // First the socket: it refuses if another agent of this node serves it from elsewhere.
@@ -65,10 +71,15 @@ export async function runAgent(configFile: string): Promise<number> {
     if (config.metrics.enabled) {
       metrics = await serveMetrics(config.metrics, view, (error) => log.error({ err: error }, 'metrics'));
     }
+    if (config.health.enabled) {
+      probes = await serveHealth(config.health, health, (error) => log.error({ err: error }, 'health'));
+    }
+    pulse.start();
     const runs = async () => {
       await cluster.start();
       await agent.start();
       cni = startCni(config.sockets.cni, agent, store, namespaces, log);
+      await pulse.beat();
       sdNotify('READY=1');
       log.info({ pid: process.pid, version: VERSION, socket: config.sockets.api }, 'agent runs');
       return end.promise;
@@ -79,8 +90,10 @@ export async function runAgent(configFile: string): Promise<number> {
   } finally {
     process.off('SIGHUP', reload);
     cni?.close();
+    pulse.stop();
     const left = cluster.stop().then(() => store.close());
-    const ended = Promise.all([server?.close(), metrics?.close(), agent.stop(), left]);
+    const servers = [server, metrics, probes].map((one) => one?.close());
+    const ended = Promise.all([...servers, agent.stop(), left]);
     if (!(await inTime(ended))) {
       log.error('the end takes too long; leaving as it is');
       process.exit(EX_SOFTWARE);
@@ -90,6 +103,25 @@ export async function runAgent(configFile: string): Promise<number> {
   }
   log.info({ code }, 'agent ends; devices, addresses and routes stay');
   return code;
+}
+
+/** On standard error: an object a line, or for people. */
+function openLog({ log, nodeName }: AgentConfig): Logger {
+  const options = { level: log.level, base: { node: nodeName } };
+  const isText = log.format === 'text' || (log.format === 'auto' && process.stderr.isTTY);
+  if (!isText) return pino(options, pino.destination({ fd: 2, sync: true }));
+  const colorize = process.stderr.isTTY && !process.env.NO_COLOR;
+  return pino(
+    options,
+    pretty({
+      destination: 2,
+      sync: true,
+      colorize,
+      ignore: 'node',
+      translateTime: 'SYS:HH:MM:ss.l',
+      singleLine: true,
+    }),
+  );
 }
 
 /** The agent's end: by the first of SIGTERM, SIGINT, and what `resolve` is told. */

@@ -170,9 +170,9 @@ async function stop({ node, pid }: FoundAgent): Promise<void> {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
     throw new TortieError('AGENT_RUNNING', `cannot stop what serves node ${node} (pid ${pid}): ${error}`);
   }
-  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (isAlive()) {
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       throw new TortieError(
         'AGENT_RUNNING',
         `what serves node ${node} (pid ${pid}) does not stop; end it by kill -9 ${pid}, then purge again`,

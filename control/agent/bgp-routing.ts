@@ -41,7 +41,7 @@ export class BgpRouting {
     const config = this.#speakerConfig(plan, node, originate);
     const text = JSON.stringify(config);
     if (text === this.#told) return;
-    this.#configuredAt ||= Date.now();
+    this.#configuredAt ||= performance.now();
     try {
       if (this.#speaker) await this.#speaker.reconfigure(config);
       else await this.#start(config);
@@ -79,7 +79,7 @@ export class BgpRouting {
   isSettled(): boolean {
     if (!this.#config().bgp.enabled) return true;
     if (!this.#speaker) return false;
-    return Date.now() - this.#configuredAt > SETTLE_LIMIT_MS || this.isSynchronised();
+    return performance.now() - this.#configuredAt > SETTLE_LIMIT_MS || this.isSynchronised();
   }
 
   /** Whether all peers are up and have told what they know, as far as one can tell: nothing new for a while. */

@@ -43,6 +43,11 @@ export class Cluster {
     return problem === null ? [...this.#problems] : [problem, ...this.#problems];
   }
 
+  /** Why the store is out of reach, or null. */
+  storeProblem(): string | null {
+    return this.#picture.problem;
+  }
+
   async stop(): Promise<void> {
     this.#picture.stop();
     await this.#registration?.stop();

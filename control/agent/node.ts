@@ -123,6 +123,7 @@ export class NodeAgent {
     this.#started = true;
     // Nothing is written before the first full picture: this throws if there is none.
     await this.#reconcile();
+    this.#lastEnd = performance.now();
     this.#watcher = this.#watchNamespaces();
     this.#schedule();
   }
@@ -154,6 +155,12 @@ export class NodeAgent {
     return ended;
   }
 
+  /** For how long the reconcile that runs has run, ms; and whether one has ended well enough to forward by. */
+  reconciling(): { forMs: number; isDone: boolean } {
+    const forMs = this.#running ? performance.now() - this.#lastStart : 0;
+    return { forMs, isDone: this.#started && this.#lastEnd > 0 };
+  }
+
   /** Stop touching anything, and let go of descriptors: TAPs, addresses and routes stay. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -180,7 +187,7 @@ export class NodeAgent {
   /** Arm the one timer for whatever is due next. */
   #schedule(): void {
     if (!this.#started || this.#stopped || this.#running) return;
-    const now = Date.now();
+    const now = performance.now();
     let due = this.#nextRefresh;
     const least = this.#urgent ? 0 : THROTTLE_MS;
     if (this.#dirty) due = this.#lastEnd + Math.max(least, this.#lastEnd - this.#lastStart);
@@ -192,12 +199,12 @@ export class NodeAgent {
   #run(): void {
     const isDue =
       this.#dirty ||
-      Date.now() >= this.#nextRefresh ||
+      performance.now() >= this.#nextRefresh ||
       (!this.#swept && this.routing.isSettled()) ||
       this.learned.isOver(this.routing.isSynchronised());
     if (!isDue) return this.#schedule();
     // Without a cause a few pods at a time, so that a full node rests; while something is wrong, all.
-    if (Date.now() >= this.#nextRefresh && this.#refresh === 'none') {
+    if (performance.now() >= this.#nextRefresh && this.#refresh === 'none') {
       this.#refresh = this.problems.length > 0 ? 'all' : 'some';
     }
     this.#urgent = false;
@@ -206,14 +213,14 @@ export class NodeAgent {
       .catch((error: unknown) => this.#log.error({ err: error }, 'reconcile failed; it is tried again'))
       .finally(() => {
         this.#running = null;
-        this.#lastEnd = Date.now();
+        this.#lastEnd = performance.now();
         for (const resolve of waiting) resolve();
         this.#schedule();
       });
   }
 
   async #reconcile(): Promise<void> {
-    this.#lastStart = Date.now();
+    this.#lastStart = performance.now();
     const refresh = this.#refresh;
     this.#dirty = false;
     this.#refresh = 'none';
@@ -380,7 +387,7 @@ export class NodeAgent {
     this.problems = all;
     if (all.length > 0) return;
     this.#retryMs = FIRST_RETRY_MS;
-    this.#nextRefresh = Date.now() + REFRESH_MS;
+    this.#nextRefresh = performance.now() + REFRESH_MS;
   }
 }
 

@@ -35,23 +35,23 @@ export class AgentPorts implements PodPorts {
 
   async up(endpoint: WorkloadEndpoint, inode: number): Promise<PodPort> {
     const name = endpoint.spec.interfaceName;
-    const deadline = Date.now() + UP_MS;
+    const deadline = performance.now() + UP_MS;
     for (let failures = 0; ; ) {
       await this.#agent.reconciled();
       const problem = this.problem(endpoint, inode);
       const port = this.#agent.ports.get(name);
       if (problem === null && port) return { mtu: port.desired.mtu };
       if (port && port.failure !== null) failures++;
-      if (failures === MAX_FAILURES || Date.now() > deadline) {
+      if (failures === MAX_FAILURES || performance.now() > deadline) {
         throw new CniError(CODE.port, `port ${name} does not come up: ${problem}`);
       }
     }
   }
 
   async gone(name: string): Promise<void> {
-    const deadline = Date.now() + GONE_MS;
+    const deadline = performance.now() + GONE_MS;
     do await this.#agent.reconciled();
-    while (this.#agent.ports.get(name) && Date.now() < deadline);
+    while (this.#agent.ports.get(name) && performance.now() < deadline);
     if (!this.#agent.ports.get(name)) return;
     throw new TortieError('PORT_STAYS', `port ${name} is still there ${GONE_MS / 1000} s after its end`);
   }

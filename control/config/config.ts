@@ -142,6 +142,14 @@ export const agentSchema = z.strictObject({
     })
     .prefault({})
     .describe('Metrics for Prometheus.'),
+  health: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('True: serve GET /liveness and /readiness.'),
+      address: z.ipv4().default('127.0.0.1').describe('Address to serve them on.'),
+      port: z.int().min(1).max(65535).default(9099).describe('Port to serve them on.'),
+    })
+    .prefault({})
+    .describe('Probes for whoever looks after the agent.'),
   restart: z
     .strictObject({
       keeper: z
@@ -179,9 +187,13 @@ export const agentSchema = z.strictObject({
         .enum(['trace', 'debug', 'info', 'warn', 'error'])
         .default('info')
         .describe('Least level that is logged.'),
+      format: z
+        .enum(['auto', 'json', 'text'])
+        .default('auto')
+        .describe('json: an object a line. text: for people. auto: text on a terminal, else json.'),
     })
     .prefault({})
-    .describe('Log on standard error, one JSON object a line.'),
+    .describe('Log on standard error.'),
 });
 
 type Settings = z.infer<typeof agentSchema>;

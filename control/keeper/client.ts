@@ -59,8 +59,8 @@ export class KeeperClient {
 
   #ask(op: string, text: string, sent = new Int32Array(0)): { op: string; text: string; fds: number[] } {
     this.#native.sendFds(this.#fd, sent, encode(op, text));
-    const deadline = Date.now() + ANSWER_MS;
-    for (let left = ANSWER_MS; left > 0; left = deadline - Date.now()) {
+    const deadline = performance.now() + ANSWER_MS;
+    for (let left = ANSWER_MS; left > 0; left = deadline - performance.now()) {
       this.#native.epollWait(this.#epoll, this.#ready, left);
       const answer = this.#native.receiveFds(this.#fd, this.#buffer);
       if (!answer) continue;

@@ -71,13 +71,13 @@ function serve(node: string): void {
   };
 
   native.epollAdd(epoll, listener, listener);
-  let leftAt = Date.now();
-  while (agents.size > 0 || Date.now() - leftAt < ABANDONED_MS) {
+  let leftAt = performance.now();
+  while (agents.size > 0 || performance.now() - leftAt < ABANDONED_MS) {
     const count = native.epollWait(epoll, ready, agents.size > 0 ? -1 : ABANDONED_MS);
     for (const tag of ready.subarray(0, count)) {
       if (tag !== listener) {
         hear(tag);
-        if (agents.size === 0) leftAt = Date.now();
+        if (agents.size === 0) leftAt = performance.now();
         continue;
       }
       const peer = native.unixAccept(listener);

@@ -93,6 +93,7 @@ static const struct {
     {"udpSend", udp_send},
     {"rawReceive", raw_receive},
     {"rawSend", raw_send},
+    {"keepCapabilities", keep_capabilities},
     {"fdWatch", fd_watch},
     {"fdUnwatch", fd_unwatch},
     {"epollCreate", epoll_create_binding},

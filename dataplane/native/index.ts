@@ -127,6 +127,11 @@ export interface Native {
   receiveFds(fd: number, buffer: Uint8Array): { fds: number[]; bytes: number } | undefined;
   /** A datagram with descriptors to a Unix socket (dataplane/native/systemd.ts). Blocks for two seconds at most. */
   notifySend(path: string, state: Uint8Array, fds: Int32Array): void;
+  /**
+   * Give up all capabilities (capabilities(7)) whose bits are not set, for this thread, the threads that it makes and the programs
+   * that it starts, for good.
+   */
+  keepCapabilities(mask: number): void;
   /** Take over a descriptor that came by exec: closed with this environment, and by exec. */
   adopt(fd: number): void;
 

@@ -274,6 +274,31 @@ describe('UDP bursts', () => {
   });
 });
 
+describe('capabilities', () => {
+  it.skipIf(!isRoot)(
+    'are given up for good, by the thread, by those that it makes and by what it starts',
+    () => {
+      const program = `
+      const native = require(${JSON.stringify(ADDON)});
+      const { execFileSync } = require('node:child_process');
+      const { Worker } = require('node:worker_threads');
+      const show = "require('node:fs').readFileSync('/proc/thread-self/status', 'utf8')";
+      native.keepCapabilities(1 << 12);
+      console.log(eval(show));
+      console.log(execFileSync('cat', ['/proc/self/status'], { encoding: 'utf8' }));
+      new Worker('console.log(' + show + ')', { eval: true });`;
+      const said = execFileSync(process.execPath, ['-e', program], { encoding: 'utf8' });
+      const sets = [...said.matchAll(/^Cap(Eff|Prm|Bnd):\t([0-9a-f]+)$/gm)].map(([, set, value]) => [
+        set,
+        Number(`0x${value}`),
+      ]);
+      expect(sets).toHaveLength(9);
+      for (const [, value] of sets) expect(value).toBe(1 << 12);
+      expect(said.match(/^NoNewPrivs:\t1$/gm)).toHaveLength(3);
+    },
+  );
+});
+
 describe('arguments', () => {
   const arena = new Uint8Array(SLOT);
   const rows = new Int32Array(ROW);

@@ -155,6 +155,7 @@ napi_value udp_receive(napi_env env, napi_callback_info info);
 napi_value udp_send(napi_env env, napi_callback_info info);
 napi_value raw_receive(napi_env env, napi_callback_info info);
 napi_value raw_send(napi_env env, napi_callback_info info);
+napi_value keep_capabilities(napi_env env, napi_callback_info info);
 napi_value fd_watch(napi_env env, napi_callback_info info);
 napi_value fd_unwatch(napi_env env, napi_callback_info info);
 napi_value epoll_create_binding(napi_env env, napi_callback_info info);

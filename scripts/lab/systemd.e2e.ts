@@ -30,8 +30,8 @@ describe.skipIf(why)('the unit', () => {
     const command = `${process.execPath} ${TORTIE} agent --config ${cluster.settingsFile(1)}`;
     systemd = await Systemd.boot(cluster.lab, 'node1', {
       [UNIT]: readFileSync(join(ROOT, 'docs', UNIT), 'utf8'),
-      // Only what differs in a lab: where the program is, and that there is no journal.
-      [`${UNIT}.d/lab.conf`]: `[Service]\nExecStart=\nExecStart=${command}\nStandardError=append:${log()}\n`,
+      // Only what differs in a lab: where the program is, that there is no journal, and nobody waits half a minute.
+      [`${UNIT}.d/lab.conf`]: `[Service]\nExecStart=\nExecStart=${command}\nStandardError=append:${log()}\nWatchdogSec=3\nTimeoutAbortSec=5\n`,
     });
   });
   afterAll(async () => {
@@ -79,6 +79,30 @@ describe.skipIf(why)('the unit', () => {
     expect(await lostDuring(kill)).toBeLessThanOrEqual(BURST);
     await answersAgain();
     expect((await cluster.api(1).runtime()).restart.inherited).toBeGreaterThan(0);
+  });
+
+  it('leaves the agent four capabilities, for good, and probes that say it is well', async () => {
+    const pid = await systemd.property(UNIT, 'MainPID');
+    const status = await systemd.run('cat', `/proc/${pid}/status`);
+    // NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_ADMIN.
+    for (const set of ['CapEff', 'CapPrm', 'CapBnd'])
+      expect(status).toMatch(new RegExp(`${set}:\\s0*203400\n`));
+    expect(status).toMatch(/NoNewPrivs:\s1\n/);
+    const probe = `const r = await fetch('http://127.0.0.1:9099/readiness'); console.log(r.status, await r.text())`;
+    const node = ['--input-type=module', '-e', probe];
+    const said = await cluster.lab.run('node1', process.execPath, node);
+    expect(said).toMatch(/^200 /);
+    expect(said).toMatch(/\| workers +\| 20s +\| reporting live \| reporting ready \|/);
+  });
+
+  it('is started again when it makes no progress', async () => {
+    const before = Number(await systemd.property(UNIT, 'NRestarts'));
+    await systemd.ctl('kill', '--kill-who=main', '-s', 'STOP', UNIT);
+    await until('the watchdog has seen it', async () => {
+      return Number(await systemd.property(UNIT, 'NRestarts')) > before;
+    });
+    await until('it runs', async () => (await systemd.property(UNIT, 'ActiveState')) === 'active');
+    await answersAgain();
   });
 
   it('reads its settings again when told to reload', async () => {

@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import type { Lab } from '../../bench/lab.ts';
 import { until } from '../../control/bgp/until.ts';
 
-const run = promisify(execFile);
+const exec = promisify(execFile);
 const SYSTEMD = '/lib/systemd/systemd';
 /** Empty targets that systemd wants for any unit. */
 const TARGETS = ['basic', 'lab', 'local-fs', 'shutdown', 'sysinit'];
@@ -107,11 +107,16 @@ export class Systemd {
   }
 
   /** `systemctl`; its output. systemd answers only those whom it can see, in its own namespace of processes. */
-  async ctl(...args: string[]): Promise<string> {
+  ctl(...args: string[]): Promise<string> {
+    return this.run('systemctl', ...args);
+  }
+
+  /** A program where systemd is; its output. */
+  async run(...command: string[]): Promise<string> {
     const pid = pidsIn(this.#group).find(isSystemd);
     if (pid === undefined) throw new Error('systemd is not there');
-    const enter = ['-t', String(pid), '--mount', '--pid', '--net', 'systemctl', ...args];
-    const { stdout } = await run('nsenter', enter, { timeout: CTL_MS, killSignal: 'SIGKILL' });
+    const enter = ['-t', String(pid), '--mount', '--pid', '--net', ...command];
+    const { stdout } = await exec('nsenter', enter, { timeout: CTL_MS, killSignal: 'SIGKILL' });
     return stdout;
   }
 
