@@ -32,6 +32,8 @@ import { chooseWay, type WayFacts } from './ways.ts';
 const THROTTLE_MS = 100;
 /** How often the kernel is looked at without a cause. */
 const REFRESH_MS = 90_000;
+/** What the firewall's policies were is good for so long. */
+const FIREWALL_MS = 10_000;
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 60_000;
 const DEFAULT_MTU = 1500;
@@ -66,7 +68,7 @@ export class NodeAgent {
   readonly #log: Logger;
   readonly #nat = new Nat();
   #dirty = false;
-  /** Somebody waits: the next reconcile comes without the least pause. */
+  /** Somebody waits: the next reconcile comes at once. */
   #urgent = false;
   #waiting: (() => void)[] = [];
   #refresh: Refresh = 'all';
@@ -81,6 +83,8 @@ export class NodeAgent {
   #lastStart = 0;
   #lastEnd = 0;
   #watcher: FSWatcher | null = null;
+  #firewall: string | null = null;
+  #firewallAsked = 0;
 
   constructor(options: NodeAgentOptions) {
     this.#options = options;
@@ -189,8 +193,8 @@ export class NodeAgent {
     if (!this.#started || this.#stopped || this.#running) return;
     const now = performance.now();
     let due = this.#nextRefresh;
-    const least = this.#urgent ? 0 : THROTTLE_MS;
-    if (this.#dirty) due = this.#lastEnd + Math.max(least, this.#lastEnd - this.#lastStart);
+    const pause = this.#urgent ? 0 : Math.max(THROTTLE_MS, this.#lastEnd - this.#lastStart);
+    if (this.#dirty) due = this.#lastEnd + pause;
     else if (!this.#swept || this.learned.staleCount > 0) due = Math.min(due, now + SETTLE_POLL_MS);
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#run(), Math.max(0, due - now));
@@ -245,7 +249,7 @@ export class NodeAgent {
     // us, and last goes what is no more. So no packet is sent to where nobody forwards it yet.
     const owner = this.#owner();
     const made = await this.ports.openHost(host, owner, links);
-    const ways = await this.#chooseWays(host.device, problems);
+    const ways = await this.#chooseWays(host.device, problems, refresh);
     const portSettings: PortSettings = { owner, ...config.sockets, ways };
     await this.ports.open(desired.ports, portSettings, refresh);
     const known = made ? links.filter((link) => link.ifname !== host.device) : links;
@@ -279,12 +283,17 @@ export class NodeAgent {
   }
 
   /** The ways of the tunnels, by what the host's device and kernel allow now. */
-  async #chooseWays(device: string, problems: string[]): Promise<PortSettings['ways']> {
+  async #chooseWays(device: string, problems: string[], refresh: Refresh): Promise<PortSettings['ways']> {
     const { offload, sockets } = this.config;
-    const wanted = Object.values(offload);
+    // A question to another process, so not at every pod that comes or goes.
+    const isStale = refresh !== 'none' || Date.now() > this.#firewallAsked + FIREWALL_MS;
+    if (isStale && Object.values(offload).includes('auto')) {
+      this.#firewall = await forwardObstacle();
+      this.#firewallAsked = Date.now();
+    }
     const facts: WayFacts = {
       hostObstacle: this.ports.hostObstacles(device),
-      forwardObstacle: wanted.includes('auto') ? await forwardObstacle() : null,
+      forwardObstacle: this.#firewall,
       udpChecksum: sockets.udpChecksum,
     };
     const ways = {

@@ -76,6 +76,11 @@ export class Picture {
     );
   }
 
+  /** The resource of this key (`keyText`) as it is known here. */
+  get(key: string): Resource | undefined {
+    return this.#resources.get(key);
+  }
+
   stop(): void {
     this.#stopped = true;
     for (const stop of this.#stops) stop();

@@ -16,6 +16,7 @@ import { ipApply, type Link, netnsText, type Route } from '../kernel/iproute.ts'
 import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { planPod6 } from '../kernel/plan6.ts';
+import { applyInPod } from '../kernel/rtnetlink.ts';
 import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
 import { balance, place } from './spread.ts';
 import type { DescriptorStore } from './store.ts';
@@ -151,16 +152,28 @@ export class Ports {
   /** Detach and close ports that should not be, then remove devices of this node that nobody wants. */
   async close(desired: readonly DesiredPort[], settings: PortSettings, sweep: boolean): Promise<void> {
     const wanted = new Set(desired.map((port) => port.name));
-    let changed = sweep;
+    let mustSweep = sweep;
     for (const [name, port] of this.#ports) {
       if (wanted.has(name)) continue;
+      const { device, netns } = port.desired;
+      // One that is not open may have left a device all the same, unless its namespace is gone.
+      mustSweep ||= device !== '' && !this.#abandon(port) && netnsInode(netns) !== null;
       await this.#detach(port);
       this.#ports.delete(name);
       this.#freeIds.push(port.id);
-      changed ||= port.desired.device !== '';
     }
     await this.#rebalance();
-    if (changed) await removeStrays(settings.owner, desired);
+    if (mustSweep) await removeStrays(settings.owner, desired);
+  }
+
+  /** Let a device go with its last descriptor. False if it is not open. */
+  #abandon({ fds }: OpenPort): boolean {
+    try {
+      for (const fd of fds) this.#native.tapRelease(fd);
+    } catch {
+      // It has gone already.
+    }
+    return fds.length > 0;
   }
 
   /** Let go of all descriptors: devices stay, for the next agent. */
@@ -237,7 +250,11 @@ export class Ports {
     const routes6 = desired.addresses6.length === 0 ? [] : readRoutes6(desired.netns);
     const commands = planPod(desired, aliasOf(settings.owner, desired), known, remaining(routes));
     const commands6 = planPod6(desired, links, remaining(routes6));
-    const failures = await ipApply(desired.netns, [...commands, ...commands6]);
+    const indexes = new Map(links.map(({ ifname, ifindex }) => [ifname, ifindex]));
+    indexes.set(desired.device, port.ifindex);
+    const failures = await applyInPod(desired.netns!, [...commands, ...commands6], (name) =>
+      indexes.get(name),
+    );
     if (failures.length > 0) {
       port.failure = failures.map(({ command, message }) => `ip ${command}: ${message}`).join('; ');
     }

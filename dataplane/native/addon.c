@@ -73,6 +73,7 @@ static const struct {
     {"tapRelease", tap_release},
     {"sysctlSet", sysctl_set},
     {"netlinkDump", netlink_dump},
+    {"netlinkChange", netlink_change},
     {"ipipMarkAttach", ipip_mark_attach},
     {"ipipMarkDetach", ipip_mark_detach},
     {"ipipMarkSupported", ipip_mark_supported},

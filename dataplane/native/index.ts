@@ -97,6 +97,11 @@ export interface Native {
   sysctlSet(netns: string, name: string, value: string): void;
   /** All messages of a dump of rtnetlink(7), one behind another. `type`: RTM_GETLINK and the like; `family`: AF_INET, or all. */
   netlinkDump(options: { netns?: string; type: number; family?: number }): Uint8Array;
+  /**
+   * Carry out requests of rtnetlink(7), one behind another in `requests`, in a namespace ("": the caller's own). Into `errors`, as long
+   * as there are requests, goes each one's errno, or 0.
+   */
+  netlinkChange(netns: string, requests: Uint8Array, errors: Int32Array): void;
   udpOpen(options: UdpOptions): number;
   rawOpen(options: RawOptions): number;
   /**

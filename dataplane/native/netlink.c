@@ -1,4 +1,4 @@
-/* rtnetlink(7): one request and one answer, or a dump. */
+/* rtnetlink(7): one request and one answer, a dump, or changes one behind another. */
 #include "tortie.h"
 
 #include <errno.h>
@@ -127,4 +127,45 @@ napi_value netlink_dump(napi_env env, napi_callback_info info) {
   }
   free(dump.bytes);
   return result;
+}
+
+/* ---- changes -------------------------------------------------------------------------------------- */
+
+/* The errno of each message of `requests`, 0 for success; one that fails does not stop the rest. */
+static int change_all(int netlink, struct bytes requests, int32_t *errors, size_t room) {
+  size_t count = 0;
+  int left = (int)requests.length;
+  for (struct nlmsghdr *header = (struct nlmsghdr *)requests.data; NLMSG_OK(header, left);
+       header = NLMSG_NEXT(header, left)) {
+    struct netlink_message request = {0}, reply;
+    if (count == room || header->nlmsg_len > sizeof request.bytes) break;
+    memcpy(request.bytes, header, header->nlmsg_len);
+    request.header.nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+    errors[count++] = netlink_request(netlink, &request, &reply) < 0 ? errno : 0;
+  }
+  if (left <= 0 && count == room) return 0;
+  errno = EINVAL;
+  return -1;
+}
+
+napi_value netlink_change(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  char netns[NETNS_SIZE], suffix[NETNS_SIZE + 32];
+  struct bytes requests;
+  struct cells errors;
+  struct failure failure;
+  struct netns moved;
+  if (!get_args(env, info, "netlinkChange", 3, args) ||
+      !get_string(env, args[0], "netns", netns, sizeof netns) ||
+      !get_bytes(env, args[1], "requests", &requests) || !get_cells(env, args[2], "errors", &errors))
+    return NULL;
+  const char *where = netns_suffix(netns, suffix, sizeof suffix);
+  if (netns_enter(netns, &moved, &failure) < 0) return throw_failure(env, &failure);
+  int netlink = netlink_open("changes", where, &failure);
+  netns_leave(&moved);
+  if (netlink < 0) return throw_failure(env, &failure);
+  int failed = change_all(netlink, requests, errors.data, errors.length);
+  if (failed < 0) fail(&failure, "netlink change", "%zu requests%s", errors.length, where);
+  close(netlink);
+  return failed < 0 ? throw_failure(env, &failure) : NULL;
 }
