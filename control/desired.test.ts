@@ -89,6 +89,50 @@ describe('ports', () => {
     expect(ports[1]?.mtu).toBe(mtu);
   });
 
+  it('lowers MTUs and takes the VNI as FelixConfiguration says, of the node before the default', () => {
+    const felix = (name: string, spec: object) =>
+      SCHEMAS.FelixConfiguration.parse({ ...head, kind: 'FelixConfiguration', metadata: { name }, spec });
+    const desired = desiredState(
+      settings,
+      [
+        pool('10.65.0.0/16', { ipipMode: 'Always' }),
+        pool('10.66.0.0/16', { vxlanMode: 'Always' }),
+        self,
+        workload('a', ['10.65.0.2/32']),
+        felix('default', { vxlanVNI: 5000, vxlanMTU: 1400, ipipMTU: 9000 }),
+        felix('node.n1', { vxlanVNI: 5001 }),
+        felix('node.n2', { vxlanVNI: 5002, vxlanMTU: 1300 }),
+      ],
+      [],
+    );
+    expect(desired.node.vni).toBe(5001);
+    expect(desired.ports.map(({ name, mtu }) => [name, mtu])).toEqual([
+      ['tortie0', 1400],
+      ['calia', 1400],
+      ['vxlan', 1400],
+      ['ipip', 1480],
+    ]);
+  });
+
+  it('gives a pod without a namespace no port, and says so', () => {
+    const desired = desiredState(settings, [self, workload('a', ['10.65.0.2/32'], { netns: undefined })], []);
+    expect(desired.ports.map(({ name }) => name)).toEqual(['tortie0']);
+    expect(desired.problems).toEqual([
+      'workload default/a: names no namespace, so it has no port; set netns',
+    ]);
+  });
+
+  it('announces no block of a pool with disableBGPExport', () => {
+    const announced = (modes: object) =>
+      desiredState(
+        settings,
+        [pool('10.65.0.0/16', modes), self, workload('a', ['10.65.1.2/32'])],
+        [],
+      ).originate.map(({ prefix, length }) => formatPrefix4(prefix, length));
+    expect(announced({})).toEqual(['10.65.1.2/32', '10.65.0.0/26']);
+    expect(announced({ disableBGPExport: true })).toEqual([]);
+  });
+
   it('keeps the tunnel of a disabled pool whose addresses are still routed', () => {
     const { ports } = desiredState(
       settings,

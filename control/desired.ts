@@ -29,6 +29,8 @@ import { type Desired6, desired6, type Node6, type Pod6 } from './desired6.ts';
 import { EX_CONFIG, TortieError } from './error.ts';
 import {
   type EncapMode,
+  type FelixConfiguration,
+  felixSettings,
   type IPPool,
   type Node,
   nodeAddress4,
@@ -36,9 +38,8 @@ import {
   type WorkloadEndpoint,
 } from './resources/schema.ts';
 
-/** Bytes that a tunnel puts in front of an inner IPv4 packet. */
-const IPIP_OVERHEAD = 20;
-const VXLAN_OVERHEAD = 50;
+/** Bytes that a tunnel puts in front of an inner packet. */
+const OVERHEAD = { ipip: 20, vxlan: 50, none: 0 } as const;
 const GATEWAY_MAC = parseMac('ee:ee:ee:ee:ee:ee');
 export const VXLAN_PORT_NAME = 'vxlan';
 export const IPIP_PORT_NAME = 'ipip';
@@ -159,6 +160,7 @@ type Encapsulation = 'ipip' | 'vxlan' | 'none';
 
 class Builder {
   readonly #settings: DesiredSettings;
+  readonly #felix: FelixConfiguration['spec'];
   readonly #self: Node;
   readonly #self6: Node6;
   readonly #pools6: { readonly spec: IPPool['spec']; readonly prefix: Prefix6 }[];
@@ -191,7 +193,8 @@ class Builder {
   readonly #tunnels = new Set<Encapsulation>();
 
   constructor(settings: DesiredSettings, resources: readonly Resource[]) {
-    this.#settings = settings;
+    this.#felix = felixSettings(settings.nodeName, resources);
+    this.#settings = { ...settings, vni: this.#felix.vxlanVNI ?? settings.vni };
     const nodes = resources.filter((resource) => resource.kind === 'Node');
     const self = nodes.find((node) => node.metadata.name === settings.nodeName);
     const own = self && nodeAddress4(self.spec);
@@ -265,10 +268,17 @@ class Builder {
 
   /** The largest packet that fits whatever way a pod's packets may leave by. */
   #smallestMtu(): number {
-    const overheads = [...this.#pools, ...this.#pools6]
+    const mtus = [...this.#pools, ...this.#pools6]
       .filter((pool) => !pool.spec.disabled)
-      .map(({ spec }) => overheadOf(encapsulationOf(spec)));
-    return this.#settings.underlayMtu - Math.max(0, ...overheads);
+      .map(({ spec }) => this.#mtuOf(encapsulationOf(spec)));
+    return Math.min(this.#mtuOf('none'), ...mtus);
+  }
+
+  /** The largest packet that leaves so: what the underlay has room for, or less if FelixConfiguration says less. */
+  #mtuOf(way: Encapsulation): number {
+    const room = this.#settings.underlayMtu - OVERHEAD[way];
+    const wanted = { vxlan: this.#felix.vxlanMTU, ipip: this.#felix.ipipMTU, none: undefined }[way];
+    return Math.min(room, wanted || room);
   }
 
   #tunnelAddresses(): number[] {
@@ -336,7 +346,7 @@ class Builder {
       if (this.#blocks.some((block) => contains4(block, prefix))) continue;
       // Borrowed from another node's block: nothing else says that it is here.
       this.#kernelRoute(prefix, length, null);
-      this.#originate.push({ prefix, length });
+      this.#announce({ prefix, length });
     }
   }
 
@@ -345,8 +355,12 @@ class Builder {
     for (const block of this.#blocks) {
       this.#route(block.prefix, block.length, this.#share({ ...none, kind: adj.BLACKHOLE }), 'block');
       this.#kernelRoute(block.prefix, block.length, null);
-      this.#originate.push(block);
+      this.#announce(block);
     }
+  }
+
+  #announce(own: Prefix4): void {
+    if (!this.#poolOf(own.prefix, own.length)?.spec.disableBGPExport) this.#originate.push(own);
   }
 
   // ---- Other nodes ---------------------------------------------------------------------------------
@@ -450,7 +464,7 @@ class Builder {
   // ---- Adjacencies ---------------------------------------------------------------------------------
 
   #ipip(nextHop: number): DesiredAdjacency {
-    const mtu = this.#settings.underlayMtu - IPIP_OVERHEAD;
+    const mtu = this.#mtuOf('ipip');
     return this.#share({
       ...none,
       kind: adj.IPIP,
@@ -469,7 +483,7 @@ class Builder {
       kind: adj.VXLAN,
       port: VXLAN_PORT_NAME,
       nextHop,
-      mtu: this.#settings.underlayMtu - VXLAN_OVERHEAD,
+      mtu: this.#mtuOf('vxlan'),
       source: this.#address,
       dmac: macOf({ metadata: { name: remote.name }, spec: remote.spec }),
       smac: this.#vtepMac,
@@ -514,7 +528,6 @@ class Builder {
   #addTunnelPorts(): void {
     for (const { spec } of [...this.#pools, ...this.#pools6])
       if (!spec.disabled) this.#tunnels.add(encapsulationOf(spec));
-    const { underlayMtu } = this.#settings;
     const base = {
       netns: null,
       device: '',
@@ -526,10 +539,10 @@ class Builder {
       queues: 1,
     };
     if (this.#tunnels.has('vxlan')) {
-      this.#ports.push({ ...base, name: VXLAN_PORT_NAME, kind: 'vxlan', mtu: underlayMtu - VXLAN_OVERHEAD });
+      this.#ports.push({ ...base, name: VXLAN_PORT_NAME, kind: 'vxlan', mtu: this.#mtuOf('vxlan') });
     }
     if (this.#tunnels.has('ipip')) {
-      this.#ports.push({ ...base, name: IPIP_PORT_NAME, kind: 'ipip', mtu: underlayMtu - IPIP_OVERHEAD });
+      this.#ports.push({ ...base, name: IPIP_PORT_NAME, kind: 'ipip', mtu: this.#mtuOf('ipip') });
     }
     const tunnelled = this.#tunnels.has('vxlan') || this.#tunnels.has('ipip');
     if (tunnelled && this.#tunnelAddresses().length === 0) {
@@ -555,9 +568,6 @@ const none: DesiredAdjacency = {
 
 const encapsulationOf = (spec: IPPool['spec']): Encapsulation =>
   spec.ipipMode !== 'Never' ? 'ipip' : spec.vxlanMode !== 'Never' ? 'vxlan' : 'none';
-
-const overheadOf = (encapsulation: Encapsulation): number =>
-  encapsulation === 'ipip' ? IPIP_OVERHEAD : encapsulation === 'vxlan' ? VXLAN_OVERHEAD : 0;
 
 const is4 = (text: string): boolean => !isIp6(text);
 

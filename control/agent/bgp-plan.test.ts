@@ -53,6 +53,73 @@ describe('peers', () => {
   });
 });
 
+describe('selectors', () => {
+  const labelled = (name: string, address: string, labels: Record<string, string>, bgp: object = {}) =>
+    SCHEMAS.Node.parse({
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'Node',
+      metadata: { name, labels },
+      spec: { bgp: { ipv4Address: `${address}/24`, ...bgp } },
+    });
+  const rack = [
+    labelled('n1', '192.0.2.1', { rack: 'a' }),
+    labelled('n2', '192.0.2.2', { rack: 'b' }),
+    labelled('r1', '192.0.2.8', { reflector: '' }, { routeReflectorClusterID: '1.0.0.1' }),
+    labelled(
+      'r2',
+      '192.0.2.9',
+      { reflector: '', rack: 'a' },
+      { routeReflectorClusterID: '1.0.0.1', asNumber: 64513 },
+    ),
+  ];
+
+  it('leave reflectors out of the mesh', () => {
+    expect(peers(rack)).toEqual(['192.0.2.2:179 64512 node-to-node mesh']);
+    expect(peers(rack, 'r1')).toEqual([]);
+  });
+
+  it('choose the nodes that peer with an address', () => {
+    const tor = make('BGPPeer', 'tor', {
+      nodeSelector: "rack == 'a'",
+      peerIP: '192.0.2.100',
+      asNumber: 65010,
+    });
+    expect(peers([...rack, meshOff, tor])).toEqual(['192.0.2.100:179 65010 node specific']);
+    expect(peers([...rack, meshOff, tor], 'n2')).toEqual([]);
+  });
+
+  it('choose the nodes to peer with, and these peer back unless told not to', () => {
+    const spec = { nodeSelector: '!has(reflector)', peerSelector: 'has(reflector)' };
+    const toReflectors = make('BGPPeer', 'rr', spec);
+    const all = [...rack, meshOff, toReflectors];
+    const reflectors = ['192.0.2.8:179 64600 node specific', '192.0.2.9:179 64513 node specific'];
+    expect(peers(all)).toEqual(reflectors);
+    expect(peers(all, 'r1')).toEqual([
+      '192.0.2.1:179 64600 node specific',
+      '192.0.2.2:179 64600 node specific',
+    ]);
+    const oneWay = [...rack, meshOff, make('BGPPeer', 'rr', { ...spec, reversePeering: 'Manual' })];
+    expect(peers(oneWay)).toEqual(reflectors);
+    expect(peers(oneWay, 'r1')).toEqual([]);
+  });
+
+  it('let reflectors mesh among themselves', () => {
+    const among = make('BGPPeer', 'rrs', { nodeSelector: 'has(reflector)', peerSelector: 'has(reflector)' });
+    expect(peers([...rack, meshOff, among], 'r1')).toEqual(['192.0.2.9:179 64513 node specific']);
+    expect(peers([...rack, meshOff, among])).toEqual([]);
+  });
+
+  it('need a node to choose from', () => {
+    expect(peers([make('BGPPeer', 'rr', { peerIP: '192.0.2.9', asNumber: 64512 })], 'none')).toEqual([]);
+  });
+});
+
+it('dials a node that a BGPPeer names where nodes listen', () => {
+  const port = make('BGPConfiguration', 'default', { listenPort: 1790, nodeToNodeMeshEnabled: false });
+  const named = make('BGPPeer', 'n2', { peerIP: '192.0.2.2', asNumber: 64512 });
+  expect(peers([...nodes, port, named])).toEqual(['192.0.2.2:1790 64512 global']);
+});
+
 it('listens where the configuration says, and the mesh dials there', () => {
   const resources = [...nodes, make('BGPConfiguration', 'default', { listenPort: 1790 })];
   expect(bgpPlan('n1', resources).listenPort).toBe(1790);

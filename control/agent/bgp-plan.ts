@@ -4,11 +4,14 @@ import type { PeerView } from '../api/types.ts';
 import {
   BGP_PORT,
   type BGPConfiguration,
+  type BGPPeer,
   DEFAULT_AS,
+  type Node,
   nodeAddress4,
   type Resource,
   tryPeer,
 } from '../resources/schema.ts';
+import { parseSelector } from '../resources/selector.ts';
 
 export interface BgpPlan {
   readonly asn: number;
@@ -32,36 +35,54 @@ export function bgpPlan(nodeName: string, resources: readonly Resource[]): BgpPl
   const { asNumber = DEFAULT_AS, listenPort = BGP_PORT, nodeToNodeMeshEnabled = true } = configuration ?? {};
   const nodes = resources.filter((resource) => resource.kind === 'Node');
   const self = nodes.find((node) => node.metadata.name === nodeName);
-  const own = self && nodeAddress4(self.spec);
-  const asn = self?.spec.bgp?.asNumber ?? asNumber;
+  const asOf = (node: Node | undefined) => node?.spec.bgp?.asNumber ?? asNumber;
 
   const peers = new Map<number, PlannedPeer>();
-  for (const node of nodeToNodeMeshEnabled ? nodes : []) {
+  const own = self && nodeAddress4(self.spec)?.address;
+  // A reflector that is a node itself is told to peer with all, and so with itself.
+  const add = (peer: PlannedPeer) => peer.address !== own && peers.set(peer.address, peer);
+  const addNode = (node: Node, type: PlannedPeer['type']) => {
     const at = nodeAddress4(node.spec);
-    if (node === self || !at) continue;
-    const peerAsn = node.spec.bgp?.asNumber ?? asNumber;
-    peers.set(at.address, {
-      address: at.address,
-      port: listenPort,
-      asn: peerAsn,
-      type: 'node-to-node mesh',
-    });
+    if (at) add({ address: at.address, port: listenPort, asn: asOf(node), type });
+  };
+  if (nodeToNodeMeshEnabled && !(self && isReflector(self))) {
+    for (const node of nodes) if (!isReflector(node)) addNode(node, 'node-to-node mesh');
   }
-  for (const type of ['global', 'node specific'] as const) {
+  const ofNodes = new Set(nodes.map((node) => nodeAddress4(node.spec)?.address));
+  for (const wanted of ['global', 'node specific'] as const) {
     for (const resource of resources) {
-      if (resource.kind !== 'BGPPeer') continue;
-      if (resource.spec.node !== (type === 'global' ? undefined : nodeName)) continue;
-      const peer = resource.spec.peerIP === undefined ? null : tryPeer(resource.spec.peerIP);
-      const peerAsn = resource.spec.asNumber;
-      if (!peer || isIp6(peer.address) || peerAsn === undefined) continue;
-      const address = parseAddress4(peer.address);
-      // A reflector that is a node itself is told to peer with all, and so with itself.
-      if (address === own?.address) continue;
-      peers.set(address, { address, port: peer.port ?? BGP_PORT, asn: peerAsn, type });
+      if (resource.kind !== 'BGPPeer' || typeOf(resource.spec) !== wanted) continue;
+      const { spec } = resource;
+      const isLocal = self !== undefined && isChosen(spec, self);
+      if (spec.peerSelector) {
+        const remote = parseSelector(spec.peerSelector);
+        const isRemote = (node: Node) => remote.matches(node.metadata.labels ?? {});
+        // Both ends of such a peering are nodes of ours: the other one peers back.
+        const isReversed = self && spec.reversePeering !== 'Manual' && isRemote(self);
+        for (const node of nodes) {
+          if ((isLocal && isRemote(node)) || (isReversed && isChosen(spec, node))) addNode(node, wanted);
+        }
+      } else if (isLocal) {
+        const peer = spec.peerIP === undefined ? null : tryPeer(spec.peerIP);
+        if (!peer || isIp6(peer.address) || spec.asNumber === undefined) continue;
+        const address = parseAddress4(peer.address);
+        const usualPort = ofNodes.has(address) ? listenPort : BGP_PORT;
+        add({ address, port: peer.port ?? usualPort, asn: spec.asNumber, type: wanted });
+      }
     }
   }
-  return { asn, listenPort, peers: [...peers.values()] };
+  return { asn: asOf(self), listenPort, peers: [...peers.values()] };
 }
+
+/** Reflectors peer with whom BGPPeers say, and are left out of the mesh. */
+const isReflector = (node: Node): boolean => Boolean(node.spec.bgp?.routeReflectorClusterID);
+
+const typeOf = ({ node, nodeSelector }: BGPPeer['spec']): PlannedPeer['type'] =>
+  node || nodeSelector ? 'node specific' : 'global';
+
+/** Whether a BGPPeer is for a node: by name, by labels, or because it is for all. */
+const isChosen = ({ node, nodeSelector }: BGPPeer['spec'], { metadata }: Node): boolean =>
+  node ? node === metadata.name : !nodeSelector || parseSelector(nodeSelector).matches(metadata.labels ?? {});
 
 /** The one named "default", as Calico has it. */
 function configurationOf(resources: readonly Resource[]): BGPConfiguration['spec'] | undefined {

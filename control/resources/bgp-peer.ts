@@ -57,7 +57,10 @@ export const bgpPeer = resource(
     reachableBy: inert(anyAddress, 'the host’s routes lead to the peer'),
     filters: inert(z.array(name), 'BGPFilters are not applied'),
     localWorkloadSelector: inert(selector, 'pods do not peer', ''),
-    reversePeering: inert(z.enum(['Auto', 'Manual']), 'each node peers as its own BGPPeers say', 'Manual'),
+    reversePeering: z
+      .enum(['Auto', 'Manual'])
+      .optional()
+      .meta({ description: 'Auto: nodes of peerSelector peer back.', default: 'Auto' }),
   }),
 );
 

@@ -10,7 +10,7 @@ const severity = z.string().regex(/^(Trace|Debug|Info|Warning|Error|Fatal)$/i, {
   error: 'must be one of Trace, Debug, Info, Warning, Error, Fatal',
 });
 const portRange = z.union([
-  port,
+  z.int().min(0).max(65535),
   z.string().regex(/^\d{1,5}(:\d{1,5})?$/, { error: 'must be ports such as 32768:65535' }),
 ]);
 
@@ -21,49 +21,34 @@ const effective = {
     .max(16777215)
     .optional()
     .describe('VXLAN network identifier. Default: vni of the settings.'),
-  vxlanPort: port.optional().meta({ description: 'UDP port of VXLAN.', default: 4789 }),
   vxlanMTU: mtu
     .optional()
-    .describe('Largest packet inside VXLAN, bytes; 0 or none: what the underlay allows.'),
-  ipipMTU: mtu.optional().describe('The same of IPIP.'),
-  mtuIfacePattern: z.string().optional().describe('Underlay devices whose MTU counts: a regular expression.'),
-  interfacePrefix: z
-    .string()
-    .regex(/^[^\s/:,]{1,15}(,[^\s/:,]{1,15})*$/, {
-      error: 'must be prefixes of interface names, with "," between',
-    })
-    .optional()
-    .meta({ description: 'How names of ports of pods begin.', default: 'cali' }),
-  routeRefreshInterval: duration
-    .optional()
-    .meta({ description: 'How often the kernel is looked at without a cause; 0s: never.', default: '90s' }),
-  logSeverityScreen: severity
-    .optional()
-    .describe('Least level that is logged. Default: log.level of the settings.'),
-  prometheusMetricsEnabled: z
-    .boolean()
-    .optional()
-    .describe('True: metrics over TCP. Default: metrics.enabled of the settings.'),
-  prometheusMetricsHost: z
-    .string()
-    .optional()
-    .describe('Address to serve them on. Default: that of the settings.'),
-  prometheusMetricsPort: port.optional().describe('Port to serve them on. Default: that of the settings.'),
-  healthEnabled: z
-    .boolean()
-    .optional()
-    .describe('True: /liveness and /readiness over TCP. Default: as the settings say.'),
-  healthHost: z.string().optional().describe('Address to serve them on. Default: that of the settings.'),
-  healthPort: port.optional().describe('Port to serve them on. Default: that of the settings.'),
+    .describe('Largest packet inside VXLAN, bytes; 0 or none: what the underlay has room for.'),
+  ipipMTU: mtu.optional().describe('The same inside IPIP.'),
   natOutgoingAddress: address4
     .optional()
     .describe('Source of packets that leave a pool with natOutgoing. Default: the node’s.'),
-  natPortRange: portRange.optional().describe('Source ports of such packets. Default: the kernel chooses.'),
   natOutgoingExclusions: z
     .enum(['IPPoolsOnly', 'IPPoolsAndHostIPs'])
     .optional()
     .meta({ description: 'Where natOutgoing does not apply: pools; or nodes, too.', default: 'IPPoolsOnly' }),
 } as const;
+
+/** What settings of the agent say, or nobody. */
+const elsewhere = {
+  logSeverityScreen: inert(severity, 'log.level of the settings says so', 'Info'),
+  prometheusMetricsEnabled: inert(z.boolean(), 'metrics of the settings say so', false),
+  prometheusMetricsHost: inert(z.string(), 'metrics of the settings say so', ''),
+  prometheusMetricsPort: inert(port, 'metrics of the settings say so'),
+  healthEnabled: inert(z.boolean(), 'health of the settings says so', false),
+  healthHost: inert(z.string(), 'health of the settings says so', ''),
+  healthPort: inert(port, 'health of the settings says so'),
+  mtuIfacePattern: inert(z.string(), 'interface of the settings says so', ''),
+  vxlanPort: inert(port, 'VXLAN is at UDP port 4789', 4789),
+  interfacePrefix: inert(z.string(), 'ports of pods begin with cali', 'cali'),
+  routeRefreshInterval: inert(duration, 'the kernel is looked at every 90 seconds', '90s', '1m30s'),
+  natPortRange: inert(portRange, 'the kernel chooses ports', 0),
+};
 
 const WHY = 'it is about what tortie does not have';
 
@@ -141,7 +126,7 @@ const without: Record<string, z.ZodType> = {
 export const felixConfiguration = resource(
   'FelixConfiguration',
   // The type tells of fields that do something.
-  z.strictObject({ ...without, ...effective } as typeof effective),
+  z.strictObject({ ...without, ...elsewhere, ...effective } as typeof effective),
 );
 
 export type FelixConfiguration = z.infer<typeof felixConfiguration>;

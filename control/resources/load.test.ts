@@ -276,12 +276,12 @@ metadata:
       pool('pool', '10.65.0.0/16', '  namespaceSelector: has(x)\n'),
       `${head('BGPConfiguration', 'mine')}spec: {}\n`,
       `${head('Node', 'n')}spec:\n  bgp: {ipv4Address: 192.0.2.1/24, routeReflectorClusterID: 1.0.0.1}\n`,
-      `${head('FelixConfiguration', 'default')}spec: {bpfEnabled: true, wireguardEnabled: true, vxlanPort: 4790}\n`,
+      `${head('FelixConfiguration', 'default')}spec: {bpfEnabled: true, wireguardEnabled: true, vxlanVNI: 5000}\n`,
     );
     expect(warningsOf(all)).toEqual([
       'IPPool pool: namespaceSelector does nothing: labels of namespaces are not known here',
       'BGPConfiguration mine: does nothing; only the one named "default" counts',
-      'Node n: bgp.routeReflectorClusterID does nothing: tortie is a client of reflectors, not one',
+      'Node n: bgp.routeReflectorClusterID does nothing: tortie does not reflect; the node is only left out of the mesh',
       'FelixConfiguration default: bpfEnabled, wireguardEnabled do nothing: it is about what tortie does not have',
     ]);
   });
