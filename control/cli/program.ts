@@ -8,6 +8,7 @@ import { addCompletion } from './complete.ts';
 import { addConfig } from './config.ts';
 import { addInstall } from './install.ts';
 import type { Io } from './io.ts';
+import { addIpam } from './ipam.ts';
 import { addNode } from './node.ts';
 import { addReplay } from './replay.ts';
 import { addGet } from './resources/get.ts';
@@ -34,6 +35,7 @@ export function buildProgram(io: Io): Command {
   addPurge(program, io);
   addConfig(program, io);
   addInstall(program, io);
+  addIpam(program, io);
   addNode(program, io);
   addShow(program, io);
   addTrace(program, io);

@@ -28,7 +28,7 @@ const WRAP_WIDTH = 30;
 
 /**
  * A box as calicoctl's `node status` prints it (olekukonko/tablewriter with its defaults): header in capitals
- * and centred, cells to the left and wrapped. Ends with a newline.
+ * and centred, numbers to the right, other cells to the left and wrapped. Ends with a newline.
  */
 export function box(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const titles = header.map((title) => title.toUpperCase());
@@ -41,11 +41,14 @@ export function box(header: readonly string[], rows: readonly (readonly string[]
   const body = wrapped.flatMap((row) => {
     const height = Math.max(...row.map((lines) => lines.length));
     return Array.from({ length: height }, (_, i) =>
-      line(row.map((lines, column) => (lines[i] ?? '').padEnd(widths[column]!))),
+      line(row.map((lines, column) => aligned(lines[i] ?? '', widths[column]!))),
     );
   });
   return `${[rule, line(titles.map((title, column) => centre(title, widths[column]!))), rule, ...body, rule].join('\n')}\n`;
 }
+
+const aligned = (cell: string, width: number): string =>
+  /^-?\d+(\.\d+)?%?$/.test(cell) ? cell.padStart(width) : cell.padEnd(width);
 
 function centre(text: string, width: number): string {
   const left = Math.floor((width - text.length) / 2);

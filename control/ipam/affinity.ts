@@ -2,7 +2,7 @@
  * Claims of nodes to blocks, in two phases, so that a node that dies between two writes leaves nothing that two nodes
  * believe in: the claim is pending, then the block is made with the node's affinity, then the claim is confirmed.
  */
-import { affinityKey, affinityPrefix, blockKey } from '../datastore/keys.ts';
+import { AFFINITIES, affinityKey, affinityPrefix, blockKey } from '../datastore/keys.ts';
 import type { KeyValueStore } from '../datastore/kv.ts';
 import { type Block, isEmpty, newBlock, parseBlock } from './block.ts';
 import { isConflict, update } from './cas.ts';
@@ -16,6 +16,16 @@ export interface Affinity {
 }
 
 export const affinityOf = (node: string): string => `host:${node}`;
+
+/** The claims of all nodes. */
+export async function allAffinities(keys: KeyValueStore): Promise<(Affinity & { node: string })[]> {
+  const { entries } = await keys.list(AFFINITIES);
+  return entries.map(({ key, value }) => ({
+    node: key.slice(AFFINITIES.length).split('/')[0]!,
+    cidr: cidrOfKey(key),
+    state: (JSON.parse(value) as { state: AffinityState }).state,
+  }));
+}
 
 /** The claims of a node. */
 export async function affinitiesOf(keys: KeyValueStore, node: string): Promise<Affinity[]> {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EmbeddedStore } from '../datastore/embedded.ts';
-import { affinityKey, blockKey } from '../datastore/keys.ts';
+import { affinityKey, blockKey, IPAM_CONFIG } from '../datastore/keys.ts';
 import { type IPPool, SCHEMAS } from '../resources/schema.ts';
 import { usedOrdinals } from './block.ts';
 import { listHandles } from './handles.ts';
@@ -34,6 +34,8 @@ afterEach(async () => {
 
 const ipamWith = (options: IpamOptions = {}) =>
   new Ipam(keys, async () => pools, { now: () => new Date(clock), ...options });
+/** As Calico's own tools write it. */
+const setStrict = (strict: boolean) => keys.put(IPAM_CONFIG, JSON.stringify({ strict_affinity: strict }));
 const request = (node: string, handle: string, more: Partial<AssignRequest> = {}): AssignRequest => ({
   node,
   handle,
@@ -100,9 +102,9 @@ describe('assigning', () => {
     const ipam = ipamWith();
     for (let i = 0; i < 5; i++) await ipam.assign(request(i < 1 ? 'b' : 'a', `h${i}`));
     // Block of b: one used, three free. Block of a: full.
-    await ipam.configure({ strictAffinity: true, autoAllocateBlocks: true, maxBlocksPerHost: 20 });
+    await setStrict(true);
     await expect(ipam.assign(request('a', 'strict'))).rejects.toMatchObject({ code: 'IPAM_EXHAUSTED' });
-    await ipam.configure({ strictAffinity: false, autoAllocateBlocks: true, maxBlocksPerHost: 20 });
+    await setStrict(false);
     for (let i = 0; i < 3; i++) await ipam.assign(request('a', `borrowed${i}`));
     await expect(ipam.assign(request('a', 'full'))).rejects.toThrow('small (10.65.0.0/29)');
     await expectSound(ipam);
@@ -128,7 +130,7 @@ describe('assigning', () => {
   it('takes a block over that its node has not used for a minute', async () => {
     pools = [pool('small', '10.65.0.0/30', 30)];
     const ipam = ipamWith({ cooldownMs: 0 });
-    await ipam.configure({ strictAffinity: true, autoAllocateBlocks: true, maxBlocksPerHost: 20 });
+    await setStrict(true);
     await ipam.assign(request('a', 'h1'));
     await ipam.releaseHandle('h1');
     await expect(ipam.assign(request('b', 'h2'))).rejects.toMatchObject({ code: 'IPAM_EXHAUSTED' });

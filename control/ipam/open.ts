@@ -2,9 +2,12 @@
 import type { Datastore } from '../datastore/datastore.ts';
 import type { OpenStore } from '../datastore/open.ts';
 import { TortieError } from '../error.ts';
-import type { Kind, ResourceOf } from '../resources/schema.ts';
+import { type Kind, MAX_BLOCKS_PER_HOST, type ResourceOf } from '../resources/schema.ts';
 import { parseSelector } from '../resources/selector.ts';
 import { Ipam } from './ipam.ts';
+
+/** The one IPAMConfig that counts. */
+export const IPAM_CONFIG_NAME = 'default';
 
 async function all<K extends Kind>(resources: Datastore, kind: K): Promise<ResourceOf<K>[]> {
   return (await resources.list(kind)).map(({ resource }) => resource as ResourceOf<K>);
@@ -28,5 +31,11 @@ export function openIpam({ resources, keys }: OpenStore): Ipam {
   };
   const reserved = async () =>
     (await all(resources, 'IPReservation')).flatMap(({ spec }) => spec.reservedCIDRs);
-  return new Ipam(keys, pools, { reserved });
+  const config = async () => {
+    const stored = await resources.get({ kind: 'IPAMConfig', name: IPAM_CONFIG_NAME });
+    if (stored?.resource.kind !== 'IPAMConfig') return null;
+    const { spec } = stored.resource;
+    return { ...spec, maxBlocksPerHost: spec.maxBlocksPerHost || MAX_BLOCKS_PER_HOST };
+  };
+  return new Ipam(keys, pools, { reserved, config });
 }
