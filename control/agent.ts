@@ -42,7 +42,7 @@ export async function runAgent(configFile: string): Promise<number> {
   const store = openStore(config.datastore);
   const log = openLog(config);
   const end = new Ending();
-  const namespaces = new PodNamespaces();
+  const namespaces = new PodNamespaces(config.nodeName, () => agent.store);
   const lock = await lockNamespace(config.nodeName);
   const cluster = new Cluster(store, config, () => agent.changed(), log);
   const agent = new NodeAgent({

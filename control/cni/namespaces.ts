@@ -1,8 +1,11 @@
 /**
  * The namespaces of pods as the agent reaches them. A runtime names one by a path, and hands over a descriptor: where the path leads to
- * the same namespace for us, it is enough; where it does not (another mount namespace, /proc of another process), the descriptor is kept.
+ * the same namespace for us, it is enough; where it does not (another mount namespace, /proc of another process), the descriptor is
+ * kept, by the agent and by whoever keeps descriptors while no agent runs.
  */
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+import { fstatSync, openSync, statSync } from 'node:fs';
+import { native as loadNative } from '../../dataplane/native/index.ts';
+import type { DescriptorStore } from '../agent/store.ts';
 import { netnsInode } from '../kernel/scan.ts';
 import type { Resource } from '../resources/schema.ts';
 import { CniError, CODE } from './error.ts';
@@ -34,33 +37,53 @@ export function identify(netns: string, fd: number | null, reason: string | unde
   return { path: pathOf(fd), inode: ino };
 }
 
+/** Under which name the descriptor of a port's namespace is kept. */
+const keptAs = (port: string): string => `netns ${port}`;
+const KEY = 'netns';
+
 export class PodNamespaces {
+  readonly #node: string;
+  readonly #store: () => Pick<DescriptorStore, 'keep' | 'claim' | 'forget'>;
   /** By port. */
   readonly #held = new Map<string, number>();
+
+  constructor(node: string, store: () => Pick<DescriptorStore, 'keep' | 'claim' | 'forget'>) {
+    this.#node = node;
+    this.#store = store;
+  }
 
   /** The agent is to find the namespace of a port by its path, or by a descriptor that is kept. */
   hold(port: string, netns: string, { path, inode }: PodNamespace): void {
     this.release(port);
-    if (netnsInode(netns) !== inode) this.#held.set(port, openSync(path, 'r'));
+    if (netnsInode(netns) === inode) return;
+    const fd = openSync(path, 'r');
+    loadNative().adopt(fd);
+    this.#held.set(port, fd);
+    this.#store().keep(keptAs(port), KEY, [fd]);
   }
 
   release(port: string): void {
     const fd = this.#held.get(port);
     if (fd === undefined) return;
     this.#held.delete(port);
-    closeSync(fd);
+    this.#store().forget(keptAs(port));
+    loadNative().close(fd);
   }
 
   /** Resources with the paths that lead to their namespaces here. */
   overlay(resources: readonly Resource[]): Resource[] {
     return resources.map((resource) => {
-      if (resource.kind !== 'WorkloadEndpoint') return resource;
-      const fd = this.#held.get(resource.spec.interfaceName);
+      if (resource.kind !== 'WorkloadEndpoint' || resource.spec.node !== this.#node) return resource;
+      const { interfaceName } = resource.spec;
+      const fd = this.#held.get(interfaceName) ?? this.#claim(interfaceName);
       return fd === undefined ? resource : { ...resource, spec: { ...resource.spec, netns: pathOf(fd) } };
     });
   }
 
-  close(): void {
-    for (const port of [...this.#held.keys()]) this.release(port);
+  /** What the agent before held for a port. */
+  #claim(port: string): number | undefined {
+    const [fd] = this.#store().claim(keptAs(port), (key) => key === KEY)?.fds ?? [];
+    if (fd !== undefined) this.#held.set(port, fd);
+    return fd;
   }
 }

@@ -47,7 +47,8 @@ export class OwnAddresses implements Addresses {
           'ipam: assign_ipv4 and assign_ipv6 are both false: no address is left',
         );
       }
-      return resultOf(await ipam.assign({ ...owner, ip4, ip6 }));
+      const pools = await this.#named(request);
+      return resultOf(await ipam.assign({ ...owner, ip4, ip6, ...(pools && { pools }) }));
     }
     try {
       const given = [];
@@ -114,6 +115,13 @@ export class OwnAddresses implements Addresses {
 
   #ipam(request: Request): Ipam {
     return new Ipam(this.#keys, () => this.#pools(request), { reserved: () => reservedCidrs(this.#store) });
+  }
+
+  /** If the configuration names pools, of one family or both: the names of all that it leaves. */
+  async #named(request: Request): Promise<string[] | null> {
+    const { ipv4_pools: named4, ipv6_pools: named6 } = request.config.ipam ?? {};
+    if (!named4 && !named6) return null;
+    return (await this.#pools(request)).map(({ metadata }) => metadata.name);
   }
 
   /** Of each family those that the configuration names, or all that are for the node. */

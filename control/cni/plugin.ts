@@ -46,7 +46,7 @@ function carryOut(
   netns: number | null,
   turns: Turns,
 ): Promise<string> {
-  const { command, config, containerId, version } = request;
+  const { command, config, version } = request;
   demandNode(context, config.nodename);
   const silent = async (work: Promise<void>) => {
     await work;
@@ -57,7 +57,7 @@ function carryOut(
     const work = request.isIpam ? collectAddresses : gc;
     return turns.runAlone(() => silent(work(context, request)));
   }
-  return turns.run(containerId, async () => {
+  return turns.run(turnOf(request), async () => {
     if (request.isIpam) return ipam(context, request);
     const namespace = () => identify(request.netns, netns, netnsError);
     if (command === 'DEL') return silent(del(context, request));
@@ -66,6 +66,10 @@ function carryOut(
     return formatResult(await add(context, request, namespace()), version);
   });
 }
+
+/** A pod whose sandbox is made anew has a new container while the old one goes: both are about one endpoint. */
+const turnOf = ({ pod, containerId, ifname }: Request): string =>
+  pod.name === undefined ? containerId : `${pod.namespace}/${pod.name}/${ifname}`;
 
 /** As the delegated plugin: addresses alone. */
 async function ipam(context: CniContext, request: Request): Promise<string> {

@@ -1,14 +1,14 @@
-/** Whose turn it is: what concerns one container goes one after another, and a collection goes alone. */
+/** Whose turn it is: what concerns one endpoint goes one after another, and a collection goes alone. */
 export class Turns {
   readonly #last = new Map<string, Promise<unknown>>();
   #alone: Promise<unknown> = Promise.resolve();
 
-  /** Work on a container, after what is under way for it. */
-  run<T>(container: string, work: () => Promise<T>): Promise<T> {
-    const turn = after([this.#last.get(container), this.#alone], work);
-    this.#last.set(container, turn);
+  /** Work on an endpoint, after what is under way for it. */
+  run<T>(endpoint: string, work: () => Promise<T>): Promise<T> {
+    const turn = after([this.#last.get(endpoint), this.#alone], work);
+    this.#last.set(endpoint, turn);
     const forget = () => {
-      if (this.#last.get(container) === turn) this.#last.delete(container);
+      if (this.#last.get(endpoint) === turn) this.#last.delete(endpoint);
     };
     turn.then(forget, forget);
     return turn;

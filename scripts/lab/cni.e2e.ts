@@ -136,16 +136,37 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     expect(await node.endpoints()).toEqual([]);
   });
 
-  it('reaches a namespace that has no path here, by its descriptor', async () => {
+  it('reaches a namespace that has no path here, by its descriptor, and the next agent does', async () => {
     const at = { ...(await node.container('hidden')), netns: '/run/private' };
     const script = 'touch /run/private; mount --bind /run/netns/hidden /run/private; exec "$0" "$@"';
     const enter = [...node.plugins.enter, 'unshare', '--mount', 'sh', '-c', script];
     const plugins = new Plugins(node.plugins.folders, { enter });
     const { exit, stdout } = await exec({ command: 'ADD', ...at }, own, plugins);
     expect({ exit, stdout }).toMatchObject({ exit: 0 });
-    await node.lab.reach(NODE, addressIn(parse(stdout)!));
+    const result = parse(stdout)!;
+    await node.lab.reach(NODE, addressIn(result));
+    await node.agent.stop('SIGKILL');
+    await node.start();
+    await node.lab.reach(NODE, addressIn(result));
+    const check = { command: 'CHECK', ...at };
+    expect(await exec(check, { ...own, prevResult: result }, plugins)).toMatchObject({ exit: 0 });
     expect(await exec({ command: 'DEL', ...at }, own, plugins)).toMatchObject({ exit: 0 });
     expect(await node.lab.run('hidden', 'ip', ['-o', 'link'])).not.toMatch(/eth0/);
+  });
+
+  it('says when no address is left, and leaves nothing behind', async () => {
+    await node.put('IPPool', 'small', { cidr: '10.99.0.0/30', blockSize: 30, assignmentMode: 'Manual' });
+    const network = node.network([{ ...own, ipam: { type: 'tortie-ipam', ipv4_pools: ['small'] } }]);
+    const all = await Promise.all(['s1', 's2', 's3', 's4'].map((name) => node.container(name)));
+    const results = await Promise.all(all.map((at) => network.add(at)));
+    expect(new Set(results.map(addressIn)).size).toBe(4);
+    const late = await node.container('s5');
+    const error = (await network.add(late).catch((reason) => reason)) as PluginError;
+    expect(error).toMatchObject({ code: 102, message: expect.stringMatching(/no IPv4 address is left/) });
+    expect(await node.endpoints()).toHaveLength(4);
+    await Promise.all([...all, late].map((at) => network.del(at)));
+    expect(await node.endpoints()).toEqual([]);
+    expect(await node.keys.list('/calico/ipam/v2/handle/')).toMatchObject({ entries: [] });
   });
 
   it('delegates to another IPAM, and serves another plugin as one', async () => {
