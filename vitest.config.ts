@@ -11,6 +11,16 @@ export default defineConfig({
         },
       },
       {
+        // Long runs, by scripts/test-soak.
+        test: {
+          name: 'soak',
+          include: ['{dataplane,control,scripts}/**/*.soak.ts'],
+          fileParallelism: false,
+          testTimeout: 1_800_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
         // Real namespaces, BIRD, iperf3: one lab at a time, so that two cores serve one transfer.
         test: {
           name: 'e2e',
