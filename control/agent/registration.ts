@@ -15,6 +15,7 @@ import { vtepMac } from '../desired.ts';
 import { EX_CONFIG, EX_UNAVAILABLE, TortieError } from '../error.ts';
 import { insist, isConflict } from '../ipam/cas.ts';
 import { contains, rangeOf } from '../ipam/cidr.ts';
+import { TUNNEL_HANDLES } from '../ipam/handles.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Link, Route } from '../kernel/iproute.ts';
 import { readNamespace } from '../kernel/netlink.ts';
@@ -27,13 +28,13 @@ const RETRY_MS = 1000;
 /** rtnetlink's scope of addresses that others may use. */
 const SCOPE_UNIVERSE = '0';
 
-type Tunnel = 'ipip' | 'vxlan' | 'vxlan6';
+type Tunnel = keyof typeof TUNNEL_HANDLES;
 
 /** Handles and types as Calico names them. */
 const TUNNELS: Readonly<Record<Tunnel, { handle: string; type: string }>> = {
-  ipip: { handle: 'ipip-tunnel-addr', type: 'ipipTunnelAddress' },
-  vxlan: { handle: 'vxlan-tunnel-addr', type: 'vxlanTunnelAddress' },
-  vxlan6: { handle: 'vxlan-v6-tunnel-addr', type: 'vxlanV6TunnelAddress' },
+  ipip: { handle: TUNNEL_HANDLES.ipip, type: 'ipipTunnelAddress' },
+  vxlan: { handle: TUNNEL_HANDLES.vxlan, type: 'vxlanTunnelAddress' },
+  vxlan6: { handle: TUNNEL_HANDLES.vxlan6, type: 'vxlanV6TunnelAddress' },
 };
 
 export class Registration {

@@ -66,7 +66,7 @@ function tableOf(name: string): string {
       if (field.inert) inert.set(field.inert.why, [...(inert.get(field.inert.why) ?? []), `\`${here}\``]);
       else if (field.properties) walk(field, `${here}.`);
       else rows.push(rowOf(here, field, object.required?.includes(key) ?? false));
-      if (!field.inert && field.items && !field.description?.startsWith('The same'))
+      if (!field.inert && field.items && !/^(The same|For people)/.test(field.description ?? ''))
         walk(field.items, `${here}[].`);
     }
   };

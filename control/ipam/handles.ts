@@ -3,6 +3,13 @@ import { HANDLES, handleKey } from '../datastore/keys.ts';
 import type { KeyValueStore } from '../datastore/kv.ts';
 import { update } from './cas.ts';
 
+/** Handles of a node's own addresses, named as Calico names them, with "-NODE" behind. */
+export const TUNNEL_HANDLES = {
+  ipip: 'ipip-tunnel-addr',
+  vxlan: 'vxlan-tunnel-addr',
+  vxlan6: 'vxlan-v6-tunnel-addr',
+} as const;
+
 export interface Handle {
   readonly handleID: string;
   /** Addresses by block. */

@@ -37,18 +37,18 @@ export const node = resource(
       .default([])
       .describe('Blocks of the node, where no IPAM tells them: an addition of tortie’s.'),
     vxlanTunnelMACAddrV6: inert(mac, 'one VTEP serves both families'),
-    orchRefs: inert(
-      z.array(z.strictObject({ nodeName: z.string().optional(), orchestrator: z.string() })),
-      'for people',
-    ),
-    addresses: inert(
-      z.array(z.strictObject({ address: z.string(), type: z.string().optional() })),
-      'bgp.ipv4Address counts',
-    ),
-    interfaces: inert(
-      z.array(z.strictObject({ name: z.string().optional(), addresses: z.array(z.string()).optional() })),
-      'the node knows its own',
-    ),
+    orchRefs: z
+      .array(z.strictObject({ nodeName: z.string().optional(), orchestrator: z.string() }))
+      .optional()
+      .describe('For people.'),
+    addresses: z
+      .array(z.strictObject({ address: z.string(), type: z.string().optional() }))
+      .optional()
+      .describe('For people: bgp.ipv4Address counts.'),
+    interfaces: z
+      .array(z.strictObject({ name: z.string().optional(), addresses: z.array(z.string()).optional() }))
+      .optional()
+      .describe('For people.'),
     wireguard: inert(
       z.strictObject({
         interfaceIPv4Address: address4.optional(),
@@ -58,14 +58,13 @@ export const node = resource(
     ),
   }),
 ).extend({
-  status: inert(
-    z.strictObject({
+  status: z
+    .strictObject({
       podCIDRs: z.array(z.string()).optional(),
       wireguardPublicKey: z.string().optional(),
       wireguardPublicKeyV6: z.string().optional(),
-    }),
-    'the status of a node is its agent’s to tell',
-  ),
+    })
+    .optional(),
 });
 
 export type Node = z.infer<typeof node>;

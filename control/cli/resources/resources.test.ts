@@ -5,6 +5,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { fakeAgent } from '../../api/fake-agent.ts';
 import { serveApi } from '../../api/server.ts';
+import { loadConfig } from '../../config/config.ts';
+import { type OpenStore, openStore } from '../../datastore/open.ts';
+import { openIpam } from '../../ipam/open.ts';
 import { runCli } from '../test-io.ts';
 
 let folder: string;
@@ -237,7 +240,9 @@ describe('create, apply, replace, delete', () => {
       out: '',
       err: "Failed to replace 'IPPool' resource: [resource does not exist: IPPool(one) (RESOURCE_MISSING)]\n",
     });
-    expect(await good('create -f $one.yaml')).toBe("Successfully created 1 'IPPool' resource(s)\n");
+    expect(await good('create -f $one.yaml --allow-version-mismatch')).toBe(
+      "Successfully created 1 'IPPool' resource(s)\n",
+    );
     expect(await say('create -f $one.yaml')).toMatchObject({
       code: 1,
       err: "Failed to create 'IPPool' resource: [resource already exists: IPPool(one) (RESOURCE_EXISTS)]\n",
@@ -400,6 +405,61 @@ describe('create, apply, replace, delete', () => {
     expect(await say('apply -f $q.yaml -n mine')).toMatchObject({
       code: 64,
       err: 'tortie: resource namespace does not match client namespace. other != mine (NAMESPACE_INVALID)\n',
+    });
+  });
+});
+
+describe('delete takes along', () => {
+  const inStore = async (work: (store: OpenStore) => Promise<void>) => {
+    const store = openStore(loadConfig(file('agent.yaml')).datastore);
+    try {
+      await work(store);
+    } finally {
+      await store.close();
+    }
+  };
+  const assigned = (store: OpenStore, nodeName: string, handle: string) =>
+    openIpam(store).assign({ node: nodeName, handle, attributes: {}, ip4: 1, ip6: 0 });
+
+  it('with a node its pods, their addresses, those of its tunnels, and its blocks', async () => {
+    write(
+      'all.yaml',
+      [pool('one', '10.65.0.0/16'), node('a', '192.0.2.1'), node('b', '192.0.2.2')].join('---\n'),
+    );
+    await good('apply -f $all.yaml');
+    await inStore(async (store) => {
+      const [own] = await assigned(store, 'a', 'net.c1');
+      await assigned(store, 'a', 'vxlan-tunnel-addr-a');
+      await assigned(store, 'b', 'vxlan-tunnel-addr-b');
+      write('p.yaml', pod('p', own!.address));
+    });
+    await good('apply -f $p.yaml');
+    expect(await good('delete node a --dry-run')).toContain('Node(a): would be deleted');
+    expect(await good('get wep -o name')).toBe('workloadendpoint/p\n');
+    expect(await good('delete node a')).toBe("Successfully deleted 1 'Node' resource(s)\n");
+    expect(await good('get wep -o name')).toBe('');
+    await inStore(async (store) => {
+      const ipam = openIpam(store);
+      expect((await ipam.blocks()).map(({ affinity }) => affinity)).toEqual(['host:b']);
+      expect(await ipam.addressesOf('net.c1')).toEqual([]);
+      expect(await ipam.addressesOf('vxlan-tunnel-addr-b')).toHaveLength(1);
+    });
+  });
+
+  it('with a pool its blocks without an address in use', async () => {
+    write(
+      'all.yaml',
+      [pool('one', '10.65.0.0/16'), node('a', '192.0.2.1'), node('b', '192.0.2.2')].join('---\n'),
+    );
+    await good('apply -f $all.yaml');
+    await inStore(async (store) => {
+      await assigned(store, 'a', 'one');
+      await assigned(store, 'b', 'two');
+      await openIpam(store).releaseHandle('one');
+    });
+    await good('delete ippool one');
+    await inStore(async (store) => {
+      expect((await openIpam(store).blocks()).map(({ affinity }) => affinity)).toEqual(['host:b']);
     });
   });
 });

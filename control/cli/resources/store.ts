@@ -1,6 +1,6 @@
 /** The datastore that resource verbs work on: opened by the command itself, no agent needed. */
 import { existsSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { ApiClient } from '../../api/client.ts';
 import { loadConfig } from '../../config/config.ts';
 import type { OpenStore } from '../../datastore/open.ts';
@@ -14,10 +14,13 @@ export interface StoreOptions {
 
 /** Add what every verb has that works on the datastore. */
 export const usesStore = (command: Command): Command =>
-  command.option(
-    '-c, --config <file>',
-    'settings that name the datastore; else $TORTIE_CONFIG, those of the only agent that runs here, or /etc/tortie/agent.yaml',
-  );
+  command
+    .option(
+      '-c, --config <file>',
+      'settings that name the datastore; else $TORTIE_CONFIG, those of the only agent that runs here, or /etc/tortie/agent.yaml',
+    )
+    // Scripts that were written for calicoctl say so; here is one version.
+    .addOption(new Option('--allow-version-mismatch').hideHelp());
 
 /** Do something with the datastore that is meant, and close it. Throws STORE_UNKNOWN if none is named. */
 export async function withStore<T>(

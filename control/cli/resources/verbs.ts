@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { stringify } from 'yaml';
 import { keyOf, type ResourceKey } from '../../datastore/datastore.ts';
+import type { OpenStore } from '../../datastore/open.ts';
 import { EX_USAGE, TortieError } from '../../error.ts';
 import { loadEach } from '../../resources/load.ts';
 import type { Resource } from '../../resources/schema.ts';
@@ -66,7 +67,7 @@ export function addWriters(program: Command, io: Io): void {
 
 interface Item {
   readonly key: ResourceKey;
-  readonly work: (options: WriteOptions) => Promise<Outcome>;
+  readonly work: (options: WriteOptions, store: OpenStore) => Promise<Outcome>;
 }
 
 /** Do it to one after the other, whatever becomes of them, and tell as calicoctl does. */
@@ -84,11 +85,11 @@ async function each(
   const kinds = new Set(items.map(({ key }) => key.kind));
   const what = kinds.size === 1 ? `'${items[0]!.key.kind}' resource` : 'resource';
   const errors: string[] = [];
-  await withStore(io, flags, async ({ resources: store }) => {
-    const options: WriteOptions = { store, dryRun: flags.dryRun === true, now: io.now() };
+  await withStore(io, flags, async (store) => {
+    const options: WriteOptions = { store: store.resources, dryRun: flags.dryRun === true, now: io.now() };
     for (const { key, work } of items) {
       try {
-        const outcome = await skipping(flags, () => work(options));
+        const outcome = await skipping(flags, () => work(options, store));
         if (flags.dryRun) io.out(`${nameOf(key)}: ${DRY[outcome]}\n`);
       } catch (error) {
         errors.push(textOf(error));
@@ -155,7 +156,15 @@ function addDelete(program: Command, io: Io): void {
     .addHelpText('after', '\nExamples:\n  tortie delete bgppeer reflector\n  tortie delete -f pool.yaml')
     .action(async (kind: string | undefined, names: string[], options: FileFlags) => {
       const keys = keysToDelete(io, kind, names, options);
-      const items = keys.map((key) => ({ key, work: (to: WriteOptions) => remove(key, to) }));
+      const items = keys.map(
+        (key): Item => ({
+          key,
+          work: async (to, store) => {
+            if (!to.dryRun) await (await import('./cleanup.ts')).cleanUp(store, key);
+            return remove(key, to);
+          },
+        }),
+      );
       await each(io, 'delete', 'deleted', items, options);
     });
 }
