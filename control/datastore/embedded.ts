@@ -1,17 +1,20 @@
 /**
  * A store for one machine, by LMDB: nothing to set up, several processes (agent, command line) at once. Every change is on
- * the disk before it is acknowledged, in one transaction with the log of changes that watches read.
+ * the disk before it is acknowledged, in one transaction with the log of changes that watches read. What is asked for at one
+ * time shares a transaction. Commits are synchronous: of those that run in the background the library does not let us catch
+ * every failure, and a full disk would end the process.
  *
  *   entries    key -> value, revision, lease
  *   log        revision -> what changed; the last LOG_LENGTH of them
  *   leases     id -> when it ends
  *   meta       the store's revision, and up to which one the log has been cut off
  */
-import { randomUUID } from 'node:crypto';
 import {
+  chmodSync,
+  existsSync,
   type FSWatcher,
   mkdirSync,
-  readFileSync,
+  statSync,
   utimesSync,
   watch as watchFile,
   writeFileSync,
@@ -19,15 +22,18 @@ import {
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { TortieError } from '../error.ts';
+import { conflict, corrupt, explained, full, hasLittleRoom } from './embedded-errors.ts';
+import { EmbeddedLease, endOf, isOver, type LeaseRow, leaseLost } from './embedded-lease.ts';
 import type { Entry, KeyEvent, KeyValueStore, KeyWatch, Lease, Listing, PutOptions } from './kv.ts';
+import { faultOf } from './lmdb-check.ts';
 
 /** Revisions that a watch may be behind. */
 const LOG_LENGTH = 10_000;
 /** How often to look for other processes' changes, should their signal be missed, and for leases that are over. */
 const POLL_MS = 1000;
-/** A lease is renewed so many times while it lives. */
-const RENEWALS = 3;
-const OWNER_ONLY = 0o700;
+const FOLDER_MODE = 0o700;
+const FILE_MODE = 0o600;
+const DATA_FILE = 'data.mdb';
 /** Whoever changes the store touches this file, which all others watch. */
 const SIGNAL_FILE = 'changed';
 
@@ -36,16 +42,23 @@ interface Row {
   readonly revision: number;
   readonly lease?: string;
 }
-interface LeaseRow {
-  /** By a clock that nobody sets, and which boot's: its leases end with it. */
-  readonly ends: number;
-  readonly boot: string;
-}
 interface Watcher {
   readonly prefix: string;
   readonly watch: KeyWatch;
   /** The next revision to tell. */
   next: number;
+}
+
+/** What one change writes, all of it at one revision. */
+interface Change {
+  readonly revision: number;
+  readonly events: KeyEvent[];
+}
+interface Request {
+  /** Throws a TortieError before it changes anything. */
+  readonly action: (change: Change) => unknown;
+  readonly resolve: (answer: unknown) => void;
+  readonly reject: (error: TortieError) => void;
 }
 
 export interface EmbeddedOptions {
@@ -63,6 +76,9 @@ export class EmbeddedStore implements KeyValueStore {
   readonly #meta: Database<number, string>;
   readonly #watchers = new Set<Watcher>();
   readonly #held = new Set<EmbeddedLease>();
+  /** Of the data file: another one in its place is not what we have open. */
+  readonly #inode: number;
+  #requests: Request[] = [];
   readonly #signal: FSWatcher;
   readonly #timer: NodeJS.Timeout;
   #closed = false;
@@ -73,17 +89,26 @@ export class EmbeddedStore implements KeyValueStore {
     this.#path = path;
     this.#logLength = logLength;
     try {
-      mkdirSync(path, { recursive: true, mode: OWNER_ONLY });
+      mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
+      const file = join(path, DATA_FILE);
+      // A file of its own that LMDB maps and cannot grow ends the process.
+      const isNew = !existsSync(file) || !existsSync(`${file}-lock`);
+      if (isNew && hasLittleRoom(path)) throw full(path, 'no space left');
+      const fault = faultOf(file);
+      if (fault !== null) throw corrupt(path, `${DATA_FILE} ${fault}`);
       // Without `overlappingSync: false` a change is acknowledged before it is on the disk.
-      this.#root = open({ path: join(path, 'data.mdb'), maxDbs: 4, overlappingSync: false });
+      this.#root = open({ path: file, maxDbs: 4, overlappingSync: false });
+      chmodSync(file, FILE_MODE);
+      chmodSync(`${file}-lock`, FILE_MODE);
+      this.#inode = statSync(file).ino;
       this.#entries = this.#root.openDB('entries', { encoding: 'json' });
       this.#log = this.#root.openDB('log', { encoding: 'json', keyEncoding: 'uint32' });
       this.#leases = this.#root.openDB('leases', { encoding: 'json' });
       this.#meta = this.#root.openDB('meta', { encoding: 'json' });
-      writeFileSync(join(path, SIGNAL_FILE), '', { flag: 'a', mode: 0o600 });
+      writeFileSync(join(path, SIGNAL_FILE), '', { flag: 'a', mode: FILE_MODE });
       this.#signal = watchFile(join(path, SIGNAL_FILE), () => this.#notify());
     } catch (error) {
-      throw this.#explain(error);
+      throw explained(this.#path, error);
     }
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
     this.#timer.unref();
@@ -159,6 +184,7 @@ export class EmbeddedStore implements KeyValueStore {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.#commit();
     this.#closed = true;
     clearInterval(this.#timer);
     this.#signal.close();
@@ -177,37 +203,80 @@ export class EmbeddedStore implements KeyValueStore {
       this.#root.resetReadTxn();
       return action();
     } catch (error) {
-      throw this.#explain(error);
+      throw explained(this.#path, error);
     }
   }
 
-  /**
-   * One transaction: what `action` changes has one revision. It throws before it changes anything, or not at all. What is
-   * written at one time shares a commit.
-   */
-  async #write<T>(action: (change: { revision: number; events: KeyEvent[] }) => T): Promise<T> {
-    if (this.#closed) throw new TortieError('STORE_UNAVAILABLE', `${this.description} is closed`);
-    const change = { revision: 0, events: [] as KeyEvent[] };
-    let result: T;
+  /** Do it in the next transaction; what `action` changes has one revision. */
+  #write<T>(action: (change: Change) => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#closed) {
+        reject(new TortieError('STORE_UNAVAILABLE', `${this.description} is closed`));
+        return;
+      }
+      this.#requests.push({ action, resolve: resolve as (answer: unknown) => void, reject });
+      if (this.#requests.length === 1) setImmediate(() => this.#commit());
+    });
+  }
+
+  /** Write what was asked for, all or nothing, and then say so. */
+  #commit(): void {
+    const requests = this.#requests;
+    if (requests.length === 0) return;
+    this.#requests = [];
+    let answers: (() => void)[] = [];
+    let isChanged = false;
     try {
-      result = await this.#root.transaction(() => {
-        change.revision = this.#revision + 1;
-        const answer = action(change);
-        if (change.events.length > 0) this.#append(change);
-        return answer;
+      this.#inPlace();
+      this.#root.transactionSync(() => {
+        for (const { action, resolve, reject } of requests) {
+          const change: Change = { revision: this.#revision + 1, events: [] };
+          try {
+            const answer = action(change);
+            answers.push(() => resolve(answer));
+          } catch (error) {
+            if (!(error instanceof TortieError)) throw error;
+            answers.push(() => reject(error));
+          }
+          if (change.events.length === 0) continue;
+          this.#append(change);
+          isChanged = true;
+        }
       });
+      if (isChanged) this.#tellOthers();
     } catch (error) {
-      throw this.#explain(error);
+      const failure = explained(this.#path, error);
+      answers = requests.map(
+        ({ reject }) =>
+          () =>
+            reject(failure),
+      );
     }
-    if (change.events.length > 0) {
-      const now = new Date();
-      utimesSync(join(this.#path, SIGNAL_FILE), now, now);
-      setImmediate(() => this.#notify());
-    }
-    return result;
+    for (const answer of answers) answer();
+    if (isChanged) setImmediate(() => this.#notify());
   }
 
-  #append({ revision, events }: { revision: number; events: KeyEvent[] }): void {
+  /** Throws STORE_UNAVAILABLE if what we have open is no longer where it was: nobody would find what is written to it. */
+  #inPlace(): void {
+    const found = statSync(join(this.#path, DATA_FILE), { throwIfNoEntry: false });
+    if (found?.ino === this.#inode) return;
+    const what = found ? 'was replaced' : 'was moved away or removed';
+    throw new TortieError(
+      'STORE_UNAVAILABLE',
+      `${this.#path}: ${DATA_FILE} ${what} while it was in use; start again whatever uses it`,
+    );
+  }
+
+  #tellOthers(): void {
+    const now = new Date();
+    try {
+      utimesSync(join(this.#path, SIGNAL_FILE), now, now);
+    } catch {
+      // They look every now and then.
+    }
+  }
+
+  #append({ revision, events }: Change): void {
     this.#log.putSync(revision, events);
     this.#meta.putSync('revision', revision);
     const compacted = revision - this.#logLength;
@@ -216,12 +285,12 @@ export class EmbeddedStore implements KeyValueStore {
     this.#meta.putSync('compacted', compacted);
   }
 
-  #remove(key: string, { revision, events }: { revision: number; events: KeyEvent[] }): void {
+  #remove(key: string, { revision, events }: Change): void {
     this.#entries.removeSync(key);
     events.push({ key, entry: null, revision });
   }
 
-  #endLease(id: string, change: { revision: number; events: KeyEvent[] }): void {
+  #endLease(id: string, change: Change): void {
     if (!this.#leases.removeSync(id)) return;
     const keys = [...this.#entries.getRange()].filter(({ value }) => value.lease === id);
     for (const { key } of keys) this.#remove(key, change);
@@ -248,7 +317,7 @@ export class EmbeddedStore implements KeyValueStore {
         if (events.length > 0) watcher.watch.onEvents(events);
       }
     } catch (error) {
-      for (const { watch } of this.#watchers) watch.onEnd(this.#explain(error));
+      for (const { watch } of this.#watchers) watch.onEnd(explained(this.#path, error));
       this.#watchers.clear();
     }
   }
@@ -264,7 +333,13 @@ export class EmbeddedStore implements KeyValueStore {
   /** Others' changes whose signal was missed, and leases that nobody renewed. */
   #poll(): void {
     this.#notify();
-    const over = this.#read(() => [...this.#leases.getRange()].filter(({ value }) => isOver(value)));
+    let over: { readonly key: string }[];
+    try {
+      over = this.#read(() => [...this.#leases.getRange()].filter(({ value }) => isOver(value)));
+    } catch {
+      // Whoever asks for something is told.
+      return;
+    }
     if (over.length === 0) return;
     void this.#write((change) => {
       for (const { key } of over) {
@@ -273,81 +348,4 @@ export class EmbeddedStore implements KeyValueStore {
       }
     }).catch(() => {});
   }
-
-  /** What went wrong, in the words of kv.ts. */
-  #explain(error: unknown): TortieError {
-    if (error instanceof TortieError) return error;
-    const { message, code } = error as { message: string; code?: string | number };
-    const text = `${this.#path}: ${message}`;
-    if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 13) {
-      return new TortieError('STORE_DENIED', `${text}; run as the user that owns it, which is root`);
-    }
-    if (code === 'ENOSPC' || code === 28 || /MDB_MAP_FULL|No space left/.test(message)) {
-      return new TortieError(
-        'STORE_FULL',
-        `${text}; make room on its file system, nothing that was stored is lost`,
-      );
-    }
-    if (/MDB_(CORRUPTED|INVALID|PAGE_NOTFOUND|PANIC|VERSION_MISMATCH)|not an LMDB file/.test(message)) {
-      return new TortieError(
-        'STORE_CORRUPT',
-        `${text}; move the folder away, and bring back a copy or begin anew`,
-      );
-    }
-    return new TortieError('STORE_UNAVAILABLE', text, 1, { cause: error });
-  }
 }
-
-class EmbeddedLease implements Lease {
-  readonly id = randomUUID();
-  readonly #ttl: number;
-  readonly #store: { renew(): Promise<boolean>; revoke(): Promise<void>; lost(): void };
-  readonly #callbacks: (() => void)[] = [];
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(ttl: number, store: { renew(): Promise<boolean>; revoke(): Promise<void>; lost(): void }) {
-    this.#ttl = ttl;
-    this.#store = store;
-  }
-
-  onLost(callback: () => void): void {
-    this.#callbacks.push(callback);
-  }
-
-  keep(): void {
-    this.#timer = setInterval(() => void this.#renew(), (this.#ttl * 1000) / RENEWALS);
-    this.#timer.unref();
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-  }
-
-  revoke(): Promise<void> {
-    this.stop();
-    return this.#store.revoke();
-  }
-
-  async #renew(): Promise<void> {
-    // A write that fails is tried again at the next turn; the store says when it was too late.
-    if (await this.#store.renew().catch(() => true)) return;
-    this.stop();
-    this.#store.lost();
-    for (const callback of this.#callbacks) callback();
-  }
-}
-
-const BOOT = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-/** Seconds of CLOCK_MONOTONIC, which all processes of a boot share. */
-const now = (): number => Number(process.hrtime.bigint()) / 1e9;
-const endOf = (ttl: number): LeaseRow => ({ ends: now() + ttl, boot: BOOT });
-const isOver = ({ ends, boot }: LeaseRow): boolean => boot !== BOOT || ends < now();
-
-const leaseLost = (id: string) =>
-  new TortieError('STORE_CONFLICT', `lease ${id} is over; its holder was away for too long`);
-
-const conflict = (key: string, wanted: number | null, found: number | null) =>
-  new TortieError(
-    'STORE_CONFLICT',
-    `${key} is ${found === null ? 'not there' : `at revision ${found}`}, not ${wanted === null ? 'new' : `at ${wanted}`}; read it again`,
-  );
