@@ -20,6 +20,7 @@ import { planRoutes6 } from '../kernel/plan6.ts';
 import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
 import { applySysctls, hostSysctls, hostSysctls6 } from '../kernel/sysctl.ts';
 import type { Resource } from '../resources/schema.ts';
+import { NewWarnings } from '../resources/warnings.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
 import { BgpRouting } from './bgp-routing.ts';
@@ -66,6 +67,7 @@ export class NodeAgent {
 
   readonly #options: NodeAgentOptions;
   readonly #log: Logger;
+  readonly #warnings = new NewWarnings();
   readonly #nat = new Nat();
   #dirty = false;
   /** Somebody waits: the next reconcile comes at once. */
@@ -242,6 +244,7 @@ export class NodeAgent {
     const desired = desiredState({ ...config, underlayMtu }, resources, bgpRoutes);
     problems.push(...desired.problems);
     this.resources = resources;
+    for (const warning of this.#warnings.of(resources)) this.#log.warn(warning);
 
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);

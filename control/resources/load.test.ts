@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StaticDatastore } from '../datastore/static.ts';
 import { loadResources } from './load.ts';
-import { warningsOf } from './warnings.ts';
+import { NewWarnings, warningsOf } from './warnings.ts';
 import { ConfigError, nearest } from './yaml.ts';
 
 let folder: string;
@@ -283,6 +283,18 @@ metadata:
       'BGPConfiguration mine: does nothing; only the one named "default" counts',
       'Node n: bgp.routeReflectorClusterID does nothing: tortie does not reflect; the node is only left out of the mesh',
       'FelixConfiguration default: bpfEnabled, wireguardEnabled do nothing: it is about what tortie does not have',
+    ]);
+  });
+
+  it('warns once, however often the same comes', () => {
+    const text = `${head('FelixConfiguration', 'default')}spec: {bpfEnabled: true}\n`;
+    const warnings = new NewWarnings();
+    const all = load(text);
+    expect(warnings.of(all)).toHaveLength(1);
+    expect(warnings.of(all)).toEqual([]);
+    expect(warnings.of(load(text))).toEqual([]);
+    expect(warnings.of(load(text.replace('bpfEnabled', 'xdpEnabled')))).toEqual([
+      expect.stringContaining('xdpEnabled does nothing'),
     ]);
   });
 

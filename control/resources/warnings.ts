@@ -23,6 +23,20 @@ export function warningsOf(resources: readonly Resource[]): string[] {
   });
 }
 
+/** Warnings that were not told yet, of resources that come again and again. */
+export class NewWarnings {
+  readonly #seen = new WeakSet<Resource>();
+  readonly #told = new Set<string>();
+
+  of(resources: readonly Resource[]): string[] {
+    const unseen = resources.filter((resource) => !this.#seen.has(resource));
+    for (const resource of unseen) this.#seen.add(resource);
+    const fresh = warningsOf(unseen).filter((warning) => !this.#told.has(warning));
+    for (const warning of fresh) this.#told.add(warning);
+    return fresh;
+  }
+}
+
 /** Fields that are set and do nothing, by the reason why. */
 function collect(schema: z.ZodType, value: unknown, path: string, reasons: Map<string, Set<string>>): void {
   const inert = inertOf(schema);

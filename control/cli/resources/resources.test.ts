@@ -6,6 +6,7 @@ import { parse } from 'yaml';
 import { fakeAgent } from '../../api/fake-agent.ts';
 import { serveApi } from '../../api/server.ts';
 import { loadConfig } from '../../config/config.ts';
+import { IPAM_CONFIG } from '../../datastore/keys.ts';
 import { type OpenStore, openStore } from '../../datastore/open.ts';
 import { openIpam } from '../../ipam/open.ts';
 import { runCli } from '../test-io.ts';
@@ -385,6 +386,36 @@ describe('create, apply, replace, delete', () => {
       code: 0,
       out: "Successfully applied 1 'FelixConfiguration' resource(s)\n",
       err: 'warning: FelixConfiguration default: bpfEnabled does nothing: it is about what tortie does not have\n',
+    });
+  });
+
+  it('speaks of IPAMConfig with IPAM', async () => {
+    write(
+      'ipam.yaml',
+      `${head('IPAMConfiguration', 'name: default')}spec: {strictAffinity: true, maxBlocksPerHost: 3}\n`,
+    );
+    await good('apply -f $ipam.yaml');
+    const store = openStore(loadConfig(file('agent.yaml')).datastore);
+    try {
+      const ipam = openIpam(store);
+      expect(await ipam.config()).toEqual({
+        strictAffinity: true,
+        autoAllocateBlocks: true,
+        maxBlocksPerHost: 3,
+      });
+      // As Calico writes it.
+      const value = { strict_affinity: false, auto_allocate_blocks: false, maxBlocksPerHost: 5 };
+      await store.keys!.put(IPAM_CONFIG, JSON.stringify(value));
+    } finally {
+      await store.close();
+    }
+    expect(
+      await good('get ipamconfig -o custom-columns=STRICTAFFINITY,AUTOALLOCATEBLOCKS,MAXBLOCKSPERHOST'),
+    ).toMatch(/\nfalse +false +5 *\n/);
+    write('ipam.yaml', `${head('IPAMConfig', 'name: mine')}spec: {}\n`);
+    expect(await say('apply -f $ipam.yaml')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('(NAME_NOT_DEFAULT)'),
     });
   });
 
