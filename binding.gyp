@@ -39,8 +39,8 @@
       "cflags": ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
       "configurations": {
         "Release": {
-          # Of any C library, since it is installed where the runtime looks, and quicker to start.
-          "ldflags": ["-static"]
+          # Where the linker can: of any C library, since it is installed where the runtime looks, and quicker to start.
+          "ldflags": ["<!@(echo 'int main(void){return 0;}' | ${CC:-cc} -x c - -static -o /dev/null 2>/dev/null && echo -static || true)"]
         },
         "Debug": {
           "cflags!": ["-O0"],

@@ -27,7 +27,8 @@ export function cniHandler(context: CniContext): Handler {
       log = logOf(context.log, request);
       const output = await carryOut({ ...context, log }, request, header, netns, turns);
       const ms = Math.round(performance.now() - started);
-      log.info({ ...subjectOf(request), ms }, `${request.command} done`);
+      const level = request.command === 'ADD' || request.command === 'DEL' ? 'info' : 'debug';
+      log[level]({ ...subjectOf(request), ms }, `${request.command} done`);
       return { exit: 0, output };
     } catch (error) {
       const failure = asCniError(error);

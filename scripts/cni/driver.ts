@@ -47,6 +47,14 @@ export function parse(text: string): Json | null {
   }
 }
 
+const PARAMETERS = new Set(
+  ['COMMAND', 'CONTAINERID', 'NETNS', 'IFNAME', 'ARGS', 'PATH'].map((name) => `CNI_${name}`),
+);
+
+/** Plugins get the runtime's environment, but for what is said anew with each call. */
+const surroundings = (): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => !PARAMETERS.has(name)));
+
 /** Where plugins are looked for, by their type. */
 export class Plugins {
   readonly folders: readonly string[];
@@ -73,8 +81,8 @@ export class Plugins {
   /** Run a plugin once. `input` as it is if it is a text. */
   exec(type: string, call: Call, input: Json | string): Promise<Outcome> {
     const env = {
+      ...surroundings(),
       ...this.env,
-      PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
       CNI_PATH: this.folders.join(':'),
       ...(call.command !== '' && { CNI_COMMAND: call.command }),
       ...(call.containerId !== undefined && { CNI_CONTAINERID: call.containerId }),

@@ -10,6 +10,7 @@ import { stringify } from 'yaml';
 import { Lab } from '../../bench/lab.ts';
 import { until } from '../../control/bgp/until.ts';
 import { EmbeddedStore } from '../../control/datastore/embedded.ts';
+import { HANDLES } from '../../control/datastore/keys.ts';
 import { ResourceStore } from '../../control/datastore/resource-store.ts';
 import { SCHEMAS, type WorkloadEndpoint } from '../../control/resources/schema.ts';
 import { Daemon, TORTIE } from '../lab/cluster.ts';
@@ -109,6 +110,12 @@ export class CniNode {
 
   async endpoints(): Promise<WorkloadEndpoint[]> {
     return (await this.store.list('WorkloadEndpoint')).map(({ resource }) => resource as WorkloadEndpoint);
+  }
+
+  /** Handles of addresses that attachments have; nodes have some for their tunnels. */
+  async handles(): Promise<string[]> {
+    const { entries } = await this.keys.list(HANDLES, { keysOnly: true });
+    return entries.map(({ key }) => key.slice(HANDLES.length)).filter((id) => !id.includes('-tunnel-addr-'));
   }
 
   async close(): Promise<void> {

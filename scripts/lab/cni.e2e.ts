@@ -33,7 +33,7 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     const old = await judge({ plugin, enter: node.plugins.enter, version: '0.4.0', only });
     expect(old.map(({ result }) => result)).toEqual(['pass', 'pass', 'pass', 'pass']);
     expect(await node.endpoints()).toEqual([]);
-    expect(await node.keys.list('/calico/ipam/v2/handle/')).toMatchObject({ entries: [] });
+    expect(await node.handles()).toEqual([]);
   });
 
   it('attaches a pod of Kubernetes as Calico does', async () => {
@@ -101,6 +101,30 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     for (const at of [one, other, third]) await network.del(at);
   });
 
+  it('gives addresses of both families', async () => {
+    await node.put('IPPool', 'pods6', { cidr: 'fd65::/48', vxlanMode: 'Always' });
+    const ipam = { type: 'calico-ipam', assign_ipv4: 'true', assign_ipv6: 'true', ipv6_pools: ['pods6'] };
+    const network = node.network([{ ...own, ipam }]);
+    const [one, other] = [await node.container('dual'), await node.container('dual2')];
+    const results = [await network.add(one), await network.add(other)];
+    expect(results[0]).toMatchObject({
+      ips: [
+        { address: expect.stringMatching(/^10\.65\..*\/32$/), gateway: '169.254.1.1' },
+        { address: expect.stringMatching(/^fd65:.*\/128$/), gateway: 'fe80::ecee:eeff:feee:eeee' },
+      ],
+      routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
+    });
+    const [, { address }] = results[1]!.ips as [unknown, { address: string }];
+    await node.lab.reach('dual', address.split('/')[0]!);
+    await network.check(one);
+    await node.lab.ip('dual', '-6 route del default');
+    const error = await network.check(one).catch((reason: PluginError) => reason);
+    expect(error).toMatchObject({ code: 103, message: expect.stringMatching(/no route to ::\/0/) });
+    await network.del(one);
+    await network.del(other);
+    expect(await node.handles()).toEqual([]);
+  });
+
   it('takes everything back when the port does not come up', async () => {
     const at = await node.container('group', { args: 'MAC=01:00:5e:00:00:01' });
     const error = await refused({ command: 'ADD', ...at }, own);
@@ -109,7 +133,7 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
       msg: expect.stringMatching(/^port cali\w+ does not come up: /),
     });
     expect(await node.endpoints()).toEqual([]);
-    expect(await node.keys.list('/calico/ipam/v2/handle/')).toMatchObject({ entries: [] });
+    expect(await node.handles()).toEqual([]);
     expect(await node.lab.run('group', 'ip', ['-o', 'link'])).not.toMatch(/eth0/);
   });
 
@@ -166,7 +190,7 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     expect(await node.endpoints()).toHaveLength(4);
     await Promise.all([...all, late].map((at) => network.del(at)));
     expect(await node.endpoints()).toEqual([]);
-    expect(await node.keys.list('/calico/ipam/v2/handle/')).toMatchObject({ entries: [] });
+    expect(await node.handles()).toEqual([]);
   });
 
   it('delegates to another IPAM, and serves another plugin as one', async () => {
@@ -188,7 +212,7 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     );
     expect(checked).toMatchObject({ exit: 0, stdout: '' });
     await bridge.del(other);
-    expect(await node.keys.list('/calico/ipam/v2/handle/')).toMatchObject({ entries: [] });
+    expect(await node.handles()).toEqual([]);
   });
 
   it('takes a list of attachments that no datagram holds', async () => {

@@ -130,7 +130,7 @@ describe.skipIf(skipped)('podman over CNI networks', () => {
     expect(podman.run('exec', 'one', 'ping', '-c', '1', '10.65.3.3')).toMatch(/ 0% packet loss/);
     podman.run('rm', '--force', '--time', '0', 'one', 'two');
     expect(await node.endpoints()).toEqual([]);
-    expect(await node.keys.list('/calico/ipam/v2/handle/')).toMatchObject({ entries: [] });
+    expect(await node.handles()).toEqual([]);
   });
 
   it('publishes a port to the outside and to the node itself', async ({ skip }) => {
