@@ -45,6 +45,7 @@ const MARKS: Readonly<Record<string, Readonly<Record<string, Mark>>>> = {
   'fib4-table': { rte_lpm: atLeast(1), rte_fib: atLeast(0.75, 1) },
   'fib6-random': { rte_lpm: atLeast(1), rte_fib: atLeast(0.75, 1) },
   'fib6-table': { rte_lpm: atLeast(1), rte_fib: atLeast(0.75, 1) },
+  'node-cni-add': { 'ptp-host-local': atMost(1.5) },
 };
 
 export const markOf = (entry: string, peer: string): Mark | undefined => MARKS[entry]?.[peer];

@@ -27,6 +27,8 @@ async function loadEntries(): Promise<BenchEntry[]> {
     import('./fib4.ts'),
     import('./fib6.ts'),
     import('./pods.ts'),
+    import('./cni.ts'),
+    import('./many-nodes.ts'),
   ]);
   return files.flatMap((file) => file.entries);
 }

@@ -17,7 +17,9 @@ import { openIpam } from './open.ts';
 
 /** Handles that a process has at a time. */
 const MOST_HELD = 12;
-const LIFETIME_MS = 300_000;
+/** Short, so that addresses come round. */
+const COOLDOWN_MS = 200;
+const LIFETIME_MS = 1_500_000;
 
 /** A small generator, so that a seed repeats a run (mulberry32). */
 function randomOf(seed: number): () => number {
@@ -39,7 +41,7 @@ export async function churn(
   say: (line: string) => void,
 ): Promise<void> {
   const store = openStore(settings);
-  const ipam = openIpam(store);
+  const ipam = openIpam(store, { cooldownMs: COOLDOWN_MS });
   const random = randomOf(seed);
   const held: string[] = [];
   for (let i = 0; i < operations; i++) {

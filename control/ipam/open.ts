@@ -4,7 +4,7 @@ import type { OpenStore } from '../datastore/open.ts';
 import { TortieError } from '../error.ts';
 import { type Kind, MAX_BLOCKS_PER_HOST, type ResourceOf } from '../resources/schema.ts';
 import { parseSelector } from '../resources/selector.ts';
-import { Ipam } from './ipam.ts';
+import { Ipam, type IpamOptions } from './ipam.ts';
 
 /** The one IPAMConfig that counts. */
 export const IPAM_CONFIG_NAME = 'default';
@@ -14,7 +14,10 @@ async function all<K extends Kind>(resources: Datastore, kind: K): Promise<Resou
 }
 
 /** Throws STORE_READ_ONLY where addresses stand in files. */
-export function openIpam({ resources, keys }: OpenStore): Ipam {
+export function openIpam(
+  { resources, keys }: OpenStore,
+  options: Pick<IpamOptions, 'cooldownMs'> = {},
+): Ipam {
   if (!keys) {
     throw new TortieError(
       'STORE_READ_ONLY',
@@ -37,5 +40,5 @@ export function openIpam({ resources, keys }: OpenStore): Ipam {
     const { spec } = stored.resource;
     return { ...spec, maxBlocksPerHost: spec.maxBlocksPerHost || MAX_BLOCKS_PER_HOST };
   };
-  return new Ipam(keys, pools, { reserved, config });
+  return new Ipam(keys, pools, { ...options, reserved, config });
 }
