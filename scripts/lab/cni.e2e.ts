@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../../control/bgp/until.ts';
 import { judge } from '../cni/conformance.ts';
 import { type Json, type PluginError, Plugins, parse } from '../cni/driver.ts';
-import { addressIn, CniNode, NODE } from '../cni/node.ts';
+import { addressIn, CniNode, NODE, NODE_ADDRESS } from '../cni/node.ts';
 import { POINTS } from '../cni/points.ts';
 import { noLab } from './in-lab.ts';
 
@@ -231,6 +232,27 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
       code: 51,
       msg: expect.stringMatching(/Permission denied/),
     });
+  });
+
+  it('has its ports mapped by Debian’s portmap behind it', async () => {
+    const portMappings = [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }];
+    const portmap = { type: 'portmap', snat: true, capabilities: { portMappings: true } };
+    const network = node.network([own, portmap]);
+    const at = await node.container('mapped', { capabilities: { portMappings } });
+    const client = await node.container('client');
+    await network.add(at);
+    await network.add(client);
+    const program =
+      'import http.server as h; print("ready", flush=True); h.test(h.SimpleHTTPRequestHandler, port=80)';
+    await node.lab.start('mapped', '/usr/bin/python3', ['-c', program]);
+    const url = `http://${NODE_ADDRESS}:8081/`;
+    for (const netns of ['outside', NODE, 'client', 'mapped']) {
+      const get = () =>
+        node.lab.run(netns, 'curl', ['-sS', '-m', '2', '-o', '/dev/null', '-w', '%{http_code}', url]);
+      expect(await until(`${netns} reads`, () => get().catch(() => null))).toBe('200');
+    }
+    await network.del(at);
+    await network.del(client);
   });
 
   it('installs a conflist without the bandwidth plugin, and works with one that still has it', async () => {
