@@ -1,18 +1,16 @@
 /**
- * What a store of this machine promises when its writers are cut off, for tests: processes write as fast as they can and end by
- * SIGKILL at a random moment, while another one watches.
+ * What a store of this machine promises when a writer is cut off, for tests: processes write as fast as they can and end by
+ * SIGKILL at a random moment, while another one, this, writes too, and watches.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../bgp/until.ts';
 import type { EmbeddedStore } from './embedded.ts';
 import type { KeyEvent } from './kv.ts';
 
 const BUILT = new URL('../../dist/control/datastore/embedded.js', import.meta.url).href;
-const WRITERS = 2;
-/** Writers live for so long after their first word, at most; ms. */
+/** A writer lives for so long after its first word, at most; ms. */
 const LIFE_MS = 60;
 
 /** Writes to keys of its own, several at a time, and says on standard output what was acknowledged: "KEY NUMBER". */
@@ -20,8 +18,7 @@ const WRITER = `
 const { EmbeddedStore } = await import(${JSON.stringify(BUILT)});
 const { createHash } = await import('node:crypto');
 const { writeSync } = await import('node:fs');
-const [folder, writer] = process.argv.slice(1);
-const store = new EmbeddedStore(folder);
+const store = new EmbeddedStore(process.argv[1]);
 const work = async (key) => {
   const found = await store.get(key);
   let { n } = found ? JSON.parse(found.value) : { n: 0 };
@@ -34,7 +31,7 @@ const work = async (key) => {
     writeSync(1, key + ' ' + n + '\\n');
   }
 };
-await Promise.all([0, 1, 2, 3].map((i) => work('/cut/' + writer + '/' + i)));
+await Promise.all([0, 1, 2, 3].map((i) => work('/cut/' + i)));
 `;
 
 export interface CutReport {
@@ -51,15 +48,16 @@ export async function cutPower(
 ): Promise<CutReport> {
   const watcher = open();
   const told = new Told();
-  watcher.watch('/cut/', 1, told);
+  watcher.watch('/', 1, told);
   const acknowledged = new Map<string, number>();
   let count = 0;
   for (let round = 0; round < rounds; round++) {
-    const writers = Array.from({ length: WRITERS }, (_, i) => new Writer(folder, i));
-    await Promise.all(writers.map((writer) => writer.starts()));
-    await sleep(Math.random() * LIFE_MS);
-    for (const writer of writers) await writer.kill();
-    for (const [key, n] of writers.flatMap((writer) => writer.acknowledged())) {
+    const writer = new Writer(folder);
+    await writer.starts();
+    const end = performance.now() + Math.random() * LIFE_MS;
+    while (performance.now() < end) await watcher.put('/here', String(round));
+    await writer.kill();
+    for (const [key, n] of writer.acknowledged()) {
       count++;
       acknowledged.set(key, Math.max(n, acknowledged.get(key) ?? 0));
     }
@@ -93,8 +91,8 @@ class Writer {
   readonly #child: ChildProcess;
   #output = '';
 
-  constructor(folder: string, id: number) {
-    const args = ['--input-type=module', '-e', WRITER, folder, String(id)];
+  constructor(folder: string) {
+    const args = ['--input-type=module', '-e', WRITER, folder];
     this.#child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#child.stdout!.on('data', (data: Buffer) => {
       this.#output += data.toString();
