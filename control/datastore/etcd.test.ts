@@ -26,7 +26,9 @@ describe('etcd', () => {
 
   describeStore(() => ({
     open,
-    compact: (revision) => server.call('kv/compaction', { revision, physical: true }),
+    compact: async (revision) => {
+      await server.call('kv/compaction', { revision, physical: true });
+    },
   }));
 
   it('goes on watching when the server has come back, and says that it was away', async () => {

@@ -1,11 +1,26 @@
 /**
- * etcd v3 as the store of many nodes, by the client `etcd3`. Two habits of that client are not ours: it repeats a write whose
- * fate it does not know, so that a compare-and-swap loses against itself (its retries are off); and a watch that connects anew
- * goes on behind the store's present revision, though it had not caught up to it (we say where it is to go on).
+ * etcd v3 as the store of many nodes, by the client `etcd3`. Three habits of that client are not ours: it repeats a write whose
+ * fate it does not know, so that a compare-and-swap loses against itself (its retries are off); a watch that connects anew
+ * goes on behind the store's present revision, though it had not caught up to it (we say where it is to go on); and a watch
+ * that is refused keeps those behind it waiting for ever (each has a client of its own).
  */
 import { readFileSync } from 'node:fs';
-import { ConstantBackoff, noop } from 'cockatiel';
-import { type Lease as ClientLease, Etcd3, EtcdPermissionDeniedError, type IOptions } from 'etcd3';
+import {
+  ConsecutiveBreaker,
+  ConstantBackoff,
+  circuitBreaker,
+  handleWhen,
+  isBrokenCircuitError,
+  noop,
+} from 'cockatiel';
+import {
+  type Lease as ClientLease,
+  Etcd3,
+  EtcdLeaseInvalidError,
+  EtcdPermissionDeniedError,
+  type IOptions,
+  isRecoverableError,
+} from 'etcd3';
 import type { IKeyValue, IRangeRequest, IRangeResponse, IWatchResponse } from 'etcd3/lib/rpc.js';
 import type { EtcdSettings } from '../config/config.ts';
 import { TortieError } from '../error.ts';
@@ -17,6 +32,8 @@ const CALL_MS = 5000;
 const KEEPALIVE_MS = 5000;
 /** Pause before a watch connects anew. */
 const WATCH_RETRY_MS = 500;
+/** An endpoint that failed is left alone for so long, where there are others. */
+const SHUN_MS = 1000;
 /** Entries that are fetched at a time. */
 const PAGE = 1000;
 const KEYS_PAGE = 10_000;
@@ -24,16 +41,25 @@ const KEYS_PAGE = 10_000;
 export class EtcdStore implements KeyValueStore {
   readonly description: string;
   readonly #client: Etcd3;
+  readonly #options: IOptions;
   readonly #tries: number;
   readonly #watches = new Set<() => void>();
   readonly #leases = new Set<ClientLease>();
+  /** Why the endpoints are shunned. */
+  #lastFailure: unknown;
 
-  /** Connects at the first call. Throws STORE_DENIED if a file of the settings cannot be read. */
+  /** Connects at the first call. Throws STORE_DENIED if a file of the settings cannot be read, or is no PEM. */
   constructor(settings: Omit<EtcdSettings, 'kind'>) {
     const { endpoints } = settings;
     this.description = `etcd ${endpoints.join(', ')}`;
     this.#tries = endpoints.length + 1;
-    this.#client = new Etcd3(optionsOf(settings));
+    this.#options = optionsOf(settings);
+    try {
+      this.#client = new Etcd3(this.#options);
+    } catch (error) {
+      const files = 'caFile, certFile and keyFile are PEM files, of which the latter belong together';
+      throw new TortieError('STORE_DENIED', `${this.description}: ${(error as Error).message}; ${files}`);
+    }
   }
 
   async get(key: string): Promise<Entry | null> {
@@ -78,30 +104,46 @@ export class EtcdStore implements KeyValueStore {
 
   watch(prefix: string, fromRevision: number, watch: KeyWatch): () => void {
     let next = fromRevision;
-    const watcher = this.#client.watch().prefix(prefix).startRevision(String(next)).watcher();
+    let timer: NodeJS.Timeout | undefined;
+    let end = () => {};
+    const begin = () => {
+      const client = new Etcd3(this.#options);
+      const watcher = client.watch().prefix(prefix).startRevision(String(next)).watcher();
+      end = () => {
+        watcher.removeAllListeners();
+        watcher.on('error', () => {});
+        void watcher.cancel().catch(() => {});
+        client.close();
+      };
+      watcher.on('connecting', (request) => {
+        (request as { start_revision?: string }).start_revision = String(next);
+      });
+      watcher.on('connected', () => watch.onState?.(null));
+      watcher.on('disconnected', (error) => watch.onState?.(this.#explain(error).message));
+      watcher.on('data', ({ events }: IWatchResponse) => {
+        const told = events.map(eventOf).filter((event) => event.revision >= next);
+        if (told.length === 0) return;
+        next = told.at(-1)!.revision + 1;
+        watch.onEvents(told);
+      });
+      watcher.on('error', (error) => {
+        end();
+        if (/invalid auth token/.test(error.message)) {
+          // A server that started anew knows no token of before; the next client gets one.
+          watch.onState?.(this.#explain(error).message);
+          timer = setTimeout(begin, WATCH_RETRY_MS);
+          return;
+        }
+        this.#watches.delete(stop);
+        watch.onEnd(this.#endOf(error, next));
+      });
+    };
     const stop = () => {
       this.#watches.delete(stop);
-      watcher.removeAllListeners('data');
-      watcher.on('error', () => {});
-      void watcher.cancel().catch(() => {});
+      clearTimeout(timer);
+      end();
     };
-    watcher.on('connecting', (request) => {
-      (request as { start_revision?: string }).start_revision = String(next);
-    });
-    watcher.on('connected', () => watch.onState?.(null));
-    watcher.on('disconnected', (error) => watch.onState?.(this.#explain(error).message));
-    watcher.on('data', ({ events }: IWatchResponse) => {
-      const told = events.map(eventOf).filter((event) => event.revision >= next);
-      if (told.length === 0) return;
-      next = told.at(-1)!.revision + 1;
-      watch.onEvents(told);
-    });
-    watcher.on('error', (error) => {
-      this.#watches.delete(stop);
-      const isCompacted = /compacted|Watcher canceled: $/.test(error.message);
-      const message = `${this.description}: changes from revision ${next} on are no longer known`;
-      watch.onEnd(isCompacted ? new TortieError('STORE_COMPACTED', message) : this.#explain(error));
-    });
+    begin();
     this.#watches.add(stop);
     return stop;
   }
@@ -162,12 +204,24 @@ export class EtcdStore implements KeyValueStore {
     for (let tried = 1; ; tried++) {
       try {
         return await action();
-      } catch (error) {
+      } catch (failure) {
+        // Where all endpoints are shunned, it counts why they are.
+        const error = isBrokenCircuitError(failure) ? (this.#lastFailure ?? failure) : failure;
+        this.#lastFailure = error;
         const { message } = error as Error;
         const isUnsent = NOT_SENT.test(message) && tried < this.#tries;
-        if (!isUnsent && tried >= tries) throw this.#explain(error);
+        // Where there is no other endpoint, who was slow is not asked again.
+        const isSlow = /DEADLINE_EXCEEDED/.test(message) && this.#tries === 2;
+        if (isSlow || (!isUnsent && tried >= tries)) throw this.#explain(error);
       }
     }
+  }
+
+  /** Why a watch is over that was to go on from a revision. */
+  #endOf(error: Error, next: number): TortieError {
+    if (!/compacted|Watcher canceled: $/.test(error.message)) return this.#explain(error);
+    const message = `${this.description}: changes from revision ${next} on are no longer known`;
+    return new TortieError('STORE_COMPACTED', message);
   }
 
   /** What went wrong, in the words of kv.ts. */
@@ -177,12 +231,15 @@ export class EtcdStore implements KeyValueStore {
     const text = `${this.description}: ${message}`;
     if (
       error instanceof EtcdPermissionDeniedError ||
-      /auth|permission|user name is empty|invalid.*password/i.test(message)
+      /authent|authoriz|auth token|permission|user name is empty|password|certificate/i.test(message)
     ) {
       return new TortieError(
         'STORE_DENIED',
         `${text}; see username, password and certificates in the settings`,
       );
+    }
+    if (error instanceof EtcdLeaseInvalidError || /requested lease not found/.test(message)) {
+      return new TortieError('STORE_CONFLICT', `${text}; its holder was away for too long`);
     }
     if (/database space exceeded|mvcc: database space/.test(message)) {
       return new TortieError(
@@ -220,7 +277,7 @@ function optionsOf({
     ...(username !== undefined && { auth: { username, password: password ?? '' } }),
     faultHandling: {
       global: noop,
-      host: () => noop,
+      host: () => (endpoints.length > 1 ? shunning() : noop),
       watchBackoff: new ConstantBackoff(WATCH_RETRY_MS).next(),
     },
     defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + CALL_MS }),
@@ -234,6 +291,13 @@ function optionsOf({
     },
   };
 }
+
+/** Have the client take another endpoint when one has failed. */
+const shunning = () =>
+  circuitBreaker(handleWhen(isRecoverableError), {
+    halfOpenAfter: SHUN_MS,
+    breaker: new ConsecutiveBreaker(1),
+  });
 
 function fileOf(path: string): Buffer {
   try {
