@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { stringify } from 'yaml';
 import { type AgentConfig, loadConfig } from '../config/config.ts';
 import { openStore } from '../datastore/open.ts';
-import { type DesiredSettings, desiredState } from '../desired.ts';
+import { desiredState } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { loadResources } from '../resources/load.ts';
 import type { Resource } from '../resources/schema.ts';
@@ -60,19 +60,30 @@ async function check(path: string): Promise<Pick<Report, 'warnings' | 'summary'>
     return { summary: `${path}: ${countText(resources)}: all good`, warnings: warningsOf(resources) };
   }
   const config = loadConfig(path);
-  const resources = await storedResources(config.datastore);
-  const settings: DesiredSettings = { ...config, underlayMtu: USUAL_MTU };
-  const { problems } = desiredState(settings, resources, []);
+  const { resources, invalid } = await stored(config.datastore);
+  const isRegistered = resources.some(
+    ({ kind, metadata }) => kind === 'Node' && metadata.name === config.nodeName,
+  );
+  // With a store of its own a node registers when its agent starts.
+  const problems =
+    config.datastore.kind === 'static' || isRegistered
+      ? desiredState({ ...config, underlayMtu: USUAL_MTU }, resources, []).problems
+      : [`node ${config.nodeName} is not registered yet; its agent does that`];
   return {
     summary: `${path}: settings of node ${config.nodeName}, ${countText(resources)}: all good`,
-    warnings: [...warningsOf(resources), ...problems],
+    warnings: [...invalid, ...warningsOf(resources), ...problems],
   };
 }
 
-async function storedResources(settings: AgentConfig['datastore']): Promise<Resource[]> {
+/** What is in the store, and what is wrong with what is left out. */
+async function stored(
+  settings: AgentConfig['datastore'],
+): Promise<{ readonly resources: Resource[]; readonly invalid: readonly string[] }> {
   const store = openStore(settings);
+  const invalid: string[] = [];
   try {
-    return (await store.resources.list()).map(({ resource }) => resource);
+    const found = await store.resources.list(undefined, { onInvalid: (problem) => invalid.push(problem) });
+    return { resources: found.map(({ resource }) => resource), invalid };
   } finally {
     await store.close();
   }
@@ -83,7 +94,10 @@ async function reportOf(path: string): Promise<Report> {
     return { ok: true, errors: [], ...(await check(path)) };
   } catch (error) {
     if (!(error instanceof TortieError)) throw error;
-    const errors = error instanceof ConfigError ? error.complaints : [{ file: path, message: error.message }];
+    const errors =
+      error instanceof ConfigError
+        ? error.complaints
+        : [{ file: path, code: error.code, message: error.message }];
     return { ok: false, errors, warnings: [], summary: `${path}: ${errors.length} errors` };
   }
 }

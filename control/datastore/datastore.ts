@@ -19,16 +19,16 @@ export interface Change {
   readonly stored: Stored | null;
 }
 
-/** Which resources: WorkloadEndpoints of this node only, all of other kinds. */
 export interface Scope {
+  /** WorkloadEndpoints of this node only, all of other kinds. */
   readonly node?: string;
+  /** A stored value is no resource that we know; it is left out. */
+  readonly onInvalid?: (problem: string) => void;
 }
 
 export interface Watching extends Scope {
   /** What the store has is out of reach (why), or no longer (null). */
   readonly onState?: (problem: string | null) => void;
-  /** A stored value is no resource that we know; it is left out. */
-  readonly onInvalid?: (problem: string) => void;
 }
 
 export interface Datastore {

@@ -228,7 +228,7 @@ export class EtcdStore implements KeyValueStore {
   #explain(error: unknown): TortieError {
     if (error instanceof TortieError) return error;
     const { message } = error as Error;
-    const text = `${this.description}: ${message}`;
+    const text = `${this.description}: ${plain(message)}`;
     if (
       error instanceof EtcdPermissionDeniedError ||
       /authent|authoriz|auth token|permission|user name is empty|password|certificate/i.test(message)
@@ -247,11 +247,24 @@ export class EtcdStore implements KeyValueStore {
         `${text}; compact and defragment etcd, then: etcdctl alarm disarm`,
       );
     }
-    return new TortieError('STORE_UNAVAILABLE', text, 1, { cause: error });
+    const advice = /DEADLINE_EXCEEDED/.test(message)
+      ? 'is it overloaded, or without a majority of its members?'
+      : 'does it run, and are datastore.endpoints right?';
+    return new TortieError('STORE_UNAVAILABLE', `${text}; ${advice}`, 1, { cause: error });
   }
 }
 
 type Operation = NonNullable<Parameters<Etcd3['kv']['txn']>[0]['success']>[number];
+
+/** What the client says, without its own words around it. */
+const plain = (message: string): string =>
+  /DEADLINE_EXCEEDED/.test(message)
+    ? `no answer within ${CALL_MS / 1000} s`
+    : message
+        .replace(/^(\d+ [A-Z_]+|Watcher canceled): /, '')
+        .replace(/^rpc error: code = \w+ desc = /, '')
+        .replace(/^No connection established\. Last error: (Error: )?/, '')
+        .replace(/\.? ?Resolution note: ?$/, '');
 
 /** What the client says when no server got the request. */
 const NOT_SENT = /No connection established|Failed to connect|ECONNREFUSED/;

@@ -37,7 +37,7 @@ export class ResourceStore implements Datastore {
     return entry && this.#parse(entry);
   }
 
-  async list(kind?: Kind, { node }: Scope = {}): Promise<Stored[]> {
+  async list(kind?: Kind, { node, onInvalid }: Scope = {}): Promise<Stored[]> {
     const kinds = kind === undefined ? KINDS : [kind];
     const listings = await Promise.all(
       kinds.map((one) =>
@@ -46,7 +46,7 @@ export class ResourceStore implements Datastore {
           : this.#keys.list(resourcePrefix(one)).then(({ entries }) => entries),
       ),
     );
-    const all = listings.flat().flatMap((entry) => this.#tryParse(entry) ?? []);
+    const all = listings.flat().flatMap((entry) => this.#tryParse(entry, onInvalid) ?? []);
     return all.filter(({ resource }) => isOf(resource, node));
   }
 
