@@ -70,7 +70,7 @@ function conflistOf({ name, binDir, withPortmap }: InstallOptions): unknown {
     ...(isNew && { cniVersions: [USUAL, NEWEST] }),
     name,
     plugins: [
-      // Limits of bandwidth are tortie's own: the plugin of that name shapes a veth, which pods have not.
+      // Limits of bandwidth come to us: the plugin of that name shapes a veth, which pods have not.
       {
         type: 'tortie-cni',
         capabilities: { bandwidth: true, ips: true, mac: true },
