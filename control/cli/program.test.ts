@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fakeAgent, tracedPing } from '../api/fake-agent.ts';
 import { type ApiServer, serveApi } from '../api/server.ts';
+import { EmbeddedStore } from '../datastore/embedded.ts';
+import { resourceKey } from '../datastore/keys.ts';
 import { TortieError } from '../error.ts';
 import type { PurgeOptions } from '../purge.ts';
 import type { ReplayOptions } from '../replay.ts';
@@ -261,6 +263,33 @@ describe('config', () => {
     expect(await runCli(['config', 'check', strange])).toMatchObject({
       code: 78,
       err: expect.stringMatching(/^tortie: no Node "node9" .*\(NODE_UNKNOWN\)\n$/),
+    });
+  });
+
+  it('says of a store what is wrong with it, and what it leaves out', async () => {
+    const away = file('away.yaml');
+    writeFileSync(away, 'nodeName: node1\ndatastore: {kind: etcd, endpoints: ["http://127.0.0.1:1"]}\n');
+    const advice = 'connect ECONNREFUSED 127.0.0.1:1; does it run, and are datastore.endpoints right?';
+    expect(await runCli(['config', 'check', away])).toMatchObject({
+      code: 1,
+      err: `tortie: etcd http://127.0.0.1:1: ${advice} (STORE_UNAVAILABLE)\n`,
+    });
+    const own = file('own.yaml');
+    writeFileSync(own, 'nodeName: node1\ndatastore: {kind: embedded, path: store}\n');
+    const store = new EmbeddedStore(file('store'));
+    await store.put(resourceKey({ kind: 'IPPool', name: 'a' }), '{"kind":');
+    await store.close();
+    expect(await runCli(['config', 'check', own])).toMatchObject({
+      code: 0,
+      out: `${own}: settings of node node1, 0 resources: all good\n`,
+      err: expect.stringMatching(
+        /^warning: IPPool a in the store: .*\nwarning: node node1 is not registered yet/,
+      ),
+    });
+    writeFileSync(join(file('store'), 'data.mdb'), 'nonsense');
+    expect(await runCli(['config', 'check', own])).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/it is damaged: .* \(STORE_CORRUPT\)\n$/),
     });
   });
 
