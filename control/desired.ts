@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import * as adj from '../dataplane/fib/adjacency.ts';
-import type { NodeSpec, PortKind } from '../dataplane/messages.ts';
+import type { Limit, Limits, NodeSpec, PortKind } from '../dataplane/messages.ts';
 import {
   contains4,
   formatAddress4,
@@ -80,6 +80,8 @@ export interface DesiredPort {
   /** The same of IPv6, eight int32 each. */
   readonly sources6: readonly number[];
   readonly mtu: number;
+  /** Limits of a pod's bandwidth: from it and to it. */
+  readonly limits?: Pick<Limits, 'from' | 'to'>;
   /** Queues that the device should have, if there are as many workers. */
   readonly queues: number;
 }
@@ -146,6 +148,22 @@ export function desiredState(
   bgpRoutes: Iterable<BgpRoute>,
 ): Desired {
   return new Builder(settings, resources).build(bgpRoutes);
+}
+
+/** Seconds of its rate that a pod may burst where nothing is said, and the least of it, bytes. */
+const BURST_SECONDS = 0.1;
+const LEAST_BURST = 65536;
+
+/** From bits, as resources have them, to bytes. "Egress" is the pod's: from it. */
+function limitsOf(controls: WorkloadEndpoint['spec']['qosControls']): { limits?: NonNullable<DesiredPort['limits']> } {
+  const limit = (bits = 0, burst = 0): Limit | null => {
+    if (bits === 0) return null;
+    const rate = bits / 8;
+    return { rate, burst: Math.max(LEAST_BURST, burst > 0 ? burst / 8 : rate * BURST_SECONDS) };
+  };
+  const from = limit(controls?.egressBandwidth, controls?.egressBurst);
+  const to = limit(controls?.ingressBandwidth, controls?.ingressBurst);
+  return from || to ? { limits: { from, to } } : {};
 }
 
 interface Pool extends Prefix4 {
@@ -337,6 +355,7 @@ class Builder {
       sources6: [...networks6, ...allowed6].flatMap(({ words, length }) => [...words, ...mask6(length)]),
       mtu,
       queues: spec.queues,
+      ...limitsOf(spec.qosControls),
     });
     const leave = { ...none, kind: adj.POD, port: name, mtu, dmac: mac, smac: GATEWAY_MAC };
     const adjacency = this.#share(leave);

@@ -76,6 +76,10 @@ const registry = {
     'look for spoofing, or an address added by hand',
   ],
   mld: ['multicast listener message', 'nothing: pods on a routed network have no multicast'],
+  bandwidth: [
+    'the pod is sent more than its limit, and the queue before it is full',
+    'raise ingressBandwidth or ingressBurst of its WorkloadEndpoint, or the runtime’s limit',
+  ],
 } as const satisfies Record<string, readonly [description: string, cure: string]>;
 
 export type DropName = keyof typeof registry;

@@ -28,10 +28,27 @@ export interface PortSpec {
   readonly mtu: number;
   /** TAPs: bytes of virtio's header before each frame, 0 for none. */
   readonly vnetHeader?: number;
+  /** Pods: limits of their bandwidth. */
+  readonly limits?: Limits;
   /** Tunnels: how packets leave. */
   readonly way?: TunnelWay;
   /** With way `host`: the host's TAP. */
   readonly uplink?: UplinkSpec;
+}
+
+export interface Limit {
+  /** Bytes a second. */
+  readonly rate: number;
+  /** Bytes that may pass at once after a rest. */
+  readonly burst: number;
+}
+
+/** What a port may receive (from its device) and be sent (to its device). */
+export interface Limits {
+  readonly from: Limit | null;
+  readonly to: Limit | null;
+  /** The buckets, which all workers share: four doubles. */
+  readonly state: SharedArrayBuffer;
 }
 
 /**

@@ -34,6 +34,7 @@ const LINUX_EMSGSIZE = 90;
 const LINUX_E2BIG = 7;
 const LINUX_EAGAIN = 11;
 const LINUX_ENOBUFS = 105;
+const LINUX_EDQUOT = 122;
 
 /**
  * Let the compiler make one piece of a packet's way, which is a chain of small functions of some 3,000 bytes of
@@ -169,6 +170,7 @@ function fromInside(path: Path, offset: number, length: number): void {
 /** Why a send failed, as a drop reason. */
 function dropOfErrno(errno: number): number {
   if (errno === LINUX_EAGAIN || errno === LINUX_ENOBUFS) return DROP.tx_full;
+  if (errno === LINUX_EDQUOT) return DROP.bandwidth;
   if (errno === LINUX_E2BIG) return DROP.tx_segments;
   return errno === LINUX_EMSGSIZE ? DROP.tx_too_big : DROP.tx_failed;
 }

@@ -15,6 +15,7 @@ import { native as loadNative, type Native } from './native/index.ts';
 import { CUT_ROOM } from './offload/cut.ts';
 import { Pipeline } from './pipeline.ts';
 import { openPort, type Port, Workspace } from './port/port.ts';
+import { ShapedPort } from './port/shaper.ts';
 import { PIPELINE, Runtime, TRANSMIT } from './runtime.ts';
 
 /** What epoll reports for the eventfd; ports report their ids. */
@@ -39,8 +40,12 @@ const { E2BIG, EAGAIN, EIO, EMSGSIZE, ENOBUFS, ENODEV } = constants.errno;
 interface Attached {
   readonly spec: PortSpec;
   readonly port: Port;
+  /** The port itself, if its bandwidth is limited. */
+  readonly shaped: ShapedPort | null;
   /** Whether this worker receives from it. */
   watched: boolean;
+  /** Watched, but not now: it has received more than it may. */
+  resting: boolean;
   /** Receives that failed in a row. */
   failures: number;
   quietUntil: number;
@@ -59,6 +64,8 @@ class Worker {
   readonly #workspace: Workspace;
   readonly #ports: (Attached | undefined)[] = new Array(MAX_PORTS).fill(undefined);
   readonly #runtime = new Runtime(monotonicMs());
+  /** Ports that need a clock. */
+  #shaped: Attached[] = [];
   #tracing = false;
   #running = true;
 
@@ -67,7 +74,8 @@ class Worker {
     this.#wakeFd = data.wakeFd;
     this.#control = control;
     this.#native = loadNative();
-    this.#workspace = new Workspace(this.#native, this.#arena, CUT_START);
+    const { clock } = this.#runtime;
+    this.#workspace = new Workspace(this.#native, this.#arena, CUT_START, () => clock[1]);
     this.#pipeline = new Pipeline({
       tables: data.tables,
       worker: data.index,
@@ -84,7 +92,8 @@ class Worker {
     this.#post({ type: 'ready' });
     while (this.#running) {
       this.#readers.leave(this.#index);
-      const count = this.#native.epollWait(this.#epoll, ready, WAIT_FOR_EVER, this.#runtime.clock);
+      const timeout = this.#shaped.length === 0 ? WAIT_FOR_EVER : this.#untilNext();
+      const count = this.#native.epollWait(this.#epoll, ready, timeout, this.#runtime.clock);
       this.#readers.enter(this.#index);
       this.#runtime.woke();
       for (let i = 0; i < count; i++) {
@@ -92,10 +101,37 @@ class Worker {
         if (tag === WAKE) this.#obey();
         else this.#serve(tag);
       }
+      if (this.#shaped.length > 0) this.#shape();
       if (this.#tracing) this.#postTraces();
     }
     this.#readers.leave(this.#index);
     this.#native.close(this.#epoll);
+  }
+
+  /** Milliseconds until a limited port may go on, for epoll; without an end if none waits. */
+  #untilNext(): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (const { shaped, resting } of this.#shaped) {
+      const drain = shaped!.drainMs();
+      if (drain >= 0) least = Math.min(least, drain);
+      if (resting) least = Math.min(least, shaped!.restMs());
+    }
+    return least === Number.POSITIVE_INFINITY ? WAIT_FOR_EVER : Math.ceil(least);
+  }
+
+  /** Send what has waited long enough; rest from those that received too much, and go on with those that have rested. */
+  #shape(): void {
+    for (const attached of this.#shaped) {
+      attached.shaped!.drain();
+      if (!attached.watched) continue;
+      const rests = attached.shaped!.restMs() > 0;
+      if (rests === attached.resting) continue;
+      attached.resting = rests;
+      for (const fd of attached.port.inputs) {
+        if (rests) this.#forget(fd);
+        else this.#native.epollAdd(this.#epoll, fd, attached.spec.id);
+      }
+    }
   }
 
   /** One burst of a port, all the way. */
@@ -214,9 +250,19 @@ class Worker {
 
   #attach(spec: PortSpec): void {
     const port = openPort(this.#workspace, spec, this.#index);
-    const attached: Attached = { spec, port, watched: false, failures: 0, quietUntil: 0 };
+    const shaped = port instanceof ShapedPort ? port : null;
+    const attached: Attached = {
+      spec,
+      port,
+      shaped,
+      watched: false,
+      resting: false,
+      failures: 0,
+      quietUntil: 0,
+    };
     if (port.inputs.length > 0) this.#watch(attached);
     this.#ports[spec.id] = attached;
+    if (shaped) this.#shaped.push(attached);
     this.#pipeline.attach(spec);
   }
 
@@ -226,6 +272,7 @@ class Worker {
     this.#pipeline.detach(id);
     this.#unwatch(attached);
     this.#ports[id] = undefined;
+    if (attached.shaped) this.#shaped = this.#shaped.filter((other) => other !== attached);
   }
 
   #watch(attached: Attached): void {
@@ -241,12 +288,14 @@ class Worker {
   #unwatch(attached: Attached): void {
     if (!attached.watched) return;
     attached.watched = false;
-    for (const fd of attached.port.inputs) {
-      try {
-        this.#native.epollDelete(this.#epoll, fd);
-      } catch {
-        // Closed or never added: epoll has forgotten it by itself.
-      }
+    for (const fd of attached.port.inputs) this.#forget(fd);
+  }
+
+  #forget(fd: number): void {
+    try {
+      this.#native.epollDelete(this.#epoll, fd);
+    } catch {
+      // Closed or never added: epoll has forgotten it by itself.
     }
   }
 

@@ -8,6 +8,7 @@ import type { NodeSpec, PortSpec } from '../../dataplane/messages.ts';
 import type { Native } from '../../dataplane/native/index.ts';
 import type { WorkerPool } from '../../dataplane/pool.ts';
 import { openIpipSockets } from '../../dataplane/port/ipip.ts';
+import { BUCKET_CELLS } from '../../dataplane/port/shaper.ts';
 import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
@@ -49,6 +50,8 @@ export interface OpenPort {
   /** The device: index, and inode of the namespace that it was in. A device made anew differs. */
   ifindex: number;
   inode: number;
+  /** State of its limits, which workers share. */
+  readonly buckets: SharedArrayBuffer;
   /** What the workers were told, as text; empty if they were told nothing. */
   told: string;
   /** Why it is not as it should be, or null. */
@@ -212,6 +215,7 @@ export class Ports {
     const port: OpenPort = {
       id,
       desired,
+      buckets: new SharedArrayBuffer(2 * BUCKET_CELLS * Float64Array.BYTES_PER_ELEMENT),
       fds: [],
       readers: [],
       way: null,
@@ -386,7 +390,9 @@ export class Ports {
     const readers = this.#holding ? port.readers.map(() => -1) : port.readers;
     const { name, kind, mac, sources, sources6, mtu } = desired;
     const spec = { id, kind, name, fds, readers, mac, sources, sources6, mtu };
-    if (!choice) return { ...spec, vnetHeader };
+    const { limits } = desired;
+    if (!choice)
+      return { ...spec, vnetHeader, ...(limits && { limits: { ...limits, state: port.buckets } }) };
     const { way } = choice;
     const host = this.list().find((candidate) => candidate.desired.kind === 'host');
     if (way !== 'host' || !host?.desired.mac) return { ...spec, way };

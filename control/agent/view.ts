@@ -74,6 +74,9 @@ export class AgentView implements AgentApi {
         mac: mac && formatMac(mac),
         addresses: [...addresses.map(formatAddress4), ...addresses6.map(formatAddress6)],
         mtu,
+        ...(port.desired.limits && {
+          limits: { fromPod: bits(port.desired.limits.from), toPod: bits(port.desired.limits.to) },
+        }),
         workers: [...port.readers],
         state: port.failure === null ? 'up' : 'failed',
         detail: port.failure,
@@ -251,3 +254,5 @@ function wayView({ kind, nextHop, port }: DesiredAdjacency): Pick<RouteView, 'ne
     port,
   };
 }
+
+const bits = (limit: { readonly rate: number } | null): number | null => limit && limit.rate * 8;

@@ -40,6 +40,8 @@ export interface PortView {
   /** Tunnels: how packets leave, and why so. */
   way?: string;
   wayReason?: string;
+  /** Pods: bits a second that may come from it and go to it; null: as many as there are. */
+  limits?: { fromPod: number | null; toPod: number | null };
   /** Who reads it: a worker for each queue or receiving socket. */
   workers: number[];
   state: 'up' | 'failed';

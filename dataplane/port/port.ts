@@ -16,6 +16,7 @@ import { Cutter, MAX_SEGMENTS } from '../offload/cut.ts';
 import { Joiner } from '../offload/join.ts';
 import { viewOf } from '../wire/bytes.ts';
 import { IpipPort } from './ipip.ts';
+import { ShapedPort } from './shaper.ts';
 import { TapPort } from './tap.ts';
 import { VxlanPort } from './vxlan.ts';
 
@@ -43,10 +44,13 @@ export class Workspace {
   /** As sent: frames, then the packets that super-frames were cut into. */
   readonly sent = new Int32Array((EGRESS_ROWS + 4 * MAX_SEGMENTS) * ROW);
   readonly tally: OffloadTally = { cut: 0, cutInto: 0, joined: 0, joinedInto: 0 };
+  /** Milliseconds of a clock that all workers share. */
+  readonly now: () => number;
 
   /** `room`: where in the arena CUT_ROOM bytes are for headers. */
-  constructor(native: Native, arena: Uint8Array, room: number) {
+  constructor(native: Native, arena: Uint8Array, room: number, now: () => number = () => performance.now()) {
     this.native = native;
+    this.now = now;
     this.bytes = viewOf(arena);
     this.cutter = new Cutter(arena, room);
     this.joiner = new Joiner(native, arena);
@@ -57,8 +61,10 @@ export class Workspace {
 export function openPort(workspace: Workspace, spec: PortSpec, worker: number): Port {
   switch (spec.kind) {
     case 'pod':
-    case 'host':
-      return new TapPort(workspace, spec, worker);
+    case 'host': {
+      const tap = new TapPort(workspace, spec, worker);
+      return spec.limits ? new ShapedPort(tap, spec.limits, workspace.now) : tap;
+    }
     case 'vxlan':
       return new VxlanPort(workspace, spec, worker);
     case 'ipip':
