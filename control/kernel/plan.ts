@@ -22,6 +22,15 @@ const LATER_METRIC = 2048;
  * does not fill it, its windows are smaller.
  */
 export const QUEUE_LENGTH = 8192;
+/** Before a port that is read at a limited rate there stand no more than so many seconds of it, or so many packets. */
+const LIMITED_SECONDS = 0.5;
+const LEAST_LIMITED = 128;
+
+function queueLength({ limits, mtu }: DesiredPort): number {
+  if (!limits?.from) return QUEUE_LENGTH;
+  const wanted = Math.round((limits.from.rate * LIMITED_SECONDS) / mtu);
+  return Math.min(QUEUE_LENGTH, Math.max(LEAST_LIMITED, wanted));
+}
 
 /** Whose a device is: a node, and the inode of the namespace that it lives in, since two labs on one machine may name their nodes alike. */
 export interface Owner {
@@ -43,7 +52,8 @@ function planDevice(port: DesiredPort, alias: string, link: Link | undefined): s
   const set = (what: string) => commands.push(`link set dev ${device} ${what}`);
   if (link?.ifalias !== alias) set(`alias ${alias}`);
   if (link?.mtu !== mtu) set(`mtu ${mtu}`);
-  if (link?.txqlen !== QUEUE_LENGTH) set(`txqueuelen ${QUEUE_LENGTH}`);
+  const queue = queueLength(port);
+  if (link?.txqlen !== queue) set(`txqueuelen ${queue}`);
   if (mac && link?.address !== formatMac(mac)) set(`address ${formatMac(mac)}`);
   // Without IPv6 no link-local address, so no solicitations that only count as drops.
   if (!link) set(`addrgenmode ${port.addresses6.length > 0 ? 'eui64' : 'none'}`);

@@ -13,16 +13,15 @@ import {
 } from './fields.ts';
 
 const text = z.string().min(1);
-const limit = (most: number) => inert(z.int().min(0).max(most), 'bandwidth is not limited', 0);
+const rate = (most: number) => z.int().min(0).max(most).optional();
 const BANDWIDTH = 1e15;
 const BURST = 34359738360;
 
-/** Bits a second, bits, and bytes for the least burst; packets a second and packets; connections. 0: no limit. */
 const qosControls = z.strictObject({
-  ingressBandwidth: limit(BANDWIDTH),
-  ingressBurst: limit(BURST),
-  egressBandwidth: limit(BANDWIDTH),
-  egressBurst: limit(BURST),
+  ingressBandwidth: rate(BANDWIDTH).describe('Rate to the pod, bits a second; 0: no limit.'),
+  ingressBurst: rate(BURST).describe('Burst to the pod, bits; 0: a tenth of a second of its rate.'),
+  egressBandwidth: rate(BANDWIDTH).describe('Rate from the pod, bits a second; 0: no limit.'),
+  egressBurst: rate(BURST).describe('Burst from the pod, bits; 0: a tenth of a second of its rate.'),
   ingressPeakrate: inert(z.int().min(0), 'bursts pass at the rate of the device', 0),
   ingressMinburst: inert(z.int().min(0), 'bursts pass at the rate of the device', 0),
   egressPeakrate: inert(z.int().min(0), 'bursts pass at the rate of the device', 0),
