@@ -155,7 +155,9 @@ const BURST_SECONDS = 0.1;
 const LEAST_BURST = 65536;
 
 /** From bits, as resources have them, to bytes. "Egress" is the pod's: from it. */
-function limitsOf(controls: WorkloadEndpoint['spec']['qosControls']): { limits?: NonNullable<DesiredPort['limits']> } {
+function limitsOf(controls: WorkloadEndpoint['spec']['qosControls']): {
+  limits?: NonNullable<DesiredPort['limits']>;
+} {
   const limit = (bits = 0, burst = 0): Limit | null => {
     if (bits === 0) return null;
     const rate = bits / 8;

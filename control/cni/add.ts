@@ -29,9 +29,6 @@ export async function add(context: CniContext, request: Request, namespace: PodN
   if (request.config.policy) {
     log.warn({ network: request.config.name }, '"policy" is accepted and not enforced yet');
   }
-  if (request.config.runtimeConfig?.bandwidth) {
-    log.warn({ network: request.config.name }, 'limits of "bandwidth" are written down and not kept yet');
-  }
   const before = await findByName(context, request);
   const again = before !== null && isSame(before.resource, request) ? before : null;
   demandFree(context, request, namespace, again !== null);

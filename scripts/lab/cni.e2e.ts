@@ -74,7 +74,6 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     });
     await node.lab.reach(NODE, addressIn(result));
     expect(node.agent.output).toMatch(/"policy\\" is accepted and not enforced yet/);
-    expect(node.agent.output).toMatch(/limits of \\"bandwidth\\" are written down and not kept yet/);
     // A sandbox made anew: the pod's new container is there before the old one is deleted.
     const next = await node.container('web2', { args });
     const second = await network.add(next);
