@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
@@ -17,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { until } from '../bgp/until.ts';
 import { EmbeddedStore } from './embedded.ts';
 import { cutPower } from './power-cut.ts';
 
@@ -39,6 +40,16 @@ try {
   Object.assign(report, { code: error.code, message: error.message });
 }
 console.log(JSON.stringify(report));
+`;
+/** Holds a lease in the store of its argument, and says when it has it and when it is lost. */
+const HOLD = `
+const { EmbeddedStore } = await import(${JSON.stringify(BUILT)});
+const store = new EmbeddedStore(process.argv[1]);
+const lease = await store.lease(1);
+lease.onLost(() => console.log('lost'));
+await store.put('/leased', 'alive', { lease });
+console.log('held');
+setInterval(() => {}, 1000);
 `;
 /** A mount namespace: root makes one at once, others as root of their own. */
 const UNSHARE = process.getuid!() === 0 ? ['-m'] : ['-rm'];
@@ -71,6 +82,26 @@ describe('power cuts', () => {
     const { acknowledged, revisions } = await cutPower(folder, 20, open);
     expect(acknowledged).toBeGreaterThan(50);
     expect(revisions).toBeGreaterThanOrEqual(acknowledged);
+  });
+});
+
+describe('a lease', () => {
+  it('is lost by a holder that stood still for too long', async () => {
+    const store = open();
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', HOLD, folder]);
+    try {
+      let output = '';
+      holder.stdout.on('data', (data: Buffer) => {
+        output += data.toString();
+      });
+      await until('it is held', () => output === 'held\n');
+      holder.kill('SIGSTOP');
+      await until('it is over', async () => (await store.get('/leased')) === null);
+      holder.kill('SIGCONT');
+      await until('the holder knows', () => output === 'held\nlost\n');
+    } finally {
+      holder.kill('SIGKILL');
+    }
   });
 });
 

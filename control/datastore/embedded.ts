@@ -79,7 +79,7 @@ export class EmbeddedStore implements KeyValueStore {
   /** Of the data file: another one in its place is not what we have open. */
   readonly #inode: number;
   #requests: Request[] = [];
-  readonly #signal: FSWatcher;
+  readonly #signal: FSWatcher | null;
   readonly #timer: NodeJS.Timeout;
   #closed = false;
 
@@ -106,13 +106,13 @@ export class EmbeddedStore implements KeyValueStore {
       this.#leases = this.#root.openDB('leases', { encoding: 'json' });
       this.#meta = this.#root.openDB('meta', { encoding: 'json' });
       writeFileSync(join(path, SIGNAL_FILE), '', { flag: 'a', mode: FILE_MODE });
-      this.#signal = watchFile(join(path, SIGNAL_FILE), () => this.#notify());
+      this.#signal = watched(join(path, SIGNAL_FILE), () => this.#notify());
     } catch (error) {
       throw explained(this.#path, error);
     }
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
     this.#timer.unref();
-    this.#signal.unref();
+    this.#signal?.unref();
   }
 
   async get(key: string): Promise<Entry | null> {
@@ -187,7 +187,7 @@ export class EmbeddedStore implements KeyValueStore {
     this.#commit();
     this.#closed = true;
     clearInterval(this.#timer);
-    this.#signal.close();
+    this.#signal?.close();
     this.#watchers.clear();
     for (const lease of this.#held) lease.stop();
     await this.#root.close();
@@ -347,5 +347,14 @@ export class EmbeddedStore implements KeyValueStore {
         if (row && isOver(row)) this.#endLease(key, change);
       }
     }).catch(() => {});
+  }
+}
+
+/** Null: the user has no watches of files left, and polls. */
+function watched(file: string, onChange: () => void): FSWatcher | null {
+  try {
+    return watchFile(file, onChange).on('error', () => {});
+  } catch {
+    return null;
   }
 }
