@@ -203,21 +203,23 @@ describe('routes', () => {
     expect(desired.ports.map((port) => port.kind)).toEqual(['host', 'pod']);
   });
 
-  it('takes blocks of VXLAN pools from the datastore, and what it does not know from BGP', () => {
-    const n4 = node('n4', '192.0.2.4/24', [], { vxlanTunnelMACAddr: '66:00:00:00:00:04' });
+  it('takes blocks of VXLAN pools from the datastore alone, and says what BGP announces of them beside it', () => {
+    const n4 = node('n4', '192.0.2.4/24', ['10.65.4.0/26'], { vxlanTunnelMACAddr: '66:00:00:00:00:04' });
     const resources = [pool('10.65.0.0/16', { vxlanMode: 'Always' }), self, near, n4];
     const desired = desiredState(settings, resources, [
-      ...routes.slice(0, 1),
+      bgp('10.65.1.0/26', '192.0.2.4'),
       bgp('10.65.4.0/26', '192.0.2.4'),
       bgp('10.65.5.0/26', '192.0.2.5'),
     ]);
     expect(fib(desired).slice(3)).toEqual([
       '10.65.1.0/26 vxlan 192.0.2.2, datastore node n2',
-      '10.65.4.0/26 vxlan 192.0.2.4, bgp 192.0.2.9 (AS 64512)',
-      '10.65.5.0/26 unreachable, bgp 192.0.2.9 (AS 64512)',
+      '10.65.4.0/26 vxlan 192.0.2.4, datastore node n4',
       '0.0.0.0/0 host, default',
     ]);
-    expect(desired.problems).toEqual([expect.stringContaining('no Node has its next hop 192.0.2.5')]);
+    expect(desired.problems).toEqual([
+      '10.65.1.0/26 of VXLAN pool 10.65.0.0/16 is announced by 192.0.2.9 (AS 64512) with next hop 192.0.2.4, which the datastore does not say; the announcement is left out',
+      expect.stringContaining('10.65.5.0/26 of VXLAN pool'),
+    ]);
     const [derived, given] = [...desired.routes.values()].slice(3).map((route) => route.adjacency);
     expect(derived?.dmac).toEqual(vtepMac('n2'));
     expect(formatMac(given!.dmac!)).toBe('66:00:00:00:00:04');

@@ -419,6 +419,16 @@ class Builder {
 
   #addBgp({ prefix, length, nextHop, peerLabel }: BgpRoute): void {
     const pool = this.#poolOf(prefix, length);
+    if (pool && encapsulationOf(pool.spec) === 'vxlan') {
+      // The datastore is the one owner of such a pool's routes. A node that announces what is its there does no harm.
+      const known = this.#routes.get(routeKey(prefix, length));
+      if (known?.adjacency.nextHop !== nextHop) {
+        this.#problems.push(
+          `${formatPrefix4(prefix, length)} of VXLAN pool ${formatPrefix4(pool.prefix, pool.length)} is announced by ${peerLabel} with next hop ${formatAddress4(nextHop)}, which the datastore does not say; the announcement is left out`,
+        );
+      }
+      return;
+    }
     this.#reach({ prefix, length }, nextHop, pool ? this.#wayTo(pool, nextHop) : 'none', `bgp ${peerLabel}`);
   }
 

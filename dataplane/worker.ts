@@ -122,7 +122,12 @@ class Worker {
   /** Send what has waited long enough; rest from those that received too much, and go on with those that have rested. */
   #shape(): void {
     for (const attached of this.#shaped) {
-      attached.shaped!.drain();
+      try {
+        attached.shaped!.drain();
+      } catch (error) {
+        // As with any burst: no packet may end the worker.
+        this.#log(attached, 'error', `what waited is lost: ${(error as Error).message}`);
+      }
       if (!attached.watched) continue;
       const rests = attached.shaped!.restMs() > 0;
       if (rests === attached.resting) continue;
@@ -271,8 +276,18 @@ class Worker {
     if (!attached) return;
     this.#pipeline.detach(id);
     this.#unwatch(attached);
+    this.#flushShaped(attached);
     this.#ports[id] = undefined;
     if (attached.shaped) this.#shaped = this.#shaped.filter((other) => other !== attached);
+  }
+
+  /** What waits before a port that goes, or gets other limits, goes at once. */
+  #flushShaped({ shaped }: Attached): void {
+    try {
+      shaped?.flush();
+    } catch {
+      // The device is gone, and with it who waited for the packets.
+    }
   }
 
   #watch(attached: Attached): void {

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { tryAddress4, tryAddress6 } from '../address.ts';
+import { IPAM_CONFIG_NAME } from '../datastore/keys.ts';
 import type { KeyValueStore } from '../datastore/kv.ts';
 import type { OpenStore } from '../datastore/open.ts';
 import { EX_USAGE, TortieError } from '../error.ts';
@@ -357,7 +358,6 @@ function addConfigure(ipam: Command, io: Io): void {
     .addHelpText('after', '\nExample:\n  tortie ipam configure --strictaffinity=true')
     .action(async (options: ConfigureOptions) => {
       const change = changeOf(options);
-      const { IPAM_CONFIG_NAME } = await import('../ipam/open.ts');
       const { insist } = await import('../ipam/cas.ts');
       const key = { kind: 'IPAMConfig', name: IPAM_CONFIG_NAME } as const;
       await withIpam(io, options, ({ store: { resources }, ipam: allocator }) =>

@@ -13,7 +13,8 @@ const KINDS = new Map(Object.keys(SCHEMAS).map((kind) => [plural(kind as Kind), 
 
 /** The one IPAMConfig stands with IPAM's own data, and in its form (ipam-config.ts). */
 export const IPAM_CONFIG = `${IPAM}/config`;
-const IPAM_CONFIG_NAME = 'default';
+/** The one IPAMConfig that there is; it stands at Calico's key of IPAM. */
+export const IPAM_CONFIG_NAME = 'default';
 
 export const resourcePrefix = (kind: Kind): string =>
   kind === 'IPAMConfig' ? IPAM_CONFIG : `${RESOURCES}${plural(kind)}/`;

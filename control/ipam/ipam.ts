@@ -77,8 +77,6 @@ export interface Release {
 export interface IpamOptions {
   readonly now?: () => Date;
   readonly cooldownMs?: number;
-  /** Null: what Calico's own key says, or the defaults. */
-  readonly config?: () => Promise<IpamConfig | null>;
   /** CIDRs that are not handed out unless asked for by name (IPReservation). */
   readonly reserved?: () => Promise<readonly string[]>;
 }
@@ -89,30 +87,21 @@ export class Ipam {
   readonly #now: () => Date;
   readonly #cooldownMs: number;
   readonly #reserved: () => Promise<readonly string[]>;
-  readonly #config: () => Promise<IpamConfig | null>;
 
   /** `pools`: those that a node may take addresses from, enabled or not. */
   constructor(
     keys: KeyValueStore,
     pools: (node: string) => Promise<readonly IPPool[]>,
-    {
-      now = () => new Date(),
-      cooldownMs = COOLDOWN_MS,
-      reserved = async () => [],
-      config = async () => null,
-    }: IpamOptions = {},
+    { now = () => new Date(), cooldownMs = COOLDOWN_MS, reserved = async () => [] }: IpamOptions = {},
   ) {
     this.#keys = keys;
     this.#pools = pools;
     this.#now = now;
     this.#cooldownMs = cooldownMs;
     this.#reserved = reserved;
-    this.#config = config;
   }
 
   async config(): Promise<IpamConfig> {
-    const configured = await this.#config();
-    if (configured) return configured;
     const entry = await this.#keys.get(IPAM_CONFIG);
     if (!entry) return DEFAULT_CONFIG;
     const stored = JSON.parse(entry.value) as Record<string, unknown>;

@@ -14,7 +14,7 @@ import {
   SEGMENTED,
   STATUS,
 } from '../memory/burst.ts';
-import { BURST, MAX_FRAME } from '../memory/layout.ts';
+import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
 import type { Limit, Limits } from '../messages.ts';
 import type { Port } from './port.ts';
 
@@ -137,6 +137,16 @@ export class ShapedPort implements Port {
       queue.shift(count);
     }
   }
+
+  /** Send all that waits, whatever the limit. */
+  flush(): void {
+    const queue = this.#queue;
+    while (queue && queue.count > 0) {
+      const count = Math.min(queue.count, BURST);
+      this.#port.transmit(queue.bytes, queue.first(count), count);
+      queue.shift(count);
+    }
+  }
 }
 
 function bytesOf(rows: Int32Array, count: number): number {
@@ -171,8 +181,10 @@ class FrameQueue {
   /** Copy a frame in; false: no room. */
   push(arena: Uint8Array, rows: Int32Array, row: number): boolean {
     const length = rows[row + LENGTH];
-    const at = this.#room(length);
-    if (at < 0 || this.count === MAX_QUEUED) return false;
+    const free = this.#room(HEADROOM + length);
+    if (free < 0 || this.count === MAX_QUEUED) return false;
+    // The addon writes a device's header in front of a frame, which must not be another frame's end.
+    const at = free + HEADROOM;
     const offset = rows[row + OFFSET];
     this.bytes.set(arena.subarray(offset, offset + length), at);
     const to = this.#rowAt(this.count);
@@ -201,10 +213,10 @@ class FrameQueue {
     this.count -= count;
   }
 
-  /** Where so many bytes are free in one piece, or -1. */
+  /** Where so many bytes, with what is kept free in front, are free in one piece, or -1. */
   #room(length: number): number {
     if (this.count === 0) return length <= this.bytes.length ? 0 : -1;
-    const start = this.#rows[this.#rowAt(0) + OFFSET];
+    const start = this.#rows[this.#rowAt(0) + OFFSET] - HEADROOM;
     if (this.#end > start) {
       if (this.bytes.length - this.#end >= length) return this.#end;
       return start > length ? 0 : -1;
