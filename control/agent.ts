@@ -49,6 +49,7 @@ export async function runAgent(configFile: string): Promise<number> {
     config,
     log,
     resources: async () => namespaces.overlay(cluster.resources()),
+    storeProblem: () => cluster.storeProblem(),
     problems: () => cluster.problems(),
     onGiveUp: (error) => {
       log.fatal({ err: error }, 'packet threads die one after another');

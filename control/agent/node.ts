@@ -46,6 +46,8 @@ const SETTLE_POLL_MS = 500;
 export interface NodeAgentOptions {
   readonly config: AgentConfig;
   readonly resources: () => Promise<Resource[]>;
+  /** Why the store is out of reach, or null. */
+  readonly storeProblem?: () => string | null;
   /** What else keeps the node from being as it should be. */
   readonly problems?: () => readonly string[];
   readonly log: Logger;
@@ -165,6 +167,11 @@ export class NodeAgent {
   reconciling(): { forMs: number; isDone: boolean } {
     const forMs = this.#running ? performance.now() - this.#lastStart : 0;
     return { forMs, isDone: this.#started && this.#lastEnd > 0 };
+  }
+
+  /** Whether what the store says is in the tables, as far as one can tell. */
+  isInSync(): boolean {
+    return this.reconciling().isDone && (this.#options.storeProblem?.() ?? null) === null;
   }
 
   /** Stop touching anything, and let go of descriptors: TAPs, addresses and routes stay. */

@@ -158,6 +158,8 @@ export class AgentView implements AgentApi {
   }
 
   async metrics(): Promise<MetricsView> {
+    const nodes = this.#agent.resources.filter((resource) => resource.kind === 'Node');
+    const own = nodes.find(({ metadata }) => metadata.name === this.#agent.config.nodeName);
     return renderMetrics({
       status: this.nodeStatus(),
       ports: this.ports(),
@@ -165,6 +167,9 @@ export class AgentView implements AgentApi {
       runtime: await this.runtime(),
       routes: this.routes().length,
       problems: this.#agent.problems.length,
+      hosts: nodes.length,
+      blocks: own?.spec.blocks.length ?? 0,
+      inSync: this.#agent.isInSync(),
     });
   }
 

@@ -13,6 +13,9 @@ const source = async () => ({
   runtime: await agent.runtime(),
   routes: 2,
   problems: 0,
+  hosts: 2,
+  blocks: 1,
+  inSync: true,
 });
 
 let server: MetricsServer | undefined;
@@ -41,7 +44,7 @@ it('renders what Prometheus reads: one HELP and TYPE a family, every sample with
   expect(contentType).toBe('text/plain; version=0.0.4; charset=utf-8');
   for (const { name, type } of FAMILIES) expect(text.split(`# TYPE ${name} ${type}\n`)).toHaveLength(2);
   for (const line of text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))) {
-    expect(line).toMatch(/^tortie_[a-z_]+(\{([a-z]+="[^"]*",?)*\})? \d+(\.\d+)?(e[-+]?\d+)?$/);
+    expect(line).toMatch(/^(tortie|felix|ipam)_[a-z_]+(\{([a-z]+="[^"]*",?)*\})? \d+(\.\d+)?(e[-+]?\d+)?$/);
   }
   for (const line of [
     'tortie_routes 2',

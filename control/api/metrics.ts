@@ -17,6 +17,11 @@ export interface MetricsSource {
   readonly runtime: RuntimeView;
   readonly routes: number;
   readonly problems: number;
+  /** Nodes of the cluster, and blocks of this node. */
+  readonly hosts: number;
+  readonly blocks: number;
+  /** Whether the store is in reach and what it says is in the tables. */
+  readonly inSync: boolean;
 }
 
 interface Family {
@@ -35,6 +40,24 @@ const family = (
   help: string,
   samples: Family['samples'],
 ): Family => ({ name: `tortie_${name}`, help, type, labels, samples });
+
+/** A metric that other tools know by the name that Calico gave it. */
+const known = (
+  name: string,
+  help: string,
+  value: (source: MetricsSource) => [number, ...string[]],
+  ...labels: string[]
+): Family => ({
+  name,
+  help,
+  type: 'gauge',
+  labels,
+  samples: (source) => [value(source)],
+});
+
+/** felix_resync_state, as Felix counts it. */
+const RESYNC_IN_PROGRESS = 2;
+const IN_SYNC = 3;
 
 const PORT_COUNTERS = [
   ['receive_frames', 'rxFrames', 'Frames received from the port.'],
@@ -100,6 +123,17 @@ export const FAMILIES: readonly Family[] = [
         type,
       ]),
   ),
+  known('felix_active_local_endpoints', 'Pods of this node whose port is up.', ({ ports }) => [
+    ports.filter(({ kind, state }) => kind === 'pod' && state === 'up').length,
+  ]),
+  known('felix_cluster_num_hosts', 'Nodes of the cluster.', ({ hosts }) => [hosts]),
+  known('felix_route_table_num_routes', 'Routes in the FIB, as tortie_routes.', ({ routes }) => [routes]),
+  known(
+    'felix_resync_state',
+    '3 while what the datastore says is in the tables, 2 while it is out of reach.',
+    ({ inSync }) => [inSync ? IN_SYNC : RESYNC_IN_PROGRESS],
+  ),
+  known('ipam_blocks', 'Blocks of this node.', ({ blocks, status }) => [blocks, status.node], 'node'),
   family('port_up', 'gauge', ['port', 'kind'], '1 while the port is as it should be, else 0.', ({ ports }) =>
     ports.map(({ name, kind, state }) => [state === 'up' ? 1 : 0, name, kind]),
   ),
