@@ -6,7 +6,7 @@ import { Site, type SitePod } from './site.ts';
 import { tcp } from './traffic.ts';
 
 const MBIT = 1e6;
-const SECONDS = 4;
+const SECONDS = 2;
 const FROM_POD = 20 * MBIT;
 const TO_POD = 40 * MBIT;
 const BURST = MBIT;

@@ -96,7 +96,7 @@ describe.skipIf(noLab)('nodes over etcd', () => {
       metadata: { name: 'default' },
       spec: { nodeToNodeMeshEnabled: true },
     });
-    const transfer = tcp(site.lab, one.name, two.name, two.address, ['-t', '12']);
+    const transfer = tcp(site.lab, one.name, two.name, two.address, ['-t', '8']);
     await sleep(1000);
     for (const [via, spec] of [
       ['ipip', { ipipMode: 'Always' }],
