@@ -62,7 +62,7 @@ describe('an etcd', () => {
     const seen = new Seen();
     store.watch('/slow/a', revision + 1, seen);
     await until('it watches', () => seen.states.length > 0);
-    server.pause();
+    await server.pause();
     const asked = await Promise.allSettled([
       store.get('/slow/a'),
       store.list('/slow/'),

@@ -1,7 +1,7 @@
 /** An etcd of a test's own: a folder, ports of loopback, and an end with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -71,9 +71,13 @@ export class EtcdServer {
     await once(child, 'exit');
   }
 
-  /** Have the server stand still, with all its connections, until `resume`. */
-  pause(): void {
-    process.kill(this.#pid, 'SIGSTOP');
+  /** Have the server stand still, with all its connections, until `resume`. Its threads stop one by one. */
+  async pause(): Promise<void> {
+    const pid = this.#pid;
+    process.kill(pid, 'SIGSTOP');
+    const isStopped = (task: string) =>
+      / T /.test(readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8').replace(/^.*\)/, ''));
+    await until('etcd stands still', () => readdirSync(`/proc/${pid}/task`).every(isStopped));
   }
 
   resume(): void {
