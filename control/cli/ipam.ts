@@ -257,7 +257,12 @@ interface ReleaseOptions extends Options {
 const reportSchema = z.object({
   version: z.literal(1),
   leaked: z.array(
-    z.object({ address: z.string(), handle: z.string().nullable(), sequence: z.number(), block: z.string() }),
+    z.object({
+      address: z.string(),
+      handle: z.string().nullable(),
+      sequence: z.string().regex(/^\d+$/),
+      block: z.string(),
+    }),
   ),
   deadHandles: z.array(z.string()),
 });
@@ -299,7 +304,10 @@ async function releaseAddress(
   const { allocations } = await reportOf(work);
   const found = allocations.find((allocation) => allocation.address === address);
   // The sequence number: whoever gets the address meanwhile keeps it.
-  const wanted = found ? [{ address, sequence: found.sequence }] : [];
+  const handle = found?.handle ?? undefined;
+  const wanted = found
+    ? [{ address, sequence: BigInt(found.sequence), ...(handle !== undefined && { handle }) }]
+    : [];
   const released = dryRun ? wanted.map((one) => one.address) : await work.ipam.releaseAddresses(wanted);
   if (asJson) return printJson(io, { released, dryRun: dryRun === true });
   if (released.length === 0) io.out(`IP address ${address} is not assigned\n`);
@@ -319,7 +327,7 @@ async function releaseReport(
   const wanted = report.leaked.filter(({ address, sequence }) => isLeaked.has(`${address} ${sequence}`));
   const releases = wanted.map(({ address, handle, sequence }) => ({
     address,
-    sequence,
+    sequence: BigInt(sequence),
     ...(handle !== null && { handle }),
   }));
   const released = dryRun ? wanted.map(({ address }) => address) : await work.ipam.releaseAddresses(releases);

@@ -4,8 +4,8 @@
  */
 import { AFFINITIES, affinityKey, affinityPrefix, blockKey } from '../datastore/keys.ts';
 import type { KeyValueStore } from '../datastore/kv.ts';
-import { type Block, isEmpty, newBlock, parseBlock } from './block.ts';
-import { isConflict, update } from './cas.ts';
+import { type Block, formatBlock, isEmpty, newBlock, parseBlock } from './block.ts';
+import { insist, isConflict, update } from './cas.ts';
 import { cidrOf, type Range } from './cidr.ts';
 
 export type AffinityState = 'pending' | 'confirmed' | 'pendingDeletion';
@@ -43,14 +43,25 @@ export const cidrOfKey = (key: string): string => {
   return `${name.slice(0, dash)}/${name.slice(dash + 1)}`;
 };
 
-const put = (keys: KeyValueStore, node: string, cidr: string, state: AffinityState) =>
-  update(keys, affinityKey(node, cidr), (entry) => {
-    const value = JSON.stringify({ state, deleted: false });
-    return [entry?.value === value ? undefined : value, undefined];
+/** Mark a claim; answers with the revision that it is at then. */
+async function mark(keys: KeyValueStore, node: string, cidr: string, state: AffinityState): Promise<number> {
+  const key = affinityKey(node, cidr);
+  const value = JSON.stringify({ state, deleted: false });
+  return insist(key, async () => {
+    const entry = await keys.get(key);
+    if (entry?.value === value) return entry.revision;
+    return (await keys.put(key, value, { revision: entry?.revision ?? null })).revision;
   });
+}
 
-const drop = (keys: KeyValueStore, node: string, cidr: string) =>
-  update(keys, affinityKey(node, cidr), () => [null, undefined]);
+/** Drop a claim as it was marked: one that was made anew meanwhile stays. */
+async function drop(keys: KeyValueStore, node: string, cidr: string, revision: number): Promise<void> {
+  try {
+    await keys.delete(affinityKey(node, cidr), revision);
+  } catch (error) {
+    if (!isConflict(error)) throw error;
+  }
+}
 
 /** Claim a block for a node. False: another node has it. */
 export async function claimBlock(
@@ -60,9 +71,9 @@ export async function claimBlock(
   now: Date,
 ): Promise<boolean> {
   const cidr = cidrOf(range);
-  await put(keys, node, cidr, 'pending');
+  const pending = await mark(keys, node, cidr, 'pending');
   try {
-    await keys.put(blockKey(cidr), JSON.stringify(newBlock(range, affinityOf(node), now)), {
+    await keys.put(blockKey(cidr), formatBlock(newBlock(range, affinityOf(node), now)), {
       revision: null,
     });
   } catch (error) {
@@ -70,12 +81,12 @@ export async function claimBlock(
     // There already: ours from an attempt that ended half way, or another node's.
     const found = await keys.get(blockKey(cidr));
     if (found && parseBlock(found.value).affinity !== affinityOf(node)) {
-      await drop(keys, node, cidr);
+      await drop(keys, node, cidr, pending);
       return false;
     }
     if (!found) return claimBlock(keys, node, range, now);
   }
-  await put(keys, node, cidr, 'confirmed');
+  await mark(keys, node, cidr, 'confirmed');
   return true;
 }
 
@@ -89,14 +100,14 @@ export async function releaseBlock(
   cidr: string,
   mayGo: (block: Block) => boolean = isEmpty,
 ): Promise<boolean> {
-  await put(keys, node, cidr, 'pendingDeletion');
+  const marked = await mark(keys, node, cidr, 'pendingDeletion');
   const isGone = await update(keys, blockKey(cidr), (entry) => {
     if (!entry) return [undefined, true];
     const block = parseBlock(entry.value);
     if (block.affinity !== affinityOf(node)) return [undefined, true];
     return mayGo(block) && isEmpty(block) ? [null, true] : [undefined, false];
   });
-  if (isGone) await drop(keys, node, cidr);
-  else await put(keys, node, cidr, 'confirmed');
+  if (isGone) await drop(keys, node, cidr, marked);
+  else await mark(keys, node, cidr, 'confirmed');
   return isGone;
 }

@@ -21,10 +21,10 @@ export interface Block {
   /** Free ordinals, the next to be used first. */
   readonly unallocated: readonly number[];
   readonly attributes: readonly Attribute[];
-  /** Counts assignments. */
-  readonly sequenceNumber: number;
+  /** Counts assignments, from the block's making in nanoseconds on: one that is made anew repeats none. */
+  readonly sequenceNumber: bigint;
   /** By ordinal: the sequence number of its assignment. */
-  readonly sequenceNumberForAllocation: Readonly<Record<string, number>>;
+  readonly sequenceNumberForAllocation: Readonly<Record<string, bigint>>;
   readonly deleted: boolean;
 }
 
@@ -43,13 +43,32 @@ export function newBlock(range: Range, affinity: string | null, now: Date): Bloc
     allocations: new Array<null>(count).fill(null),
     unallocated: Array.from({ length: count }, (_, ordinal) => ordinal),
     attributes: [],
-    sequenceNumber: 0,
+    sequenceNumber: BigInt(now.getTime()) * NANOSECONDS,
     sequenceNumberForAllocation: {},
     deleted: false,
   };
 }
 
-export const parseBlock = (value: string): Block => JSON.parse(value) as Block;
+const NANOSECONDS = 1_000_000n;
+/** Integers that a double does not hold: only sequence numbers are so large. */
+const LARGE = /(:\s*)(\d{16,})(?=\s*[,}])/g;
+const MARK = '#bigint ';
+
+export function parseBlock(value: string): Block {
+  const parsed = JSON.parse(value.replace(LARGE, '$1"$2"')) as Block;
+  const sequences = Object.entries(parsed.sequenceNumberForAllocation ?? {});
+  return {
+    ...parsed,
+    sequenceNumber: BigInt(parsed.sequenceNumber ?? 0),
+    sequenceNumberForAllocation: Object.fromEntries(sequences.map(([at, number]) => [at, BigInt(number)])),
+  };
+}
+
+/** As the store has it: JSON, sequence numbers in all their digits. */
+export const formatBlock = (block: Block): string =>
+  JSON.stringify(block, (_, value: unknown) =>
+    typeof value === 'bigint' ? `${MARK}${value}` : value,
+  ).replace(/"#bigint (\d+)"/g, '$1');
 
 /** Address of an ordinal. */
 export function addressIn(block: Block, ordinal: number): string {
@@ -67,10 +86,10 @@ const attributeOf = (block: Block, ordinal: number): Attribute | null => {
 };
 
 /** Who has an ordinal now, and since which assignment; null if nobody. */
-export function ownerOf(block: Block, ordinal: number): (Attribute & { sequence: number }) | null {
+export function ownerOf(block: Block, ordinal: number): (Attribute & { sequence: bigint }) | null {
   const attribute = attributeOf(block, ordinal);
   if (!attribute || attribute.releasedAt !== undefined) return null;
-  return { ...attribute, sequence: block.sequenceNumberForAllocation[ordinal] ?? 0 };
+  return { ...attribute, sequence: block.sequenceNumberForAllocation[ordinal] ?? 0n };
 }
 
 /** Ordinals in use. */
@@ -79,10 +98,11 @@ export const usedOrdinals = (block: Block): number[] =>
 
 export const isEmpty = (block: Block): boolean => usedOrdinals(block).length === 0;
 
-/** What was released before `since` is free again, the longest free last in the queue. */
-export function cooled(block: Block, since: Date): Block {
+/** What was released before `since` is free again, the longest free last in the queue. So is what was released later than `now`: a clock went back. */
+export function cooled(block: Block, since: Date, now: Date): Block {
+  const isOver = (released: Date) => released <= since || released > now;
   const over = block.attributes.filter(
-    ({ releasedAt }) => releasedAt !== undefined && new Date(releasedAt) <= since,
+    ({ releasedAt }) => releasedAt !== undefined && isOver(new Date(releasedAt)),
   );
   if (over.length === 0) return block;
   const ordinals = block.allocations.flatMap((_, ordinal) => {
@@ -121,7 +141,7 @@ export function assignAt(block: Block, ordinal: number, { handle, attributes }: 
     allocations: block.allocations.with(ordinal, index),
     unallocated: block.unallocated.filter((free) => free !== ordinal),
     attributes: [...block.attributes, { handle_id: handle, secondary: attributes }],
-    sequenceNumber: block.sequenceNumber + 1,
+    sequenceNumber: block.sequenceNumber + 1n,
     sequenceNumberForAllocation: { ...block.sequenceNumberForAllocation, [ordinal]: block.sequenceNumber },
   });
 }

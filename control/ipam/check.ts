@@ -9,7 +9,7 @@ export interface Allocation {
   readonly block: string;
   readonly handle: string | null;
   /** Of its assignment: a release by it frees nothing that was assigned later. */
-  readonly sequence: number;
+  readonly sequence: string;
   readonly attributes: Readonly<Record<string, string>>;
   /** What uses it: "WorkloadEndpoint default/web", "Node node1". */
   readonly users: readonly string[];
@@ -135,7 +135,7 @@ function allocationsOf(block: Block, users: ReadonlyMap<string, string[]>): Allo
       address,
       block: block.cidr,
       handle: owner.handle_id,
-      sequence: owner.sequence,
+      sequence: String(owner.sequence),
       attributes: owner.secondary,
       users: users.get(address) ?? [],
     };

@@ -89,6 +89,14 @@ describe('assigning', () => {
     await expectSound(ipam);
   });
 
+  it('gives a handle what it lacks still', async () => {
+    const ipam = ipamWith();
+    const [four] = await addresses(ipam.assign(request('a', 'h1')));
+    const both = await addresses(ipam.assign(request('a', 'h1', { ip6: 1 })));
+    expect(both).toEqual([four, expect.stringMatching(/^fd65:/)]);
+    await expectSound(ipam);
+  });
+
   it('gives back what it took when the other family has none', async () => {
     pools = [pool('four', '10.65.0.0/24', 29)];
     const ipam = ipamWith();
@@ -153,6 +161,44 @@ describe('releasing', () => {
     await expect(ipam.assign(request('a', 'h2'))).rejects.toMatchObject({ code: 'IPAM_EXHAUSTED' });
     clock += 30_000;
     expect(await addresses(ipam.assign(request('a', 'h2', { ip4: 2 })))).toEqual([all[2], all[1]]);
+    await expectSound(ipam);
+  });
+
+  it('keeps cooling also where the block changes hands', async () => {
+    pools = [pool('small', '10.65.0.0/30', 30)];
+    const ipam = ipamWith();
+    await setStrict(true);
+    await ipam.assign(request('a', 'h1'));
+    clock += 120_000;
+    await ipam.releaseHandle('h1');
+    await expect(ipam.assign(request('b', 'h2'))).rejects.toMatchObject({ code: 'IPAM_EXHAUSTED' });
+    clock += 31_000;
+    await ipam.assign(request('b', 'h2'));
+    await expectSound(ipam);
+  });
+
+  it('frees nobody else’s address also when the block was made anew', async () => {
+    pools = [pool('one', '10.65.0.0/32', 32)];
+    const ipam = ipamWith({ cooldownMs: 0 });
+    await ipam.assign(request('a', 'old'));
+    const sequence = (await ipam.blocks())[0]!.sequenceNumberForAllocation[0]!;
+    await ipam.releaseHandle('old');
+    clock += 1;
+    await ipam.releaseNode('a');
+    await ipam.assign(request('a', 'new'));
+    expect(await ipam.releaseAddresses([{ address: '10.65.0.0', sequence }])).toEqual([]);
+    await expectSound(ipam);
+  });
+
+  it('is not put off by a clock that goes back, or far ahead', async () => {
+    pools = [pool('one', '10.65.0.0/32', 32)];
+    const ipam = ipamWith({ cooldownMs: 30_000 });
+    for (const jump of [-3_600_000, 86_400_000, -86_400_000]) {
+      await ipam.assign(request('a', 'h1'));
+      await ipam.releaseHandle('h1');
+      clock += jump;
+    }
+    await ipam.assign(request('a', 'h1'));
     await expectSound(ipam);
   });
 

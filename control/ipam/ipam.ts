@@ -15,7 +15,7 @@ import {
   assignAt,
   type Block,
   cooled,
-  isEmpty,
+  formatBlock,
   type Owner,
   ordinalOf,
   ordinalsOfHandle,
@@ -71,7 +71,7 @@ export interface Release {
   /** Release only what this handle has. */
   readonly handle?: string;
   /** Release only what was assigned then: a late release frees nobody else's address. */
-  readonly sequence?: number;
+  readonly sequence?: bigint;
 }
 
 export interface IpamOptions {
@@ -114,16 +114,16 @@ export class Ipam {
 
   /**
    * All addresses that were asked for, or none: throws IPAM_NO_POOL or IPAM_EXHAUSTED. A handle that has addresses
-   * already is answered with those.
+   * already is answered with those, and gets what is missing.
    */
   async assign(request: AssignRequest): Promise<Assigned[]> {
     const before = await this.addressesOf(request.handle);
-    if (before.length > 0) return before;
+    const has = (is6: boolean) => before.filter(({ address }) => rangeOf(address).isIp6 === is6).length;
     const found: Assigned[] = [];
     try {
       for (const [is6, count] of [
-        [false, request.ip4 ?? 0],
-        [true, request.ip6 ?? 0],
+        [false, (request.ip4 ?? 0) - has(false)],
+        [true, (request.ip6 ?? 0) - has(true)],
       ] as const) {
         if (count > 0) found.push(...(await this.#assignFamily(request, is6, count)));
       }
@@ -131,7 +131,7 @@ export class Ipam {
       await this.releaseAddresses(found.map(({ address }) => ({ address, handle: request.handle })));
       throw error;
     }
-    return found;
+    return [...before, ...found];
   }
 
   /** One certain address. Throws IPAM_NO_POOL, or IPAM_TAKEN if another handle has it. */
@@ -143,19 +143,21 @@ export class Ipam {
     if (!pool) throw noPool(`${address} lies in no pool that is enabled for node ${node}`);
     const block = blockAround(range, blockSizeOf(pool.spec));
     const cidr = cidrOf(block);
-    const existing = await this.#keys.get(blockKey(cidr));
-    // Another node's block is no obstacle: the address is borrowed from it, unless that is forbidden.
-    if (!existing) await claimBlock(this.#keys, node, block, this.#now());
     const { strictAffinity } = await this.config();
     const mine = (candidate: Block) => candidate.affinity === affinityOf(node);
-    await this.#inBlock(cidr, handle, (before) => {
+    const take = (before: Block): [Block, number[]] => {
       const ordinal = ordinalOf(before, address);
       const owner = ownerOf(before, ordinal);
       if (owner && owner.handle_id === handle) return [before, []];
       if (owner) throw taken(address, owner.handle_id);
       if (strictAffinity && !mine(before)) throw taken(address, `a block of ${before.affinity}`);
       return [assignAt(before, ordinal, request), [ordinal]];
-    });
+    };
+    // Another node's block is no obstacle: the address is borrowed from it, unless that is forbidden. One that is not there, or
+    // goes meanwhile, is claimed.
+    while ((await this.#inBlock(cidr, handle, take)) === null) {
+      await claimBlock(this.#keys, node, block, this.#now());
+    }
     return { address, block: cidr, pool: pool.metadata.name };
   }
 
@@ -180,8 +182,7 @@ export class Ipam {
       const addresses = await update(this.#keys, blockKey(cidr), (entry) => {
         const block = entry && parseBlock(entry.value);
         const ordinals = block ? ordinalsOfHandle(block, handle) : [];
-        const after =
-          ordinals.length > 0 ? JSON.stringify(release(block!, ordinals, this.#now())) : undefined;
+        const after = ordinals.length > 0 ? formatBlock(release(block!, ordinals, this.#now())) : undefined;
         return [after, ordinals.map((ordinal) => addressIn(block!, ordinal))];
       });
       released.push(...addresses);
@@ -206,7 +207,7 @@ export class Ipam {
           (handle === undefined || found.handle_id === handle) &&
           (sequence === undefined || found.sequence === sequence);
         if (!isMeant) return [undefined, null];
-        return [JSON.stringify(release(block, [ordinal], this.#now())), found];
+        return [formatBlock(release(block, [ordinal], this.#now())), found];
       });
       if (!owner) continue;
       released.push(address);
@@ -256,7 +257,7 @@ export class Ipam {
         const { block, ordinals } = assign(before, missing, request, mayUse);
         return [block, ordinals];
       });
-      found.push(...addresses.map((address) => ({ address, block: cidr, pool: pool.metadata.name })));
+      found.push(...(addresses ?? []).map((address) => ({ address, block: cidr, pool: pool.metadata.name })));
       return found.length === count;
     };
     try {
@@ -331,35 +332,43 @@ export class Ipam {
     return (await this.blocks()).flatMap((block) => {
       const pool = poolOf(pools, block.cidr);
       const { cidr, affinity } = block;
-      return pool && affinity !== null && mayGo(block) ? [{ cidr, affinity, pool }] : [];
+      return pool && affinity?.startsWith('host:') && mayGo(block) ? [{ cidr, affinity, pool }] : [];
     });
   }
 
   #reclaimable(): (block: Block) => boolean {
-    const before = this.#now().getTime() - RECLAIM_AFTER_MS;
-    return (block) => isEmpty(block) && Date.parse(block.affinityClaimTime ?? '1970-01-01') < before;
+    const now = this.#now();
+    const before = now.getTime() - RECLAIM_AFTER_MS;
+    const since = new Date(now.getTime() - this.#cooldownMs);
+    // Neither in use nor cooling: nobody is to get an address sooner because its block changed hands.
+    const isIdle = (block: Block) => cooled(block, since, now).attributes.length === 0;
+    return (block) => isIdle(block) && Date.parse(block.affinityClaimTime ?? '1970-01-01') < before;
   }
 
-  /** Assign in a block by `choose`, the handle counted first; answers with the addresses. A block that is gone has none. */
+  /** Assign in a block by `choose`, the handle counted first; answers with the addresses; null: the block is gone. */
   async #inBlock(
     cidr: string,
     handle: string,
     choose: (block: Block) => [Block, number[]],
-  ): Promise<string[]> {
-    const since = () => new Date(this.#now().getTime() - this.#cooldownMs);
+  ): Promise<string[] | null> {
     return insist(cidr, async () => {
       const entry = await this.#keys.get(blockKey(cidr));
-      if (!entry) return [];
-      const [after, ordinals] = choose(cooled(parseBlock(entry.value), since()));
+      if (!entry) return null;
+      const now = this.#now();
+      const since = new Date(now.getTime() - this.#cooldownMs);
+      const [after, ordinals] = choose(cooled(parseBlock(entry.value), since, now));
       if (ordinals.length === 0) return [];
       await countHandle(this.#keys, handle, cidr, ordinals.length);
       try {
-        await this.#keys.put(entry.key, JSON.stringify(after), { revision: entry.revision });
+        await this.#keys.put(entry.key, formatBlock(after), { revision: entry.revision });
       } catch (error) {
         // Of a write whose fate is not known the handle must lead to the addresses.
         if (isConflict(error)) await countHandle(this.#keys, handle, cidr, -ordinals.length);
         throw error;
       }
+      // Somebody may have released the handle between the two writes: it is to lead to the address all the same.
+      const counted = await readHandle(this.#keys, handle);
+      if (!counted?.block[cidr]) await countHandle(this.#keys, handle, cidr, ordinals.length);
       return ordinals.map((ordinal) => addressIn(after, ordinal));
     });
   }

@@ -1,11 +1,13 @@
 /** Nodes that share an etcd: VXLAN without BGP, a pool that is edited under a running transfer, and an etcd that goes and comes. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
 import { until } from '../../control/bgp/until.ts';
-import { nodeName } from './cluster.ts';
+import { Daemon, nodeName, TORTIE } from './cluster.ts';
 import { noLab } from './in-lab.ts';
 import { Site, type SitePod, UNDERLAY, UNDERLAY_ADDRESS } from './site.ts';
 import { ping, tcp } from './traffic.ts';
@@ -140,6 +142,26 @@ describe.skipIf(noLab)('nodes over etcd', () => {
       'its pod is there again',
       async () => (await ping(site.lab, one.name, two.address)).received === 3,
     );
+  });
+
+  it('refuse a node with the address of another, and say which', async () => {
+    const settings = {
+      nodeName: 'twin',
+      nodeAddress: '192.0.2.1/24',
+      datastore: { kind: 'etcd', endpoints: [ENDPOINT] },
+    };
+    const file = join(site.lab.folder, 'twin.yaml');
+    writeFileSync(file, stringify({ ...settings, health: { enabled: false } }));
+    await site.lab.netns('twin');
+    await site.lab.veth('twin', 'eth0', UNDERLAY, 'twin');
+    await site.lab.ip(UNDERLAY, 'link set twin master br0');
+    await site.lab.ip('twin', 'addr add 192.0.2.77/24 dev eth0');
+    const twin = new Daemon('twin', [process.execPath, TORTIE, 'agent', '--config', file], `${file}.log`);
+    await until('it has ended', () => Promise.resolve(twin.ended));
+    expect(await twin.stop()).toBe(78);
+    expect(twin.output).toContain('192.0.2.1 is the address of node node1, too');
+    expect(twin.output).toContain('NODE_ADDRESS_TAKEN');
+    expect(await site.tortie(1, 'get', 'node')).not.toContain('twin');
   });
 
   it('forget a node that is deleted', async () => {
