@@ -208,7 +208,7 @@ class ManyNodes {
       await this.#store.put(blockKey(cidr), value);
       while ((await this.#api.lookup(address(base + 1))).route.via !== 'vxlan') {
         if (performance.now() - begun > START_LIMIT_MS) throw new Error(`no route to ${cidr}`);
-        await sleep(1);
+        await sleep(4);
       }
       times.push(performance.now() - begun);
       // Somebody else's time, so that changes do not come in step with reconciles.

@@ -129,8 +129,15 @@ export const routeKey = (prefix: number, length: number): number => (prefix >>> 
 
 /** The MAC of a node's VTEP where its Node does not name one: "f" and five bytes of SHA-1, as Felix derives it. */
 export function vtepMac(nodeName: string): Uint8Array {
-  return Uint8Array.from([0x66, ...digest(nodeName).subarray(0, 5)]);
+  const known = vtepMacs.get(nodeName);
+  if (known) return known;
+  const mac = Uint8Array.from([0x66, ...digest(nodeName).subarray(0, 5)]);
+  vtepMacs.set(nodeName, mac);
+  return mac;
 }
+
+/** Made once a node: each reconcile asks for each route. */
+const vtepMacs = new Map<string, Uint8Array>();
 
 /** A stable, locally administered MAC for a device of this node. */
 export function deviceMac(nodeName: string, device: string): Uint8Array {

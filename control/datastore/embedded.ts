@@ -24,7 +24,16 @@ import { type Database, open, type RootDatabase } from 'lmdb';
 import { TortieError } from '../error.ts';
 import { conflict, corrupt, explained, full, hasLittleRoom } from './embedded-errors.ts';
 import { EmbeddedLease, endOf, isOver, type LeaseRow, leaseLost } from './embedded-lease.ts';
-import type { Entry, KeyEvent, KeyValueStore, KeyWatch, Lease, Listing, PutOptions } from './kv.ts';
+import type {
+  Entry,
+  KeyEvent,
+  KeyValueStore,
+  KeyWatch,
+  Lease,
+  Listing,
+  ListOptions,
+  PutOptions,
+} from './kv.ts';
 import { faultOf } from './lmdb-check.ts';
 
 /** Revisions that a watch may be behind. */
@@ -122,11 +131,12 @@ export class EmbeddedStore implements KeyValueStore {
     });
   }
 
-  async list(prefix: string, { keysOnly = false } = {}): Promise<Listing> {
+  async list(prefix: string, { keysOnly = false, wants }: ListOptions = {}): Promise<Listing> {
     return this.#read(() => {
       const entries: Entry[] = [];
       for (const { key, value } of this.#entries.getRange({ start: prefix })) {
         if (!key.startsWith(prefix)) break;
+        if (wants && !wants(key)) continue;
         entries.push({ key, value: keysOnly ? '' : value.value, revision: value.revision });
       }
       return { entries, revision: this.#revision };

@@ -24,7 +24,16 @@ import {
 import type { IKeyValue, IRangeRequest, IRangeResponse, IWatchResponse } from 'etcd3/lib/rpc.js';
 import type { EtcdSettings } from '../config/config.ts';
 import { TortieError } from '../error.ts';
-import type { Entry, KeyEvent, KeyValueStore, KeyWatch, Lease, Listing, PutOptions } from './kv.ts';
+import type {
+  Entry,
+  KeyEvent,
+  KeyValueStore,
+  KeyWatch,
+  Lease,
+  Listing,
+  ListOptions,
+  PutOptions,
+} from './kv.ts';
 
 /** A call that is not answered by then has failed. */
 const CALL_MS = 5000;
@@ -67,7 +76,7 @@ export class EtcdStore implements KeyValueStore {
     return kvs[0] ? entryOf(kvs[0]) : null;
   }
 
-  async list(prefix: string, { keysOnly = false } = {}): Promise<Listing> {
+  async list(prefix: string, { keysOnly = false, wants }: ListOptions = {}): Promise<Listing> {
     const entries: Entry[] = [];
     const end = endOf(prefix);
     let start = Buffer.from(prefix);
@@ -82,7 +91,7 @@ export class EtcdStore implements KeyValueStore {
       });
       // All pages are of the revision of the first.
       revision ??= page.header.revision;
-      for (const kv of page.kvs) entries.push(entryOf(kv));
+      for (const kv of page.kvs) if (!wants || wants(kv.key.toString())) entries.push(entryOf(kv));
       const last = page.kvs.at(-1);
       if (!page.more || !last) return { entries, revision: Number(revision) };
       start = Buffer.concat([last.key, Buffer.of(0)]);

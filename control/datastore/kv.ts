@@ -27,6 +27,13 @@ export interface Listing {
   readonly revision: number;
 }
 
+export interface ListOptions {
+  /** Values are empty. */
+  readonly keysOnly?: boolean;
+  /** Entries of other keys are left out as they come: of a great many few are wanted. */
+  readonly wants?: (key: string) => boolean;
+}
+
 export interface KeyWatch {
   /** Changes of one or several revisions, in order; a revision is never torn. */
   readonly onEvents: (events: readonly KeyEvent[]) => void;
@@ -58,8 +65,8 @@ export interface KeyValueStore {
   /** What this store is, for people: "etcd http://192.0.2.9:2379". */
   readonly description: string;
   get(key: string): Promise<Entry | null>;
-  /** All entries whose keys begin so, by key, as of one revision. `keysOnly`: values are empty. */
-  list(prefix: string, options?: { readonly keysOnly?: boolean }): Promise<Listing>;
+  /** All entries whose keys begin so, by key, as of one revision. */
+  list(prefix: string, options?: ListOptions): Promise<Listing>;
   /** Resolves when the change would survive a power cut. */
   put(key: string, value: string, options?: PutOptions): Promise<Entry>;
   /** False if the key is not there. `revision`: as in `put`. */

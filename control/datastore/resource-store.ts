@@ -79,10 +79,11 @@ export class ResourceStore implements Datastore {
 
   /** A cluster has a quarter of a million of them: only those whose name may be of the node are fetched. */
   async #listOfNode(node: string): Promise<Entry[]> {
-    const { entries } = await this.#keys.list(resourcePrefix('WorkloadEndpoint'), { keysOnly: true });
+    const wants = (key: string) => mayBeOf(key, node);
+    const { entries } = await this.#keys.list(WORKLOADS, { keysOnly: true, wants });
     return fetchOf(
       this.#keys,
-      entries.filter(({ key }) => mayBeOf(key, node)).map(({ key }) => key),
+      entries.map(({ key }) => key),
     );
   }
 
@@ -163,11 +164,11 @@ class ResourceWatch {
 
   /** Tell the difference between what is there and what is known. Resolves with the revision of the list. */
   async #list(): Promise<number> {
-    const { entries, revision } = await this.#keys.list(RESOURCES, { keysOnly: true });
-    const wanted = entries.filter(({ key }) => this.#isWanted(key));
+    const wants = (key: string) => this.#isWanted(key);
+    const { entries, revision } = await this.#keys.list(RESOURCES, { keysOnly: true, wants });
     const gone = new Set(this.#known.keys());
     const changed: string[] = [];
-    for (const entry of wanted) {
+    for (const entry of entries) {
       gone.delete(entry.key);
       if (this.#known.get(entry.key) !== entry.revision) changed.push(entry.key);
     }
