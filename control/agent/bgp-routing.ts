@@ -1,8 +1,11 @@
 /** The BGP speaker as the agent uses it: configured level-triggered, asked for best routes. */
 import type { Logger } from 'pino';
 import { formatAddress4, formatPrefix4 } from '../address.ts';
+import type { SpeakerConfig } from '../bgp/config.ts';
+import { IPV4 } from '../bgp/family.ts';
+import { ACCEPT_ALL } from '../bgp/policy.ts';
 import type { PeerView } from '../api/types.ts';
-import { Speaker, type SpeakerConfig } from '../bgp/speaker.ts';
+import { Speaker } from '../bgp/speaker.ts';
 import type { AgentConfig } from '../config/config.ts';
 import type { BgpRoute, Desired } from '../desired.ts';
 import type { BgpPlan } from './bgp-plan.ts';
@@ -55,11 +58,17 @@ export class BgpRouting {
 
   /** Best routes that others announced. */
   *routes(): Iterable<BgpRoute> {
-    for (const { prefix, length, path } of this.#speaker?.rib.best() ?? []) {
-      const { source, nextHop } = path;
-      if (source.local) continue;
-      const peerLabel = `${formatAddress4(source.address)} (AS ${source.asn})`;
-      yield { prefix, length, nextHop, peerLabel };
+    const [rib] = this.#speaker?.ribs ?? [];
+    for (const id of rib?.ids() ?? []) {
+      const source = rib!.bestSource(id)!;
+      const nextHop = rib!.bestSet(id)!.nextHop;
+      if (source.local || nextHop?.family !== IPV4) continue;
+      yield {
+        prefix: rib!.wordOf(id, 0),
+        length: rib!.lengthOf(id),
+        nextHop: nextHop.words[0]!,
+        peerLabel: `${source.name} (AS ${source.asn})`,
+      };
     }
   }
 
@@ -107,7 +116,7 @@ export class BgpRouting {
       log: (level, message, fields) => this.#log[level](fields, message),
     });
     this.#speaker = speaker;
-    speaker.rib.on('change', () => {
+    speaker.ribs[0].on('change', () => {
       this.#lastChange = Date.now();
       this.#changed();
     });
@@ -120,15 +129,17 @@ export class BgpRouting {
     return {
       asn: plan.asn,
       routerId: address,
-      listen: { address, port: plan.listenPort },
+      listen: { addresses: [address], port: plan.listenPort },
       peers: plan.peers.map((peer) => ({
         address: formatAddress4(peer.address),
         port: peer.port,
         asn: peer.asn,
         holdTime,
         label: peer.type,
+        importPolicy: ACCEPT_ALL,
+        exportPolicy: ACCEPT_ALL,
       })),
-      originate: originate.map(({ prefix, length }) => formatPrefix4(prefix, length)),
+      originate: originate.map(({ prefix, length }) => ({ prefix: formatPrefix4(prefix, length) })),
       timers: { retryMinMs: retrySeconds * 1000, retryMaxMs: retrySeconds * 1000 * RETRY_GROWTH },
     };
   }

@@ -1,12 +1,13 @@
 /**
- * Path attributes between the wire and what the RIB holds (RFC 4271 4.3 and 5, 1997, 4456, 4760, 6793), with
+ * Path attributes between the wire and what the RIB holds (RFC 4271 4.3 and 5, 1997, 2545, 4360, 4456,
+ * 4760, 6793, 8092, 8950, 9234), with
  * the revised error handling of RFC 7606: a malformed attribute costs the routes of its UPDATE
  * (treat-as-withdraw) or only itself (discard); the session ends only where the prefixes cannot be trusted.
  */
 import { get16, get32 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
-import { AFI_IPV4, AS_TRANS, SAFI_UNICAST } from './message.ts';
-import { decodePrefixes, type FlatPrefixes } from './nlri.ts';
+import { type Family, familyOf, IPV4, IPV6 } from './family.ts';
+import type { NextHop, NextHops } from './next-hop.ts';
 
 export const IGP = 0;
 export const EGP = 1;
@@ -29,8 +30,8 @@ export interface UnknownAttribute {
 export interface Attributes {
   readonly origin: number;
   readonly asPath: readonly AsSegment[];
-  /** int32, or null on routes of our own: each session puts its own address. */
-  readonly nextHop: number | null;
+  /** Null on routes of our own: each session puts its own address. */
+  readonly nextHop: NextHop | null;
   /** 32 bit, unsigned. */
   readonly med: number | null;
   readonly localPref: number | null;
@@ -38,9 +39,15 @@ export interface Attributes {
   readonly aggregator: { readonly asn: number; readonly address: number } | null;
   /** 32 bit each, unsigned: AS << 16 | value. */
   readonly communities: readonly number[];
+  /** Two words each, flat, 32 bit unsigned (RFC 4360). */
+  readonly extendedCommunities: readonly number[];
+  /** Three words each, flat, 32 bit unsigned (RFC 8092). */
+  readonly largeCommunities: readonly number[];
   readonly originatorId: number | null;
   /** int32 each, the latest reflector first. */
   readonly clusterList: readonly number[];
+  /** AS that marked the route as one for its customers only (RFC 9234). */
+  readonly otc: number | null;
   readonly unknown: readonly UnknownAttribute[];
 }
 
@@ -53,8 +60,11 @@ export const NO_ATTRIBUTES: Attributes = {
   atomicAggregate: false,
   aggregator: null,
   communities: [],
+  extendedCommunities: [],
+  largeCommunities: [],
   originatorId: null,
   clusterList: [],
+  otc: null,
   unknown: [],
 };
 
@@ -65,16 +75,30 @@ export interface AttributeContext {
   ibgp: boolean;
   /** AS that an external path has to begin with (RFC 4271 6.3); null: any, as from a route server. */
   firstAs: number | null;
+  /** Families that both sides carry, by index. */
+  families: readonly [boolean, boolean];
+  /** Path identifiers come with their prefixes, by index of the family. */
+  addPath: readonly [boolean, boolean];
+  /** IPv4 routes may have IPv6 next hops (RFC 8950). */
+  nextHop6: boolean;
+  nextHops: NextHops;
+}
+
+/** The prefixes of an MP attribute: bytes[at..end) of the message. */
+export interface MpPrefixes {
+  family: Family;
+  at: number;
+  end: number;
 }
 
 export interface DecodedAttributes {
   attributes: Attributes;
   /** Attribute types that came, malformed ones included. */
   present: number[];
-  /** IPv4 unicast in MP_REACH_NLRI. */
-  reach: { nextHop: number; prefixes: FlatPrefixes } | null;
-  /** IPv4 unicast in MP_UNREACH_NLRI. */
-  unreach: FlatPrefixes | null;
+  /** MP_REACH_NLRI of a family that is carried; no next hop if that is malformed. */
+  reach: (MpPrefixes & { nextHop: NextHop | null }) | null;
+  /** MP_UNREACH_NLRI of such a family. */
+  unreach: MpPrefixes | null;
   /** An MP attribute of whatever family came: prefixes did arrive, though none may be for us. */
   otherFamily: boolean;
   /** Why the routes are to be treated as withdrawn, or null. */
@@ -96,8 +120,12 @@ const T = {
   CLUSTER_LIST: 10,
   MP_REACH: 14,
   MP_UNREACH: 15,
+  EXTENDED_COMMUNITIES: 16,
   AS4_PATH: 17,
   AS4_AGGREGATOR: 18,
+  IPV6_COMMUNITIES: 25,
+  LARGE_COMMUNITIES: 32,
+  OTC: 35,
 } as const;
 
 export { T as AttributeType };
@@ -123,7 +151,14 @@ const FLAGS: Record<number, number> = {
   [T.MP_UNREACH]: OPTIONAL,
   [T.AS4_PATH]: OPTIONAL | TRANSITIVE,
   [T.AS4_AGGREGATOR]: OPTIONAL | TRANSITIVE,
+  [T.EXTENDED_COMMUNITIES]: OPTIONAL | TRANSITIVE,
+  [T.IPV6_COMMUNITIES]: OPTIONAL | TRANSITIVE,
+  [T.LARGE_COMMUNITIES]: OPTIONAL | TRANSITIVE,
+  [T.OTC]: OPTIONAL | TRANSITIVE,
 };
+
+/** Stands for an AS number above 65535 where only two octets fit (RFC 6793). */
+export const AS_TRANS = 23456;
 
 const SEGMENT_SET = 1;
 const SEGMENT_SEQUENCE = 2;
@@ -203,8 +238,49 @@ function words(bytes: Uint8Array, offset: number, end: number): number[] {
   return list;
 }
 
+const unsigned = (bytes: Uint8Array, offset: number, end: number): number[] =>
+  words(bytes, offset, end).map((word) => word >>> 0);
+
+/** A list of tuples of `size` words without those that occur again (RFC 8092 section 5). */
+export function distinct(list: readonly number[], size: number): readonly number[] {
+  if (list.length <= size) return list;
+  const seen = new Set<string>();
+  const out: number[] = [];
+  for (let i = 0; i < list.length; i += size) {
+    const tuple = list.slice(i, i + size);
+    const key = tuple.join();
+    if (!seen.has(key)) out.push(...tuple);
+    seen.add(key);
+  }
+  return out;
+}
+
 /** 0/8, multicast and class E cannot be next hops (RFC 4271 6.3: "a valid IP host address"). */
 const isHost = (address: number) => address >>> 24 !== 0 && address >>> 28 < 14;
+const isLinkLocal = (words: readonly number[]) => words[0]! >>> 22 === 0xfe80 >>> 6;
+const isHost6 = (words: readonly number[]) =>
+  words[0]! >>> 24 !== 0xff && (words[0] !== 0 || words[1] !== 0 || words[2] !== 0 || words[3]! >>> 0 > 1);
+
+/** Bytes that the next hop of a family may take. */
+function nextHopFits(family: Family, length: number, context: AttributeContext): boolean {
+  if (family === IPV6 || (context.nextHop6 && length !== 4)) return length === 16 || length === 32;
+  return length === 4;
+}
+
+/** The next hop in an MP_REACH_NLRI, or null if it is no host address (RFC 2545 section 3, 8950 section 3). */
+function decodeNextHop(bytes: Uint8Array, at: number, length: number, nextHops: NextHops): NextHop | null {
+  if (length === 4) {
+    const address = get32(bytes, at);
+    return isHost(address) ? nextHops.at(IPV4, [address]) : null;
+  }
+  const global = words(bytes, at, at + 16);
+  const local = length === 32 ? words(bytes, at + 16, at + 32) : null;
+  if (isHost6(global)) {
+    const linkLocal = local && isLinkLocal(local) ? local : isLinkLocal(global) ? global : null;
+    return nextHops.at(IPV6, global, linkLocal);
+  }
+  return local && isLinkLocal(local) ? nextHops.at(IPV6, local, local) : null;
+}
 
 /**
  * Decode the path attributes in bytes[offset..end). Throws BgpError 3/x only where RFC 7606 asks for a session
@@ -285,7 +361,7 @@ export function decodeAttributes(
       case T.NEXT_HOP:
         if (length !== 4) fault(`NEXT_HOP of ${length} bytes`);
         else if (!isHost(get32(bytes, at))) fault('NEXT_HOP is no host address');
-        else a.nextHop = get32(bytes, at);
+        else a.nextHop = context.nextHops.at(IPV4, [get32(bytes, at)]);
         break;
       case T.MED:
         if (length !== 4) fault(`MULTI_EXIT_DISC of ${length} bytes`);
@@ -309,7 +385,23 @@ export function decodeAttributes(
         break;
       case T.COMMUNITIES:
         if (length === 0 || length % 4 !== 0) fault(`COMMUNITIES of ${length} bytes`);
-        else a.communities = words(bytes, at, stop).map((community) => community >>> 0);
+        else a.communities = distinct(unsigned(bytes, at, stop), 1);
+        break;
+      case T.EXTENDED_COMMUNITIES:
+        if (length === 0 || length % 8 !== 0) fault(`EXTENDED COMMUNITIES of ${length} bytes`);
+        else a.extendedCommunities = unsigned(bytes, at, stop);
+        break;
+      case T.IPV6_COMMUNITIES:
+        if (length === 0 || length % 20 !== 0) fault(`IPv6 EXTENDED COMMUNITIES of ${length} bytes`);
+        else unknown.push({ type, value: bytes.slice(at, stop) });
+        break;
+      case T.LARGE_COMMUNITIES:
+        if (length === 0 || length % 12 !== 0) fault(`LARGE_COMMUNITY of ${length} bytes`);
+        else a.largeCommunities = distinct(unsigned(bytes, at, stop), 3);
+        break;
+      case T.OTC:
+        if (length !== 4) fault(`OTC of ${length} bytes`);
+        else a.otc = get32(bytes, at) >>> 0;
         break;
       case T.ORIGINATOR_ID:
         if (length !== 4) fault(`ORIGINATOR_ID of ${length} bytes`);
@@ -324,29 +416,27 @@ export function decodeAttributes(
         if (length < 5 || length < 5 + nextHopLength) {
           throw new BgpError(UPDATE_ERROR, 9, `MP_REACH_NLRI of ${length} bytes`, whole());
         }
-        if (get16(bytes, at) !== AFI_IPV4 || bytes[at + 2] !== SAFI_UNICAST) {
+        const family = familyOf(get16(bytes, at), bytes[at + 2]!);
+        if (!family || !context.families[family.index]) {
           out.otherFamily = true;
           break;
         }
-        if (nextHopLength !== 4) {
-          throw new BgpError(
-            UPDATE_ERROR,
-            9,
-            `MP_REACH_NLRI with a next hop of ${nextHopLength} bytes`,
-            whole(),
-          );
+        if (!nextHopFits(family, nextHopLength, context)) {
+          const text = `MP_REACH_NLRI of ${family.name} with a next hop of ${nextHopLength} bytes`;
+          throw new BgpError(UPDATE_ERROR, 9, text, whole());
         }
-        const nextHop = get32(bytes, at + 4);
-        if (!isHost(nextHop)) fault('MP_REACH_NLRI: the next hop is no host address');
-        at += 5 + nextHopLength;
-        out.reach = { nextHop, prefixes: decodePrefixes(bytes, at, stop) };
+        const nextHop = decodeNextHop(bytes, at + 4, nextHopLength, context.nextHops);
+        if (!nextHop) fault('MP_REACH_NLRI: the next hop is no host address');
+        out.reach = { family, nextHop, at: at + 5 + nextHopLength, end: stop };
         break;
       }
-      case T.MP_UNREACH:
+      case T.MP_UNREACH: {
         if (length < 3) throw new BgpError(UPDATE_ERROR, 9, `MP_UNREACH_NLRI of ${length} bytes`, whole());
-        if (get16(bytes, at) !== AFI_IPV4 || bytes[at + 2] !== SAFI_UNICAST) out.otherFamily = true;
-        else out.unreach = decodePrefixes(bytes, at + 3, stop);
+        const family = familyOf(get16(bytes, at), bytes[at + 2]!);
+        if (!family || !context.families[family.index]) out.otherFamily = true;
+        else out.unreach = { family, at: at + 3, end: stop };
         break;
+      }
       case T.AS4_PATH: {
         if (context.as4) break; // only 2-octet speakers send it (RFC 6793 6)
         const path = decodeAsPath(bytes, at, stop, 4);
@@ -412,13 +502,20 @@ const word = (value: number) => {
   return bytes;
 };
 
-/** The attribute list of an UPDATE, in order of type, canonical flags. A null NEXT_HOP or LOCAL_PREF is left out. */
-export function encodeAttributes(a: Attributes, context: { as4: boolean }): Uint8Array {
+/** How an attribute list is to be written. */
+export interface EncodeContext {
+  as4: boolean;
+  /** Write NEXT_HOP: the attribute of IPv4 routes with an IPv4 next hop, outside of MP_REACH_NLRI. */
+  nextHop: boolean;
+}
+
+/** The attribute list of an UPDATE but for MP attributes, in order of type, with canonical flags. */
+export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Array {
   const out: number[] = [];
   const wide = a.asPath.some(({ asns }) => asns.some((asn) => asn > 0xffff));
   pushAttribute(out, TRANSITIVE, T.ORIGIN, [a.origin]);
   pushAttribute(out, TRANSITIVE, T.AS_PATH, encodeAsPath(a.asPath, context.as4 ? 4 : 2));
-  if (a.nextHop !== null) pushAttribute(out, TRANSITIVE, T.NEXT_HOP, word(a.nextHop));
+  if (context.nextHop && a.nextHop) pushAttribute(out, TRANSITIVE, T.NEXT_HOP, word(a.nextHop.words[0]!));
   if (a.med !== null) pushAttribute(out, OPTIONAL, T.MED, word(a.med));
   if (a.localPref !== null) pushAttribute(out, TRANSITIVE, T.LOCAL_PREF, word(a.localPref));
   if (a.atomicAggregate) pushAttribute(out, TRANSITIVE, T.ATOMIC_AGGREGATE, []);
@@ -428,11 +525,13 @@ export function encodeAttributes(a: Attributes, context: { as4: boolean }): Uint
     const value = context.as4 ? word(asn) : [short >> 8, short & 255];
     pushAttribute(out, OPTIONAL | TRANSITIVE, T.AGGREGATOR, [...value, ...word(address)]);
   }
-  if (a.communities.length > 0) {
-    pushAttribute(out, OPTIONAL | TRANSITIVE, T.COMMUNITIES, a.communities.flatMap(word));
-  }
+  const pushWords = (flags: number, type: number, list: readonly number[]) => {
+    if (list.length > 0) pushAttribute(out, flags, type, list.flatMap(word));
+  };
+  pushWords(OPTIONAL | TRANSITIVE, T.COMMUNITIES, a.communities);
   if (a.originatorId !== null) pushAttribute(out, OPTIONAL, T.ORIGINATOR_ID, word(a.originatorId));
-  if (a.clusterList.length > 0) pushAttribute(out, OPTIONAL, T.CLUSTER_LIST, a.clusterList.flatMap(word));
+  pushWords(OPTIONAL, T.CLUSTER_LIST, a.clusterList);
+  pushWords(OPTIONAL | TRANSITIVE, T.EXTENDED_COMMUNITIES, a.extendedCommunities);
   if (!context.as4) {
     if (wide) pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_PATH, encodeAsPath(a.asPath, 4));
     if (a.aggregator && a.aggregator.asn > 0xffff) {
@@ -440,22 +539,10 @@ export function encodeAttributes(a: Attributes, context: { as4: boolean }): Uint
       pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_AGGREGATOR, value);
     }
   }
+  pushWords(OPTIONAL | TRANSITIVE, T.LARGE_COMMUNITIES, a.largeCommunities);
+  if (a.otc !== null) pushAttribute(out, OPTIONAL | TRANSITIVE, T.OTC, word(a.otc));
   for (const { type, value } of a.unknown) {
     pushAttribute(out, OPTIONAL | TRANSITIVE | PARTIAL, type, value);
   }
   return Uint8Array.from(out);
-}
-
-/** Equal for equal attributes and only for them: what routes are grouped and shared by. */
-export function attributesKey(a: Attributes): string {
-  let path = '';
-  for (const { set, asns } of a.asPath) path += set ? `{${asns.join(' ')}}` : `(${asns.join(' ')})`;
-  const aggregator = a.aggregator ? `${a.aggregator.asn}@${a.aggregator.address}` : '';
-  let key = `${a.nextHop}|${path}|${a.origin}|${a.med}|${a.localPref}|${a.communities.join(' ')}`;
-  if (a.originatorId !== null || a.clusterList.length > 0) {
-    key += `|r${a.originatorId}|${a.clusterList.join(' ')}`;
-  }
-  if (a.atomicAggregate || aggregator) key += `|a${a.atomicAggregate}|${aggregator}`;
-  for (const { type, value } of a.unknown) key += `|u${type}:${value.join(' ')}`;
-  return key;
 }

@@ -6,8 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import { formatAddress4, formatPrefix4 } from '../address.ts';
-import { type PeerConfig, Speaker, type SpeakerConfig } from './speaker.ts';
+import { formatAddress4 } from '../address.ts';
+import type { PeerConfig, SpeakerConfig } from './config.ts';
+import { formatPrefix } from './family.ts';
+import { ACCEPT_ALL } from './policy.ts';
+import { Speaker } from './speaker.ts';
 import { until } from './until.ts';
 
 const run = promisify(execFile);
@@ -124,7 +127,7 @@ describe.skipIf(missing)('with BIRD', () => {
     const made = new Speaker({
       asn: 64512,
       routerId: OURS,
-      originate: ['10.65.0.0/26'],
+      originate: [{ prefix: '10.65.0.0/26' }],
       timers: TIMERS,
       log: () => {},
       ...config,
@@ -140,11 +143,9 @@ describe.skipIf(missing)('with BIRD', () => {
     );
   /** What was learnt, as "prefix via next hop". */
   const learnt = (s: Speaker) =>
-    [...s.rib.best()]
+    [...s.ribs[0].best()]
       .filter(({ path }) => !path.source.local)
-      .map(
-        ({ prefix, length, path }) => `${formatPrefix4(prefix, length)} via ${formatAddress4(path.nextHop)}`,
-      )
+      .map(({ prefix, path }) => `${formatPrefix(prefix)} via ${path.nextHop!.text}`)
       .sort();
   const has = (b: Bird, ...words: string[]) =>
     until(`BIRD's routes hold ${words}`, async () => {
@@ -159,6 +160,8 @@ describe.skipIf(missing)('with BIRD', () => {
     asn: 64512,
     localAddress: OURS,
     label: 'global',
+    importPolicy: ACCEPT_ALL,
+    exportPolicy: ACCEPT_ALL,
     ...more,
   });
 
@@ -186,19 +189,19 @@ describe.skipIf(missing)('with BIRD', () => {
     await until('one route gone', () => learnt(s).length === 2);
     expect(learnt(s)).toEqual([`10.65.2.0/26 via ${BIRD}`, `10.65.3.0/26 via ${BIRD}`]);
 
-    const originate = ['10.65.7.0/26'];
+    const originate = [{ prefix: '10.65.7.0/26' }];
     await s.reconfigure({ asn: 64512, routerId: OURS, originate, timers: TIMERS, peers: [peer] });
     await has(b, '10.65.7.0/26');
     await until(
       'the old block is withdrawn',
       async () => !(await b.ask('show', 'route')).includes('10.65.0.'),
     );
-    expect(s.peers()[0]).toMatchObject({ state: 'Established', prefixesSent: 1, lastError: null });
+    expect(s.peers()[0]).toMatchObject({ state: 'Established', families: [{ sent: 1 }], lastError: null });
   });
 
   it('is dialled, and finds BIRD again after it restarts', async () => {
     const s = await speaker({
-      listen: { address: OURS, port: 0 },
+      listen: { addresses: [OURS], port: 0 },
       peers: [toBird(1, { passive: true })],
     });
     expect(s.peers()[0]!.state).toBe('Active');
@@ -229,7 +232,7 @@ describe.skipIf(missing)('with BIRD', () => {
     for (const routerId of ['0.0.0.1', '250.0.0.1']) {
       const b = bird();
       const port = await freePort(BIRD);
-      const s = await speaker({ routerId, listen: { address: OURS, port: 0 }, peers: [toBird(port)] });
+      const s = await speaker({ routerId, listen: { addresses: [OURS], port: 0 }, peers: [toBird(port)] });
       const session = { name: 'ours', local: BIRD, localPort: port, peer: OURS, peerPort: s.port! };
       await b.start(head(BIRD, ['10.65.1.0/26']) + peering(session));
       await established(s, BIRD);
@@ -252,13 +255,13 @@ describe.skipIf(missing)('with BIRD', () => {
     );
     const one = await speaker({ peers: [toBird(port)] });
     const peers = [toBird(port, { localAddress: OTHER })];
-    const two = await speaker({ routerId: OTHER, originate: ['10.65.9.0/26'], peers });
+    const two = await speaker({ routerId: OTHER, originate: [{ prefix: '10.65.9.0/26' }], peers });
     await until('one learns', () => learnt(one).length === 1);
     await until('two learns', () => learnt(two).length === 1);
     // The reflector is not the next hop: the node that has the block is.
     expect(learnt(one)).toEqual([`10.65.9.0/26 via ${OTHER}`]);
     expect(learnt(two)).toEqual([`10.65.0.0/26 via ${OURS}`]);
-    const [route] = [...two.rib.best()].filter(({ path }) => !path.source.local);
+    const [route] = [...two.ribs[0].best()].filter(({ path }) => !path.source.local);
     expect(formatAddress4(route!.path.attributes.originatorId!)).toBe(OURS);
     expect(route!.path.attributes.clusterList.map(formatAddress4)).toEqual([BIRD]);
 
@@ -277,7 +280,7 @@ describe.skipIf(missing)('with BIRD', () => {
     const s = await speaker({ asn: 4_200_000_002, peers: [toBird(port, { asn: 4_200_000_001 })] });
     await established(s, BIRD);
     await until('a route', () => learnt(s).length === 1);
-    const [route] = [...s.rib.best()].filter(({ path }) => !path.source.local);
+    const [route] = [...s.ribs[0].best()].filter(({ path }) => !path.source.local);
     expect(route!.path.attributes.asPath).toEqual([{ set: false, asns: [4_200_000_001] }]);
     await has(b, '10.65.0.0/26', 'BGP.as_path: 4200000002', `BGP.next_hop: ${OURS}`);
   });

@@ -2,14 +2,16 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
-import { parseAddress4 } from '../address.ts';
-import { Rib } from '../rib/rib.ts';
-import { NO_ATTRIBUTES } from './attributes.ts';
+import { FAMILIES, IPV4, IPV6 } from './family.ts';
 import { openOf } from './fake-peer.ts';
 import { encodeNotification, encodeRouteRefresh, frame, keepalive, UPDATE } from './message.ts';
-import { Session, type SessionConfig } from './session.ts';
+import type { PeerConfig, SpeakerConfig } from './config.ts';
+
+import { Speaker } from './speaker.ts';
+import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
-import { encodeAnnouncements, encodeWithdrawals } from './update.ts';
+import { endOfRib } from './update.ts';
+import { Framer } from './framing.ts';
 
 /** What is written is kept, and taken (or not) as told. */
 class MemorySocket extends Duplex {
@@ -31,24 +33,13 @@ class MemorySocket extends Duplex {
   }
 }
 
-const CONFIG: SessionConfig = {
+const PEER: PeerConfig = { address: '10.0.0.2', asn: 64512, passive: true, label: 'global' };
+const CONFIG: SpeakerConfig = {
   asn: 64512,
-  routerId: parseAddress4('10.0.0.1'),
-  peerAsn: 64512,
-  enforceFirstAs: true,
-  address: parseAddress4('10.0.0.2'),
-  port: 179,
-  localAddress: null,
-  passive: true,
-  holdTime: 90,
-  openMs: 60_000,
-  connectMs: 60_000,
-  sendHoldMs: 60_000,
-  retryMinMs: 60_000,
-  retryMaxMs: 60_000,
-  maxPrefixes: 1000,
+  routerId: '10.0.0.1',
+  peers: [PEER],
+  originate: [],
   maxOutputBytes: 1 << 20,
-  ownAddresses: [],
 };
 
 const closers: (() => Promise<void>)[] = [];
@@ -56,71 +47,90 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-function session(more: Partial<SessionConfig> = {}, rib = new Rib(), takes = true) {
+/** A speaker whose one peer is a socket of memory. */
+async function speaker(more: Partial<SpeakerConfig> = {}) {
   const logs: string[] = [];
   const log = (level: string, message: string, fields: object) => {
     logs.push(`${level}: ${message} ${JSON.stringify(fields)}`);
   };
-  const made = new Session({ ...CONFIG, ...more }, 'global', rib, log, () => {});
-  made.start();
-  const socket = new MemorySocket();
-  socket.takes = takes;
-  made.accept(socket as unknown as Socket);
-  closers.push(async () => {
-    socket.destroy();
-    await made.stop(2);
-  });
-  return { session: made, socket, rib, logs };
+  const s = new Speaker({ ...CONFIG, ...more, log });
+  await s.start();
+  closers.push(() => s.stop());
+  const connect = (takes = true) => {
+    const socket = new MemorySocket();
+    socket.takes = takes;
+    s.session(PEER.address)!.accept(socket as unknown as Socket);
+    return socket;
+  };
+  return { s, logs, connect, status: () => s.peers()[0]! };
 }
 
+
 const OPEN = openOf(64512, '10.0.0.2');
-const flat = (count: number) =>
-  Array.from({ length: count }, (_, i) => [(0x0b000000 + i * 256) | 0, 24]).flat();
 
 describe('a peer that does not read', () => {
   it('is left when what waits for it is beyond the limit', async () => {
     // Room for our OPEN, and none for a KEEPALIVE behind it.
-    const { session: s, socket } = session({ maxOutputBytes: 60 }, new Rib(), false);
+    const { connect, status } = await speaker({ maxOutputBytes: 60 });
+    const socket = connect(false);
     socket.push(OPEN);
     socket.push(keepalive);
-    await until('the end', () => s.status.lastError);
-    expect(s.status.lastError).toMatch(/out of resources \(6\/8\): the peer does not read: \d+ bytes wait/);
+    await until('the end', () => status().lastError);
+    expect(status().lastError).toMatch(/out of resources \(6\/8\): the peer does not read: \d+ bytes wait/);
   });
 
   it('is left when it takes nothing for long (RFC 9687)', async () => {
-    const { session: s, socket } = session({ sendHoldMs: 20 });
+    const { connect, status } = await speaker({ timers: { sendHoldMs: 20 } });
+    const socket = connect();
     socket.takes = false;
     socket.push(OPEN);
-    expect(await until('the end', () => s.status.lastError)).toMatch(/send hold timer expired \(8\/0\)/);
+    expect(await until('the end', () => status().lastError)).toMatch(/send hold timer expired \(8\/0\)/);
   });
 
   it('is sent no more UPDATEs than the mark, and the rest when it reads again', async () => {
-    const rib = new Rib();
-    const local = { address: 0, id: 0, asn: 0, internal: false, local: true };
-    const prefixes = flat(200_000);
-    for (let i = 0; i < prefixes.length; i += 2) {
-      // A set of attributes each makes an UPDATE each: 10 MB in all.
-      if (i % 20 === 0) rib.announce(local, { ...NO_ATTRIBUTES, med: i }, prefixes.slice(i, i + 20));
+    const { s, connect, status } = await speaker();
+    for (let i = 0; i < 20_000; i++) {
+      // A set of attributes each makes an UPDATE each: a megabyte and more in all.
+      const { id } = s.table.acquire(attributesOf('10.0.0.9', { med: i }));
+      s.ribs[0].announce(s.local, s.table.get(id), many(10, 0x0b000000 + i * 10 * 256));
+      s.table.release(id);
     }
-    await until('settled', () => rib.get(prefixes.at(-2)!, 24));
-    const { session: s, socket } = session({ maxOutputBytes: 1 << 20 }, rib);
+    await until('settled', () => s.ribs[0].isSettled);
+    const socket = connect();
     socket.push(OPEN);
     socket.push(keepalive);
-    await until('Established', () => s.status.state === 'Established');
+    await until('Established', () => status().state === 'Established');
     socket.takes = false;
-    // Stuck: two thousand prefixes at a time are made, until the mark is passed.
-    const sent = await until('it is stuck', async () => {
-      const before = s.status.prefixesSent;
-      await new Promise((resolve) => setImmediate(resolve));
-      await new Promise((resolve) => setImmediate(resolve));
-      return before > 0 && before === s.status.prefixesSent ? before : null;
-    });
-    expect(sent).toBeLessThan(200_000);
-    expect(socket.writableLength).toBeLessThan(1 << 20);
+    await until('it is stuck', () => status().queuedBytes > 256 * 1024);
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(status().queuedBytes).toBeLessThan(1 << 20);
+    expect(status().families[0]!.endOfRibSent).toBe(false);
+    // What goes away while it does not read, it never hears of.
+    s.ribs[0].withdraw(s.local, many(10, 0x0b000000 + 19_999 * 10 * 256));
     socket.takes = true;
-    await until('all is told', () => s.status.prefixesSent === 200_000);
+    await until('all is told', () => status().families[0]!.endOfRibSent);
+    const heard = new Map<string, boolean>();
+    for (const line of toldBy(split(socket.written))) {
+      if (line.startsWith('end')) continue;
+      heard.set(line.replace(/^-| via.*/g, ''), !line.startsWith('-'));
+    }
+    expect([...heard.values()].filter(Boolean)).toHaveLength(199_990);
+    expect(status().families[0]!.sent).toBe(199_990);
   });
 });
+
+/** Whole messages out of what was written. */
+function split(written: readonly Uint8Array[]): Uint8Array[] {
+  const framer = new Framer();
+  const messages: Uint8Array[] = [];
+  for (const chunk of written) {
+    framer.push(chunk);
+    for (let next = framer.next(); next; next = framer.next()) {
+      messages.push(frame(next.type, next.bytes.slice(next.offset, next.end)));
+    }
+  }
+  return messages;
+}
 
 /** mulberry32: the same mutations in every run. */
 function random(seed: number): () => number {
@@ -134,23 +144,31 @@ function random(seed: number): () => number {
 }
 
 describe('ten thousand mutations of a session', () => {
-  const attributes = {
-    ...NO_ATTRIBUTES,
+  const attributes = attributesOf('10.0.0.9', {
     asPath: [{ set: false, asns: [65001, 70000] }],
-    nextHop: parseAddress4('10.0.0.9'),
-    localPref: 100,
     communities: [1, 2],
+    largeCommunities: [1, 2, 3],
+    extendedCommunities: [4, 5],
     clusterList: [9],
     originatorId: 8,
+    otc: 65001,
     unknown: [{ type: 99, value: Uint8Array.of(1, 2, 3) }],
-  };
+  });
+  const six = { ...attributes, nextHop: attributesOf('fd00::9').nextHop };
+  const everything = { restartTime: 120, longLivedTime: 60, addPathReceive: true, addPathSend: true };
+  const addPath = true;
   const recorded = [
-    OPEN,
+    openOf(64512, '10.0.0.2', 90, everything),
     keepalive,
-    ...encodeAnnouncements({ attributes, prefixes: flat(20) }, { as4: true }),
-    ...encodeWithdrawals(flat(3)),
-    frame(UPDATE, Uint8Array.from([0, 0, 0, 7, 0x90, 15, 0, 3, 0, 1, 1])),
-    encodeRouteRefresh({ afi: 1, subtype: 0, safi: 1 }),
+    ...announcing(attributes, many(20), { addPath }),
+    ...announcing(six, listOf('2001:db8::/32#1', '2001:db8:1::/48#2'), { addPath }),
+    ...withdrawing(many(3), { addPath }),
+    ...withdrawing(listOf('2001:db8::/32#1'), { addPath }),
+    endOfRib(IPV6),
+    ...FAMILIES.map(({ afi, safi }) => encodeRouteRefresh({ afi, subtype: 0, safi })),
+    encodeRouteRefresh({ afi: 1, subtype: 1, safi: 1 }),
+    encodeRouteRefresh({ afi: 1, subtype: 2, safi: 1 }),
+    endOfRib(IPV4),
     keepalive,
     encodeNotification({ code: 6, subcode: 2, data: Uint8Array.of(2, 104, 105) }),
   ];
@@ -158,9 +176,12 @@ describe('ten thousand mutations of a session', () => {
   it.each([1, 2, 3, 4, 5])('end at most the session (seed %i)', async (seed) => {
     const next = random(seed);
     const pick = (below: number) => Math.floor(next() * below);
-    const rib = new Rib();
+    const peers: PeerConfig[] = [
+      { ...PEER, families: ['ipv4', 'ipv6'], addPath: { receive: true, send: 2 }, longLivedTime: 60, keepFiltered: true },
+    ];
+    const { s, logs, connect, status } = await speaker({ peers });
     for (let round = 0; round < 2000; round++) {
-      const { session: s, socket, logs } = session({}, rib);
+      const socket = connect();
       const messages = recorded.map((message) => message.slice());
       for (let changes = 1 + pick(3); changes > 0; changes--) {
         const at = pick(messages.length);
@@ -184,11 +205,13 @@ describe('ten thousand mutations of a session', () => {
         logs.filter((line) => line.startsWith('error')),
         `round ${round}`,
       ).toEqual([]);
-      expect(['Active', 'OpenSent', 'OpenConfirm', 'Established']).toContain(s.status.state);
+      logs.length = 0;
+      expect(['Active', 'OpenSent', 'OpenConfirm', 'Established']).toContain(status().state);
       socket.destroy();
-      await s.stop(2);
-      closers.length = 0;
+      await new Promise((resolve) => setImmediate(resolve));
     }
-    await until('all is forgotten', () => [...rib.best()].length === 0);
+    await s.reconfigure({ ...CONFIG, peers: [] });
+    await until('all is forgotten', () => s.ribs.every((rib) => rib.size === 0 && rib.pathCount === 0));
+    expect(s.table.size).toBe(0);
   });
 });

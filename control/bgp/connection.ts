@@ -4,10 +4,21 @@
  * again, is for the session that owns it.
  */
 import type { Socket } from 'node:net';
-import { parseAddress4 } from '../address.ts';
+import { AS_TRANS } from './attributes.ts';
+import {
+  type Abilities,
+  abilitiesOf,
+  type Capability,
+  CAP_MULTIPROTOCOL,
+  describeCapabilities,
+  ourCapabilities,
+  rolesAgree,
+} from './capabilities.ts';
+import type { Role } from './config.ts';
 import {
   BgpError,
   CEASE,
+  CEASE_HARD_RESET,
   CEASE_RESET,
   CEASE_RESOURCES,
   CEASE_SHUTDOWN,
@@ -17,38 +28,46 @@ import {
   OPEN_ERROR,
   SEND_HOLD_TIMER_EXPIRED,
 } from './error.ts';
+import { FAMILIES, type Family, familyOf, formatWords, IPV4 } from './family.ts';
 import { type Framed, Framer } from './framing.ts';
 import {
-  AFI_IPV4,
-  AS_TRANS,
-  abilities,
-  CAP_MULTIPROTOCOL,
   decodeNotification,
   decodeOpen,
   decodeRouteRefresh,
   encodeNotification,
   encodeOpen,
+  HEADER,
   KEEPALIVE,
   keepalive,
+  MAX_EXTENDED_MESSAGE,
+  MAX_MESSAGE,
   NOTIFICATION,
   type Notification,
   OPEN,
-  ourCapabilities,
   ROUTE_REFRESH,
-  SAFI_UNICAST,
   UPDATE,
 } from './message.ts';
-import { decodeUpdate, type Update } from './update.ts';
+import type { Offer, PeerCounters } from './status.ts';
 
 export interface ConnectionConfig {
+  /** Our AS in this session. */
   asn: number;
   /** BGP identifier, int32. */
   routerId: number;
   peerAsn: number;
-  /** External paths must begin with the peer's AS; false for a route server. */
-  enforceFirstAs: boolean;
+  families: readonly Family[];
   /** Seconds that we propose: 0 or at least 3. */
   holdTime: number;
+  /** Seconds between KEEPALIVEs, at most a third of the hold time. */
+  keepaliveTime: number | null;
+  restartTime: number;
+  /** Our forwarding state outlived a restart, and we have not been told all again yet. */
+  restarting: boolean;
+  longLivedTime: number;
+  addPathReceive: boolean;
+  addPathSend: boolean;
+  role: Role | null;
+  strictRole: boolean;
   /** How long a peer may take to send its OPEN, ms. */
   openMs: number;
   /** How long a peer may take nothing of what we send, ms (RFC 9687). */
@@ -57,25 +76,46 @@ export interface ConnectionConfig {
   maxOutputBytes: number;
 }
 
-export interface ConnectionCounters {
-  messagesIn: number;
-  messagesOut: number;
-  updatesIn: number;
-  updatesOut: number;
+/** What both sides agreed on. */
+export interface Agreement {
+  /** Seconds. */
+  readonly holdTime: number;
+  readonly keepaliveTime: number;
+  readonly as4: boolean;
+  /** By index of the family, as are the flags below. */
+  readonly families: readonly [boolean, boolean];
+  readonly addPathReceive: readonly [boolean, boolean];
+  readonly addPathSend: readonly [boolean, boolean];
+  readonly nextHop6: boolean;
+  readonly refresh: boolean;
+  readonly enhancedRefresh: boolean;
+  readonly maxMessage: number;
+  /** Both sides let restarts go on through NOTIFICATIONs (RFC 8538). */
+  readonly notification: boolean;
+  readonly theirs: Abilities;
 }
 
-/** What the owner is told. onUpdate may throw a BgpError to end the session. */
+/** What the owner is told. What these throw as BgpError ends the session with its NOTIFICATION. */
 export interface ConnectionOwner {
-  readonly counters: ConnectionCounters;
+  readonly counters: PeerCounters;
   /** The peer's OPEN is good. The owner may close this connection, or the other. */
   onOpen(connection: Connection): void;
-  onEstablished(connection: Connection): void;
-  onUpdate(connection: Connection, update: Update): void;
-  /** The peer asks for all routes again. */
-  onRefresh(connection: Connection): void;
+  onEstablished(connection: Connection, agreement: Agreement): void;
+  /** The body of an UPDATE is bytes[offset..end). Answers how many prefixes it held. */
+  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): number;
+  onRefresh(connection: Connection, family: Family, subtype: number): void;
   /** What was sent has left: there is room again. */
   onDrain(connection: Connection): void;
-  onClosed(connection: Connection, reason: string, error: unknown): void;
+  /** Whole messages as they come and go. */
+  onMessage(direction: 'in' | 'out', messages: Uint8Array): void;
+  onClosed(connection: Connection, ending: Ending): void;
+}
+
+export interface Ending {
+  readonly reason: string;
+  readonly error: unknown;
+  /** RFC 4724 and 8538: routes may be kept for a peer that comes back. */
+  readonly graceful: boolean;
 }
 
 export type ConnectionState = 'OpenSent' | 'OpenConfirm' | 'Established' | 'Closed';
@@ -90,14 +130,18 @@ const LINGER_MS = 1000;
 
 export class Connection {
   readonly outgoing: boolean;
-  readonly localAddress: number;
+  /** As text, without a zone. */
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly remotePort: number;
   state: ConnectionState = 'OpenSent';
   /** The peer's identifier, int32; 0 until its OPEN. */
   peerId = 0;
-  /** Negotiated, seconds. */
-  holdTime = 0;
-  /** AS paths carry four octets. */
-  as4 = false;
+  agreement: Agreement | null = null;
+  readonly ours: Offer;
+  theirs: Offer | null = null;
+  readonly openSent: Uint8Array;
+  openReceived: Uint8Array | null = null;
   /** Settles when the socket is closed. */
   readonly closed: Promise<void>;
 
@@ -118,18 +162,21 @@ export class Connection {
     this.outgoing = outgoing;
     this.#config = config;
     this.#owner = owner;
-    this.localAddress = parseAddress4((socket.localAddress ?? '0.0.0.0').replace(/^::ffff:/, ''));
+    this.localAddress = (socket.localAddress ?? '').replace(/^::ffff:/, '').replace(/%.*$/, '');
+    this.localPort = socket.localPort ?? 0;
+    this.remotePort = socket.remotePort ?? 0;
     this.closed = new Promise((resolve) => {
       socket.once('close', resolve);
     });
     socket.setNoDelay(true);
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.#end(`connection lost: ${error.code ?? error.message}`, error);
+      this.#end(`connection lost: ${error.code ?? error.message}`, error, true);
     });
-    socket.on('end', () => this.#end('connection closed by the peer', null));
-    socket.on('close', () => this.#end('connection closed', null));
+    socket.on('end', () => this.#end('connection closed by the peer', null, true));
+    socket.on('close', () => this.#end('connection closed', null, true));
     socket.on('data', (chunk: Uint8Array) => {
       if (this.state === 'Closed') return;
+      owner.counters.bytesIn += chunk.length;
       this.#framer.push(chunk);
       this.#work();
     });
@@ -139,28 +186,57 @@ export class Connection {
     this.#hold = setTimeout(() => this.#holdExpired(), config.openMs);
     const { asn, routerId, holdTime } = config;
     const as2 = asn > 0xffff ? AS_TRANS : asn;
-    this.send(encodeOpen({ as2, holdTime, routerId, capabilities: ourCapabilities(asn) }));
+    const capabilities = ourCapabilities(config);
+    this.ours = offerOf(asn, routerId, holdTime, capabilities);
+    this.openSent = encodeOpen({ as2, holdTime, routerId, capabilities });
+    this.send(this.openSent);
   }
 
-  /** Send a whole message. False: enough waits to be sent; the owner hears onDrain when it is gone. */
-  send(message: Uint8Array): boolean {
+  /** Bytes that wait to be sent. */
+  get queuedBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  /** Send whole messages. False: enough waits to be sent; the owner hears onDrain when it is gone. */
+  send(messages: Uint8Array): boolean {
     const socket = this.#socket;
     if (this.state === 'Closed') return false;
-    if (socket.writableLength + message.length > this.#config.maxOutputBytes) {
+    if (socket.writableLength > 0 && socket.writableLength + messages.length > this.#config.maxOutputBytes) {
       const text = `the peer does not read: ${socket.writableLength} bytes wait for it`;
       this.fail(new BgpError(CEASE, CEASE_RESOURCES, text));
       return false;
     }
-    this.#owner.counters.messagesOut++;
-    if (message[18] === UPDATE) this.#owner.counters.updatesOut++;
-    const flushed = socket.write(message, () => this.#sent());
+    this.#countOut(messages);
+    const flushed = socket.write(messages, () => this.#sent());
     this.#sendHold ??= setTimeout(() => this.#sendHoldExpired(), this.#config.sendHoldMs);
     return flushed || socket.writableLength < OUTPUT_MARK;
   }
 
   /** End the session with a NOTIFICATION. */
   fail(error: BgpError): void {
-    this.#end(error.message, error, error);
+    const isHard = error.code === CEASE && error.subcode === CEASE_HARD_RESET;
+    this.#end(error.message, error, (this.agreement?.notification ?? false) && !isHard, error);
+  }
+
+  /** End it for good: routes are not to be kept (RFC 8538 section 3.1). */
+  failHard(error: BgpError): void {
+    if (!this.agreement?.notification) return this.fail(error);
+    const data = Uint8Array.of(error.code, error.subcode, ...error.data);
+    this.fail(new BgpError(CEASE, CEASE_HARD_RESET, error.message, data));
+  }
+
+  #countOut(messages: Uint8Array): void {
+    const { counters } = this.#owner;
+    counters.bytesOut += messages.length;
+    for (let at = 0; at < messages.length; at += (messages[at + 16]! << 8) | messages[at + 17]!) {
+      counters.messagesOut++;
+      const type = messages[at + 18];
+      if (type === UPDATE) counters.updatesOut++;
+      else if (type === KEEPALIVE) counters.keepalivesOut++;
+      else if (type === ROUTE_REFRESH) counters.refreshesOut++;
+      else if (type === NOTIFICATION) counters.notificationsOut++;
+    }
+    this.#owner.onMessage('out', messages);
   }
 
   #sent(): void {
@@ -172,7 +248,7 @@ export class Connection {
     }
   }
 
-  #end(reason: string, error: unknown, notification: Notification | null = null): void {
+  #end(reason: string, error: unknown, graceful: boolean, notification: Notification | null = null): void {
     if (this.state === 'Closed') return;
     this.state = 'Closed';
     clearTimeout(this.#hold);
@@ -180,14 +256,15 @@ export class Connection {
     clearTimeout(this.#sendHold);
     const socket = this.#socket;
     if (notification) {
-      this.#owner.counters.messagesOut++;
+      const message = encodeNotification(notification);
+      this.#countOut(message);
       // Closing with unread bytes would reset the connection and the NOTIFICATION with it: read on, and wait.
-      socket.end(encodeNotification(notification));
+      socket.end(message);
       socket.resume();
       const linger = setTimeout(() => socket.destroy(), LINGER_MS);
       socket.once('close', () => clearTimeout(linger));
     } else socket.destroy();
-    this.#owner.onClosed(this, reason, error);
+    this.#owner.onClosed(this, { reason, error, graceful });
   }
 
   /** Work off what has arrived, a slice in a turn of the event loop. */
@@ -203,6 +280,8 @@ export class Connection {
         }
         this.#heard++;
         this.#owner.counters.messagesIn++;
+        const { bytes, offset, end } = message;
+        this.#owner.onMessage('in', bytes.subarray(offset - HEADER, end));
         prefixes += this.#receive(message);
         if ((this.state as ConnectionState) === 'Closed') return;
       }
@@ -211,7 +290,7 @@ export class Connection {
       else {
         const text = error instanceof Error ? error.message : String(error);
         const notification = new BgpError(CEASE, CEASE_RESOURCES, `internal error: ${text}`);
-        this.#end(notification.message, error, notification);
+        this.#end(notification.message, error, false, notification);
       }
       return;
     }
@@ -224,8 +303,13 @@ export class Connection {
 
   /** Handle one message; answers how many prefixes it held. */
   #receive({ type, bytes, offset, end }: Framed): number {
+    const { counters } = this.#owner;
     if (type === NOTIFICATION) {
-      this.#end(`the peer sent ${explain(decodeNotification(bytes, offset, end))}`, null);
+      counters.notificationsIn++;
+      const notification = decodeNotification(bytes, offset, end);
+      const isHard = notification.code === CEASE && notification.subcode === CEASE_HARD_RESET;
+      const graceful = (this.agreement?.notification ?? false) && !isHard;
+      this.#end(`the peer sent ${explain(notification)}`, null, graceful);
       return 0;
     }
     if (this.state === 'OpenSent') {
@@ -235,28 +319,26 @@ export class Connection {
     }
     if (this.state === 'OpenConfirm') {
       if (type !== KEEPALIVE) throw new BgpError(FSM_ERROR, 2, `message of type ${type}`);
+      counters.keepalivesIn++;
       this.state = 'Established';
       this.#hold?.refresh();
-      this.#owner.onEstablished(this);
+      this.#owner.onEstablished(this, this.agreement!);
       return 0;
     }
     this.#hold?.refresh();
     switch (type) {
-      case UPDATE: {
-        this.#owner.counters.updatesIn++;
-        const { peerAsn, asn, enforceFirstAs } = this.#config;
-        const firstAs = enforceFirstAs ? peerAsn : null;
-        const context = { as4: this.as4, ibgp: peerAsn === asn, firstAs };
-        const update = decodeUpdate(bytes, offset, end, context);
-        this.#owner.onUpdate(this, update);
-        return update.announced.reduce((sum, a) => sum + a.prefixes.length / 2, update.withdrawn.length / 2);
-      }
+      case UPDATE:
+        counters.updatesIn++;
+        return this.#owner.onUpdate(this, bytes, offset, end);
       case KEEPALIVE:
+        counters.keepalivesIn++;
         return 0;
       case ROUTE_REFRESH: {
-        const { afi, subtype, safi } = decodeRouteRefresh(bytes, offset);
-        // Other families were not agreed on and are ignored (RFC 2918 4); subtypes belong to RFC 7313.
-        if (afi === AFI_IPV4 && safi === SAFI_UNICAST && subtype === 0) this.#owner.onRefresh(this);
+        counters.refreshesIn++;
+        const { afi, subtype, safi } = decodeRouteRefresh(bytes, offset, end);
+        const family = familyOf(afi, safi);
+        // Families that were not agreed on are ignored (RFC 2918 section 4).
+        if (family && this.agreement!.families[family.index]) this.#owner.onRefresh(this, family, subtype);
         return 0;
       }
       default:
@@ -266,20 +348,21 @@ export class Connection {
 
   #opened(bytes: Uint8Array, offset: number, end: number): void {
     const open = decodeOpen(bytes, offset, end);
-    const { asn, peerAsn, routerId, holdTime } = this.#config;
-    const { as4, ipv4Unicast } = abilities(open);
-    const theirs = as4 ?? open.as2;
-    if (theirs !== peerAsn) throw new BgpError(OPEN_ERROR, 2, `AS ${theirs} instead of ${peerAsn}`);
+    this.openReceived = bytes.slice(offset - HEADER, end);
+    const { asn, peerAsn, routerId } = this.#config;
+    const theirs = abilitiesOf(open.capabilities);
+    const theirAsn = theirs.as4 ?? open.as2;
+    this.theirs = offerOf(theirAsn, open.routerId, open.holdTime, open.capabilities);
+    if (theirAsn === 0) throw new BgpError(OPEN_ERROR, 2, 'AS 0 (RFC 7607)');
+    if (theirAsn !== peerAsn) throw new BgpError(OPEN_ERROR, 2, `AS ${theirAsn} instead of ${peerAsn}`);
     if (open.routerId === routerId && peerAsn === asn) {
       throw new BgpError(OPEN_ERROR, 3, 'the peer has our own BGP identifier (RFC 6286)');
     }
-    if (!ipv4Unicast) {
-      const wanted = Uint8Array.of(CAP_MULTIPROTOCOL, 4, 0, AFI_IPV4, 0, SAFI_UNICAST);
-      throw new BgpError(OPEN_ERROR, 7, 'the peer does not speak IPv4 unicast', wanted);
-    }
+    this.#checkRoles(theirs);
+    this.agreement = agree(this.#config, theirs, open.holdTime);
     this.peerId = open.routerId;
-    this.as4 = as4 !== null;
-    this.holdTime = Math.min(open.holdTime, holdTime);
+    // What we may send depends on the peer; what it may send, on our own capability (RFC 8654 section 3).
+    this.#framer.limit = MAX_EXTENDED_MESSAGE;
     this.state = 'OpenConfirm';
     this.#owner.onOpen(this);
     if ((this.state as ConnectionState) === 'Closed') return;
@@ -287,15 +370,27 @@ export class Connection {
     this.#hold = undefined;
     this.send(keepalive);
     if ((this.state as ConnectionState) === 'Closed') return;
-    if (this.holdTime > 0) {
-      this.#hold = setTimeout(() => this.#holdExpired(), this.holdTime * 1000);
+    if (this.agreement.holdTime > 0) {
+      this.#hold = setTimeout(() => this.#holdExpired(), this.agreement.holdTime * 1000);
       this.#scheduleKeepalive();
     }
   }
 
-  /** A third of the hold time, shortened at random by up to a quarter (RFC 4271 section 10). */
+  /** RFC 9234 section 4.2. */
+  #checkRoles({ role, rolesDiffer }: Abilities): void {
+    const { role: ours, strictRole, asn, peerAsn } = this.#config;
+    if (asn === peerAsn) return;
+    if (rolesDiffer) throw new BgpError(OPEN_ERROR, 11, 'the peer says two roles at once');
+    if (!ours) return;
+    if (role && !rolesAgree(ours, role)) {
+      throw new BgpError(OPEN_ERROR, 11, `the peer says that it is ${role}, and we are ${ours}`);
+    }
+    if (!role && strictRole) throw new BgpError(OPEN_ERROR, 11, 'the peer does not say its role');
+  }
+
+  /** Shortened at random by up to a quarter (RFC 4271 section 10). */
   #scheduleKeepalive(): void {
-    const ms = (this.holdTime * 1000 * (0.75 + Math.random() / 4)) / 3;
+    const ms = this.agreement!.keepaliveTime * 1000 * (0.75 + Math.random() / 4);
     this.#keepalive = setTimeout(() => {
       this.send(keepalive);
       if (this.state !== 'Closed') this.#scheduleKeepalive();
@@ -318,10 +413,50 @@ export class Connection {
   }
 }
 
+/** What both sides can do. Throws 2/7 if there is no family that both carry. */
+function agree(config: ConnectionConfig, theirs: Abilities, theirHoldTime: number): Agreement {
+  const both = (test: (family: Family) => boolean): [boolean, boolean] => [
+    test(FAMILIES[0]!),
+    test(FAMILIES[1]!),
+  ];
+  const families = both((family) => config.families.includes(family) && theirs.families[family.index]);
+  if (!families.includes(true)) {
+    const wanted = config.families.flatMap(({ afi, safi }) => [CAP_MULTIPROTOCOL, 4, 0, afi, 0, safi]);
+    const names = config.families.map(({ name }) => name).join(', ');
+    throw new BgpError(OPEN_ERROR, 7, `the peer carries none of ${names}`, Uint8Array.from(wanted));
+  }
+  const holdTime = Math.min(theirHoldTime, config.holdTime);
+  return {
+    holdTime,
+    keepaliveTime: Math.min(config.keepaliveTime ?? holdTime / 3, holdTime / 3),
+    as4: theirs.as4 !== null,
+    families,
+    addPathReceive: both(({ index }) => config.addPathReceive && families[index] && theirs.addPathSend[index]),
+    addPathSend: both(({ index }) => config.addPathSend && families[index] && theirs.addPathReceive[index]),
+    nextHop6: families[IPV4.index] && theirs.nextHop6,
+    refresh: theirs.refresh,
+    enhancedRefresh: theirs.enhancedRefresh && theirs.refresh,
+    maxMessage: theirs.extendedMessage ? MAX_EXTENDED_MESSAGE : MAX_MESSAGE,
+    notification: theirs.restart?.notification ?? false,
+    theirs,
+  };
+}
+
+const offerOf = (asn: number, routerId: number, holdTime: number, capabilities: readonly Capability[]): Offer => ({
+  asn,
+  routerId: formatWords(IPV4, [routerId]),
+  holdTime,
+  capabilities: describeCapabilities(capabilities),
+});
+
 /** What a NOTIFICATION says, with the operator's words in a shutdown (RFC 9003). */
 function explain({ code, subcode, data }: Notification): string {
   const text = describe(code, subcode);
-  if (code !== CEASE || (subcode !== CEASE_SHUTDOWN && subcode !== CEASE_RESET)) return text;
+  if (code !== CEASE) return text;
+  if (subcode === CEASE_HARD_RESET && data.length >= 2) {
+    return `${text}: ${explain({ code: data[0]!, subcode: data[1]!, data: data.subarray(2) })}`;
+  }
+  if (subcode !== CEASE_SHUTDOWN && subcode !== CEASE_RESET) return text;
   const words = Buffer.from(data.subarray(1, 1 + (data[0] ?? 0))).toString('utf8');
   // biome-ignore lint/suspicious/noControlCharactersInRegex: a peer's words must not steer a terminal
   return words ? `${text}: "${words.replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ')}"` : text;

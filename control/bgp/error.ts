@@ -9,6 +9,7 @@ export const UPDATE_ERROR = 3;
 export const HOLD_TIMER_EXPIRED = 4;
 export const FSM_ERROR = 5;
 export const CEASE = 6;
+export const REFRESH_ERROR = 7;
 export const SEND_HOLD_TIMER_EXPIRED = 8;
 
 /** Subcodes of a Cease (RFC 4486). */
@@ -20,6 +21,10 @@ export const CEASE_REJECTED = 5;
 export const CEASE_CONFIG_CHANGE = 6;
 export const CEASE_COLLISION = 7;
 export const CEASE_RESOURCES = 8;
+/** RFC 8538: the session is to start anew for good, no graceful restart. */
+export const CEASE_HARD_RESET = 9;
+/** RFC 9384. */
+export const CEASE_BFD_DOWN = 10;
 
 const NAMES: Record<number, [string, Record<number, string>]> = {
   [HEADER_ERROR]: [
@@ -35,6 +40,7 @@ const NAMES: Record<number, [string, Record<number, string>]> = {
       4: 'unsupported optional parameter',
       6: 'unacceptable hold time',
       7: 'unsupported capability',
+      11: 'role mismatch',
     },
   ],
   [UPDATE_ERROR]: [
@@ -68,9 +74,11 @@ const NAMES: Record<number, [string, Record<number, string>]> = {
       [CEASE_CONFIG_CHANGE]: 'other configuration change',
       [CEASE_COLLISION]: 'connection collision resolution',
       [CEASE_RESOURCES]: 'out of resources',
+      [CEASE_HARD_RESET]: 'hard reset',
+      [CEASE_BFD_DOWN]: 'BFD says that the path is down',
     },
   ],
-  7: ['ROUTE-REFRESH message error', { 1: 'invalid message length' }],
+  [REFRESH_ERROR]: ['ROUTE-REFRESH message error', { 1: 'invalid message length' }],
   [SEND_HOLD_TIMER_EXPIRED]: ['send hold timer expired', {}],
 };
 

@@ -3,23 +3,28 @@ import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { parseAddress4 } from '../address.ts';
 import { Framer } from './framing.ts';
-import {
-  AS_TRANS,
-  decodeNotification,
-  encodeOpen,
-  frame,
-  NOTIFICATION,
-  OPEN,
-  ourCapabilities,
-} from './message.ts';
+import { AS_TRANS } from './attributes.ts';
+import { type Offering, ourCapabilities } from './capabilities.ts';
+import { FAMILIES } from './family.ts';
+import { decodeNotification, encodeOpen, frame, MAX_EXTENDED_MESSAGE, NOTIFICATION, OPEN } from './message.ts';
 import { until } from './until.ts';
 
-export const openOf = (asn: number, routerId: string, holdTime = 90) =>
+export const openOf = (asn: number, routerId: string, holdTime = 90, offering: Partial<Offering> = {}) =>
   encodeOpen({
     as2: asn > 0xffff ? AS_TRANS : asn,
     holdTime,
     routerId: parseAddress4(routerId),
-    capabilities: ourCapabilities(asn),
+    capabilities: ourCapabilities({
+      asn,
+      families: FAMILIES,
+      restartTime: 0,
+      restarting: false,
+      longLivedTime: 0,
+      addPathReceive: false,
+      addPathSend: false,
+      role: null,
+      ...offering,
+    }),
   });
 
 export class FakePeer {
@@ -31,6 +36,7 @@ export class FakePeer {
   constructor(socket: Socket) {
     this.socket = socket;
     const framer = new Framer();
+    framer.limit = MAX_EXTENDED_MESSAGE;
     socket.on('error', () => {});
     socket.on('close', () => {
       this.closed = true;

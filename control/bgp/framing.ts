@@ -4,7 +4,7 @@
  * Memory is bounded: one chunk as the socket gave it and less than one message left over from before. The
  * caller takes all messages out (or pauses the socket) before it pushes more.
  */
-import { checkHeader, HEADER } from './message.ts';
+import { checkHeader, HEADER, MAX_MESSAGE } from './message.ts';
 
 export interface Framed {
   type: number;
@@ -15,6 +15,8 @@ export interface Framed {
 }
 
 export class Framer {
+  /** Largest message that may come, bytes. */
+  limit = MAX_MESSAGE;
   #bytes: Uint8Array = new Uint8Array(0);
   #at = 0;
 
@@ -40,7 +42,7 @@ export class Framer {
   next(): Framed | null {
     const start = this.#at;
     if (this.pending < HEADER) return null;
-    const length = checkHeader(this.#bytes, start);
+    const length = checkHeader(this.#bytes, start, this.limit);
     if (this.pending < length) return null;
     this.#at = start + length;
     return {

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { AS_TRANS } from './attributes.ts';
+import { abilitiesOf, describeCapabilities, type Offering, ourCapabilities } from './capabilities.ts';
 import { BgpError } from './error.ts';
+import { FAMILIES, IPV4 } from './family.ts';
 import {
-  AS_TRANS,
-  abilities,
   checkHeader,
   decodeNotification,
   decodeOpen,
@@ -14,9 +15,9 @@ import {
   frame,
   HEADER,
   keepalive,
+  MAX_EXTENDED_MESSAGE,
   MAX_MESSAGE,
   OPEN,
-  ourCapabilities,
 } from './message.ts';
 
 const hex = (text: string) => Uint8Array.from(Buffer.from(text.replace(/\s/g, ''), 'hex'));
@@ -33,22 +34,33 @@ function failure(action: () => unknown): { error: string; data: string } {
   return { error: 'none', data: '' };
 }
 
+const OFFERING: Offering = {
+  asn: 64512,
+  families: [IPV4],
+  restartTime: 120,
+  restarting: false,
+  longLivedTime: 0,
+  addPathReceive: false,
+  addPathSend: false,
+  role: null,
+};
 /** OPEN of AS 64512, hold time 90, identifier 10.0.0.1, with our capabilities. */
-const OPEN_BYTES = hex(`${MARKER} 002d 01
-  04 fc00 005a 0a000001 10
-  02 0e 01 04 00010001 02 00 41 04 0000fc00`);
+const OPEN_BYTES = hex(`${MARKER} 0041 01
+  04 fc00 005a 0a000001 24
+  02 22 01 04 00010001 05 06 000100010002 02 00 46 00 06 00 41 04 0000fc00 40 06 4078 00010100`);
 const OPEN_VALUE = {
   as2: 64512,
   holdTime: 90,
   routerId: 0x0a000001,
-  capabilities: ourCapabilities(64512),
+  capabilities: ourCapabilities(OFFERING),
 };
+const check = (bytes: Uint8Array, limit = MAX_MESSAGE) => checkHeader(bytes, 0, limit);
 
 describe('header', () => {
   it('answers the length of a message', () => {
-    expect(checkHeader(keepalive, 0)).toBe(19);
+    expect(check(keepalive)).toBe(19);
     expect(keepalive).toEqual(hex(`${MARKER} 0013 04`));
-    expect(checkHeader(OPEN_BYTES, 0)).toBe(45);
+    expect(check(OPEN_BYTES)).toBe(65);
   });
 
   it.each([
@@ -59,11 +71,11 @@ describe('header', () => {
     ['UPDATE below 23', `${MARKER} 0016 02`, '1/2', '0016'],
     ['NOTIFICATION below 21', `${MARKER} 0014 03`, '1/2', '0014'],
     ['KEEPALIVE with a body', `${MARKER} 0014 04`, '1/2', '0014'],
-    ['ROUTE-REFRESH of another length', `${MARKER} 0018 05`, '1/2', '0018'],
+    ['ROUTE-REFRESH below 23', `${MARKER} 0016 05`, '1/2', '0016'],
     ['type 0', `${MARKER} 0013 00`, '1/3', '00'],
     ['type 6', `${MARKER} 0013 06`, '1/3', '06'],
   ])('refuses a bad %s (RFC 4271 6.1)', (_, bytes, error, data) => {
-    expect(failure(() => checkHeader(hex(bytes), 0))).toEqual({ error, data });
+    expect(failure(() => check(hex(bytes)))).toEqual({ error, data });
   });
 });
 
@@ -71,7 +83,6 @@ describe('OPEN', () => {
   it('deconstructs', () => {
     const open = decodeOpen(OPEN_BYTES, HEADER, OPEN_BYTES.length);
     expect(open).toEqual(OPEN_VALUE);
-    expect(abilities(open)).toEqual({ as4: 64512, routeRefresh: true, ipv4Unicast: true });
   });
 
   it('constructs', () => {
@@ -81,13 +92,12 @@ describe('OPEN', () => {
   it('reads capabilities out of several optional parameters', () => {
     const bytes = hex(`${MARKER} 0029 01 04 fc00 005a 0a000001 0c 02 02 02 00 02 06 41 04 00010000`);
     const open = decodeOpen(bytes, HEADER, bytes.length);
-    expect(abilities(open)).toEqual({ as4: 65536, routeRefresh: true, ipv4Unicast: true });
+    expect(abilitiesOf(open.capabilities)).toMatchObject({ as4: 65536, refresh: true, families: [true, false] });
   });
 
-  it('takes IPv4 unicast as given only without any multiprotocol capability (RFC 4760 8)', () => {
-    const ipv6 = { code: 1, value: Uint8Array.of(0, 2, 0, 1) };
-    expect(abilities({ ...OPEN_VALUE, capabilities: [] }).ipv4Unicast).toBe(true);
-    expect(abilities({ ...OPEN_VALUE, capabilities: [ipv6] }).ipv4Unicast).toBe(false);
+  it('reads long parameters (RFC 9072)', () => {
+    const bytes = hex(`${MARKER} 002c 01 04 fc00 005a 0a000001 ff ff 000b 02 0008 02 00 41 04 00010000`);
+    expect(abilitiesOf(decodeOpen(bytes, HEADER, bytes.length).capabilities).as4).toBe(65536);
   });
 
   const body = (text: string) => {
@@ -123,7 +133,7 @@ describe('OPEN', () => {
     fc.assert(
       fc.property(open, (value) => {
         const bytes = encodeOpen(value);
-        expect(checkHeader(bytes, 0)).toBe(bytes.length);
+        expect(check(bytes)).toBe(bytes.length);
         expect(decodeOpen(bytes, HEADER, bytes.length)).toEqual(value);
       }),
     );
@@ -145,11 +155,104 @@ describe('NOTIFICATION and ROUTE-REFRESH', () => {
     const refresh = { afi: 1, subtype: 0, safi: 1 };
     const request = hex(`${MARKER} 0017 05 0001 00 01`);
     expect(encodeRouteRefresh(refresh)).toEqual(request);
-    expect(decodeRouteRefresh(request, HEADER)).toEqual(refresh);
+    expect(decodeRouteRefresh(request, HEADER, request.length)).toEqual(refresh);
   });
 
   it('cuts data that is longer than a message', () => {
     const bytes = encodeNotification({ code: 3, subcode: 9, data: new Uint8Array(5000) });
-    expect(checkHeader(bytes, 0)).toBe(MAX_MESSAGE);
+    expect(check(bytes)).toBe(MAX_MESSAGE);
+  });
+
+  it('refuse a mark of another length by its own code (RFC 7313 5)', () => {
+    const refresh = (body: string) => {
+      const bytes = frame(5, hex(body));
+      return failure(() => decodeRouteRefresh(bytes, HEADER, bytes.length)).error;
+    };
+    expect(['0001 01 01 00', '0001 02 01 00', '0001 00 01 00'].map(refresh)).toEqual(['7/1', '7/1', '1/2']);
+  });
+});
+
+describe('extended messages (RFC 8654)', () => {
+  it('are as long as was agreed on, but for OPEN', () => {
+    const header = (length: string, type: string) => hex(`${MARKER} ${length} ${type}`);
+    expect(check(header('ffff', '02'), MAX_EXTENDED_MESSAGE)).toBe(65535);
+    expect(failure(() => check(header('1001', '01'), MAX_EXTENDED_MESSAGE)).error).toBe('1/2');
+    expect(failure(() => check(header('0014', '04'), MAX_EXTENDED_MESSAGE)).error).toBe('1/2');
+  });
+});
+
+describe('capabilities', () => {
+  const everything: Offering = {
+    asn: 4_200_000_000,
+    families: FAMILIES,
+    restartTime: 300,
+    restarting: true,
+    longLivedTime: 86_400,
+    addPathReceive: true,
+    addPathSend: true,
+    role: 'customer',
+  };
+
+  it('come out as they went in', () => {
+    expect(abilitiesOf(ourCapabilities(everything))).toEqual({
+      as4: 4_200_000_000,
+      families: [true, true],
+      nextHop6: true,
+      refresh: true,
+      enhancedRefresh: true,
+      extendedMessage: true,
+      restart: {
+        time: 300,
+        restarting: true,
+        notification: true,
+        families: [true, true],
+        forwarding: [true, true],
+      },
+      longLived: [86_400, 86_400],
+      addPathReceive: [true, true],
+      addPathSend: [true, true],
+      role: 'customer',
+      rolesDiffer: false,
+    });
+  });
+
+  it('say it in words', () => {
+    expect(describeCapabilities(ourCapabilities(everything))).toEqual([
+      'IPv4 unicast',
+      'IPv6 unicast',
+      'IPv6 next hops for IPv4',
+      'route refresh',
+      'enhanced route refresh',
+      'extended messages',
+      '4-octet AS 4200000000',
+      'role customer',
+      'add-path receive (IPv4 unicast, IPv6 unicast) send (IPv4 unicast, IPv6 unicast)',
+      'graceful restart (300 s; has restarted; through notifications; IPv4 unicast, IPv6 unicast; forwarding kept)',
+      'long-lived graceful restart (IPv4 unicast 86400 s, IPv6 unicast 86400 s)',
+    ]);
+  });
+
+  it('take IPv4 unicast as given only without any multiprotocol capability (RFC 4760 8)', () => {
+    expect(abilitiesOf([]).families).toEqual([true, false]);
+    expect(abilitiesOf([{ code: 1, value: Uint8Array.of(0, 2, 0, 1) }]).families).toEqual([false, true]);
+  });
+
+  it('of a wrong length, or an unknown family, mode or role, count for nothing', () => {
+    const odd = abilitiesOf([
+      { code: 1, value: Uint8Array.of(0, 1, 0) },
+      { code: 65, value: Uint8Array.of(1) },
+      { code: 64, value: Uint8Array.of(0) },
+      { code: 69, value: Uint8Array.of(0, 1, 1, 9, 0, 9, 1, 3, 0) },
+      { code: 9, value: Uint8Array.of(77) },
+      { code: 71, value: Uint8Array.of(0, 1, 1, 0, 0, 0, 9) },
+    ]);
+    expect(odd).toMatchObject({
+      as4: null,
+      families: [true, false],
+      restart: null,
+      longLived: [0, 0],
+      addPathReceive: [false, false],
+      role: null,
+    });
   });
 });

@@ -8,11 +8,13 @@
  *   | 16 x ff|  16 bit| 8 bit|
  */
 import { get16, get32, put16, put32 } from './bytes.ts';
-import { BgpError, HEADER_ERROR, OPEN_ERROR } from './error.ts';
+import type { Capability } from './capabilities.ts';
+import { BgpError, HEADER_ERROR, OPEN_ERROR, REFRESH_ERROR } from './error.ts';
 
 export const HEADER = 19;
-/** Largest message without the extended-message capability. */
+/** Largest message without the extended-message capability, and with it (RFC 8654). */
 export const MAX_MESSAGE = 4096;
+export const MAX_EXTENDED_MESSAGE = 65535;
 
 export const OPEN = 1;
 export const UPDATE = 2;
@@ -20,36 +22,32 @@ export const NOTIFICATION = 3;
 export const KEEPALIVE = 4;
 export const ROUTE_REFRESH = 5;
 
-/** Stands for an AS number above 65535 where only two octets fit (RFC 6793). */
-export const AS_TRANS = 23456;
-export const AFI_IPV4 = 1;
-export const SAFI_UNICAST = 1;
-
 const MIN_LENGTH = [0, 29, 23, 21, 19, 23];
 const VERSION = 4;
 const PARAMETER_CAPABILITIES = 2;
+/** As a length and as a type: an OPEN with long parameters. */
+const EXTENDED = 255;
 
 const word = (value: number) => Uint8Array.of(value >> 8, value);
 
 /**
- * Check the header at `offset` (19 bytes are there) and answer the length of the whole message, 19 to 4096.
- * Throws 1/1, 1/2 or 1/3 (RFC 4271 6.1).
+ * Check the header at `offset` (19 bytes are there) and answer the length of the whole message, 19 to `limit`.
+ * Throws 1/1, 1/2 or 1/3 (RFC 4271 6.1, RFC 8654 section 4: OPEN and KEEPALIVE never grow).
  */
-export function checkHeader(bytes: Uint8Array, offset: number): number {
+export function checkHeader(bytes: Uint8Array, offset: number, limit: number): number {
   for (let i = 0; i < 16; i++) {
     if (bytes[offset + i] !== 0xff) throw new BgpError(HEADER_ERROR, 1, `marker byte ${i} is not 0xff`);
   }
   const length = get16(bytes, offset + 16);
   const type = bytes[offset + 18]!;
-  if (length < HEADER || length > MAX_MESSAGE) {
-    throw new BgpError(HEADER_ERROR, 2, `length ${length} is not within 19 to 4096`, word(length));
+  if (length < HEADER || length > (type === OPEN ? MAX_MESSAGE : limit)) {
+    throw new BgpError(HEADER_ERROR, 2, `length ${length} is not within 19 to ${limit}`, word(length));
   }
   if (type < OPEN || type > ROUTE_REFRESH) {
     throw new BgpError(HEADER_ERROR, 3, `unknown type ${type}`, Uint8Array.of(type));
   }
-  const exact = type === KEEPALIVE || type === ROUTE_REFRESH;
   const least = MIN_LENGTH[type]!;
-  if (length < least || (exact && length > least)) {
+  if (length < least || (type === KEEPALIVE && length > least)) {
     throw new BgpError(HEADER_ERROR, 2, `length ${length} does not fit type ${type}`, word(length));
   }
   return length;
@@ -66,15 +64,6 @@ export function frame(type: number, body: Uint8Array): Uint8Array {
 
 export const keepalive: Uint8Array = frame(KEEPALIVE, new Uint8Array(0));
 
-export interface Capability {
-  code: number;
-  value: Uint8Array;
-}
-
-export const CAP_MULTIPROTOCOL = 1;
-export const CAP_ROUTE_REFRESH = 2;
-export const CAP_AS4 = 65;
-
 export interface Open {
   /** "My Autonomous System": two octets, AS_TRANS for a larger one. */
   as2: number;
@@ -83,40 +72,6 @@ export interface Open {
   /** BGP identifier, int32, not 0. */
   routerId: number;
   capabilities: Capability[];
-}
-
-/** What the capabilities of an OPEN say, as far as it is understood here. */
-export interface Abilities {
-  /** AS number of the 4-octet capability, or null without it. */
-  as4: number | null;
-  routeRefresh: boolean;
-  /** Announced, or implied by the absence of any multiprotocol capability (RFC 4760 section 8). */
-  ipv4Unicast: boolean;
-}
-
-export function ourCapabilities(asn: number): Capability[] {
-  const as4 = new Uint8Array(4);
-  put32(as4, 0, asn | 0);
-  return [
-    { code: CAP_MULTIPROTOCOL, value: Uint8Array.of(0, AFI_IPV4, 0, SAFI_UNICAST) },
-    { code: CAP_ROUTE_REFRESH, value: new Uint8Array(0) },
-    { code: CAP_AS4, value: as4 },
-  ];
-}
-
-export function abilities(open: Open): Abilities {
-  const found: Abilities = { as4: null, routeRefresh: false, ipv4Unicast: false };
-  let multiprotocol = false;
-  for (const { code, value } of open.capabilities) {
-    if (code === CAP_AS4 && value.length === 4) found.as4 = get32(value, 0) >>> 0;
-    else if (code === CAP_ROUTE_REFRESH) found.routeRefresh = true;
-    else if (code === CAP_MULTIPROTOCOL && value.length === 4) {
-      multiprotocol = true;
-      if (get16(value, 0) === AFI_IPV4 && value[3] === SAFI_UNICAST) found.ipv4Unicast = true;
-    }
-  }
-  if (!multiprotocol) found.ipv4Unicast = true;
-  return found;
 }
 
 /** All capabilities go into one optional parameter. RangeError if they do not fit its 255 bytes. */
@@ -157,20 +112,27 @@ export function decodeOpen(bytes: Uint8Array, offset: number, end: number): Open
   if (holdTime === 1 || holdTime === 2) throw new BgpError(OPEN_ERROR, 6, `hold time ${holdTime} s`);
   if (routerId === 0) throw new BgpError(OPEN_ERROR, 3, 'BGP identifier 0.0.0.0');
   let at = offset + 10;
-  if (at + bytes[offset + 9]! !== end) {
+  let declared = bytes[offset + 9]!;
+  // RFC 9072: a first parameter of type 255 says that lengths have two octets.
+  const isExtended = declared === EXTENDED && bytes[at] === EXTENDED && at + 3 <= end;
+  if (isExtended) {
+    declared = get16(bytes, at + 1);
+    at += 3;
+  }
+  if (at + declared !== end) {
     throw new BgpError(OPEN_ERROR, 0, 'optional parameters do not end with the message');
   }
+  const header = isExtended ? 3 : 2;
   const capabilities: Capability[] = [];
   while (at < end) {
-    if (at + 2 > end || at + 2 + bytes[at + 1]! > end) {
-      throw new BgpError(OPEN_ERROR, 0, 'an optional parameter is cut short');
-    }
+    const size = at + header > end ? end : isExtended ? get16(bytes, at + 1) : bytes[at + 1]!;
+    const stop = at + header + size;
+    if (stop > end) throw new BgpError(OPEN_ERROR, 0, 'an optional parameter is cut short');
     const type = bytes[at]!;
-    const stop = at + 2 + bytes[at + 1]!;
     if (type !== PARAMETER_CAPABILITIES) {
       throw new BgpError(OPEN_ERROR, 4, `optional parameter of type ${type}`);
     }
-    at += 2;
+    at += header;
     while (at < stop) {
       if (at + 2 > stop || at + 2 + bytes[at + 1]! > stop) {
         throw new BgpError(OPEN_ERROR, 0, 'a capability is cut short');
@@ -203,9 +165,13 @@ export function decodeNotification(bytes: Uint8Array, offset: number, end: numbe
   return { code: bytes[offset]!, subcode: bytes[offset + 1]!, data: bytes.slice(offset + 2, end) };
 }
 
+/** A plain request (RFC 2918), and the marks around an answer (RFC 7313 section 3.2). */
+export const REFRESH_REQUEST = 0;
+export const REFRESH_BEGIN = 1;
+export const REFRESH_END = 2;
+
 export interface RouteRefresh {
   afi: number;
-  /** 0: plain request (RFC 2918); others belong to RFC 7313. */
   subtype: number;
   safi: number;
 }
@@ -214,6 +180,14 @@ export function encodeRouteRefresh({ afi, subtype, safi }: RouteRefresh): Uint8A
   return frame(ROUTE_REFRESH, Uint8Array.of(afi >> 8, afi, subtype, safi));
 }
 
-export function decodeRouteRefresh(bytes: Uint8Array, offset: number): RouteRefresh {
-  return { afi: get16(bytes, offset), subtype: bytes[offset + 2]!, safi: bytes[offset + 3]! };
+/** Decode the body: at least 4 bytes. Throws 7/1 for a mark of another length (RFC 7313 section 5), else 1/2. */
+export function decodeRouteRefresh(bytes: Uint8Array, offset: number, end: number): RouteRefresh {
+  const message = { afi: get16(bytes, offset), subtype: bytes[offset + 2]!, safi: bytes[offset + 3]! };
+  if (end - offset === 4) return message;
+  const { subtype } = message;
+  if (subtype === REFRESH_BEGIN || subtype === REFRESH_END) {
+    const whole = bytes.slice(offset - HEADER, end);
+    throw new BgpError(REFRESH_ERROR, 1, `ROUTE-REFRESH of ${end - offset} bytes`, whole);
+  }
+  throw new BgpError(HEADER_ERROR, 2, `ROUTE-REFRESH of ${end - offset} bytes`, word(end - offset + HEADER));
 }

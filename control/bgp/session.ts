@@ -1,155 +1,338 @@
 /**
- * The session with one peer over all its connections: when to dial, which of two connections lives (RFC 4271
- * 6.8), what comes into the RIB and what goes out. At most one connection each way is kept.
+ * The session with one peer over all its connections: when to dial, which of two connections lives (RFC 4271 6.8),
+ * what comes into the RIB and what goes out, and what stays while a peer restarts (RFC 4724, 8538, 9494).
  */
-import { connect, type Socket } from 'node:net';
-import { formatAddress4, formatPrefix4 } from '../address.ts';
+import type { Socket } from 'node:net';
 import type { PathSource } from '../rib/decision.ts';
 import type { Rib } from '../rib/rib.ts';
-import { AdjOut } from './adj-out.ts';
+import type { AttributeTable } from './attribute-table.ts';
+import type { PeerConfig, PeerLabel } from './config.ts';
 import {
+  type Agreement,
   Connection,
   type ConnectionConfig,
-  type ConnectionCounters,
   type ConnectionOwner,
+  type Ending,
 } from './connection.ts';
-import { BgpError, CEASE, CEASE_COLLISION, CEASE_MAX_PREFIXES } from './error.ts';
-import { exported, refusal, type Side } from './policy.ts';
-import type { Update } from './update.ts';
+import { BgpError, CEASE, CEASE_BFD_DOWN, CEASE_COLLISION, CEASE_CONFIG_CHANGE, CEASE_MAX_PREFIXES, CEASE_RESET } from './error.ts';
+import { FAMILIES, type Family, type FamilyName, IPV4, IPV6, parseWords } from './family.ts';
+import { Importer } from './importer.ts';
+import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from './message.ts';
+import type { NextHop } from './next-hop.ts';
+import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
+import { type Dialing, dial } from './socket.ts';
+import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from './status.ts';
+import { endOfRib, UpdateDecoder } from './update.ts';
+import type { GroupConfig, Member, UpdateGroup } from './update-group.ts';
 
-export type PeerLabel = 'node-to-node mesh' | 'node specific' | 'global';
-export type SessionState = 'Idle' | 'Connect' | 'Active' | 'OpenSent' | 'OpenConfirm' | 'Established';
 export type Log = (
   level: 'debug' | 'info' | 'warn' | 'error',
   message: string,
   fields: Record<string, unknown>,
 ) => void;
 
-export interface PeerCounters extends ConnectionCounters {
-  /** Prefixes that were announced and may not be used: loops, next hop ourselves. */
-  routesRefused: number;
-  /** UPDATEs whose routes were treated as withdrawn for malformed attributes (RFC 7606). */
-  updatesMalformed: number;
-  /** Malformed or unwelcome attributes left out of UPDATEs that were used. */
-  attributesDiscarded: number;
+/** What a peer's configuration and the speaker's come to. Plain data, but for the policies in `peer`. */
+export interface SessionConfig {
+  readonly peer: PeerConfig;
+  readonly asn: number;
+  /** int32. */
+  readonly routerId: number;
+  readonly clusterId: number;
+  readonly port: number;
+  readonly families: readonly Family[];
+  readonly localAddress: string | null;
+  readonly holdTime: number;
+  readonly maxPrefixes: number;
+  readonly ownAddresses: readonly string[];
+  readonly connectMs: number;
+  readonly openMs: number;
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+  readonly sendHoldMs: number;
+  readonly maxOutputBytes: number;
 }
 
-export interface PeerStatus {
-  address: string;
-  label: PeerLabel;
-  asn: number;
-  state: SessionState;
-  /** Since when it is in that state. */
-  since: Date;
-  /** Why the last session or attempt ended; null while Established. */
-  lastError: string | null;
-  counters: PeerCounters;
-  prefixesReceived: number;
-  prefixesSent: number;
-}
-
-export interface SessionConfig extends ConnectionConfig {
-  /** Peer's address, int32. */
-  address: number;
-  port: number;
-  /** Source address to dial from, or null for the kernel's choice. */
-  localAddress: string | null;
-  /** Never dial. */
-  passive: boolean;
-  maxPrefixes: number;
-  ownAddresses: readonly number[];
-  /** How long the kernel may take to connect, ms. */
-  connectMs: number;
-  /** Time between attempts: doubles from the least to the most, ms. */
-  retryMinMs: number;
-  retryMaxMs: number;
+/** What sessions have in common. */
+export interface SessionHost {
+  readonly ribs: readonly [Rib, Rib];
+  readonly table: AttributeTable;
+  readonly log: Log;
+  /** The speaker has restarted and has not been told all again yet. */
+  readonly isRestarting: boolean;
+  /** The update group of a form, made if there is none. */
+  group(config: GroupConfig): UpdateGroup;
+  /** A member has left it. */
+  left(group: UpdateGroup): void;
+  /** Called when a session changes state. */
+  onState(session: Session): void;
+  onUp(session: Session, connection: Connection): void;
+  onDown(session: Session, connection: Connection, reason: string): void;
+  onMessage(session: Session, direction: 'in' | 'out', messages: Uint8Array): void;
+  /** The peer has told all routes of a family, or will not. */
+  onSynchronised(session: Session): void;
 }
 
 /** A session that lasted so long makes the next attempts quick again. */
 const STABLE_MS = 10_000;
+const DEFAULT_RESTART_TIME = 120;
+const DEFAULT_MAX_PREFIXES_RESTART = 300;
+/** How long a peer that has come back may take to tell all its routes until the stale ones go. */
+const STALE_PATH_MS = 360_000;
+const MAX_SHUTDOWN_TEXT = 255;
 
 /** The live session: at most one a peer. */
 interface Established {
-  connection: Connection;
-  side: Side;
-  out: AdjOut;
-  since: number;
+  readonly connection: Connection;
+  readonly agreement: Agreement;
+  readonly decoder: UpdateDecoder;
+  readonly since: number;
+  /** By index of the family. */
+  readonly out: (Outgoing | null)[];
+  readonly endOfRibReceived: [boolean, boolean];
+}
+
+/** What is told of one family in one session. */
+class Outgoing implements Member {
+  readonly family: Family;
+  readonly source: PathSource;
+  readonly #connection: Connection;
+  readonly #isMarked: boolean;
+  group: UpdateGroup;
+  endOfRibSent = false;
+  /** Marks of RFC 7313 are open. */
+  #isRefreshing = false;
+  #full = false;
+
+  constructor(family: Family, source: PathSource, connection: Connection, isMarked: boolean, group: UpdateGroup) {
+    this.family = family;
+    this.source = source;
+    this.#connection = connection;
+    this.#isMarked = isMarked;
+    this.group = group;
+  }
+
+  send(messages: Uint8Array): boolean {
+    const hasRoom = this.#connection.send(messages);
+    this.#full = !hasRoom;
+    return hasRoom;
+  }
+
+  synchronised(): void {
+    const { afi, safi } = this.family;
+    if (this.#isRefreshing) this.#connection.send(encodeRouteRefresh({ afi, safi, subtype: REFRESH_END }));
+    this.#isRefreshing = false;
+    if (!this.endOfRibSent) this.#connection.send(endOfRib(this.family));
+    this.endOfRibSent = true;
+  }
+
+  /** The peer asks for everything again. */
+  refresh(): void {
+    const { afi, safi } = this.family;
+    if (this.#isMarked && !this.#isRefreshing && this.endOfRibSent) {
+      this.#isRefreshing = true;
+      this.#connection.send(encodeRouteRefresh({ afi, safi, subtype: REFRESH_BEGIN }));
+    }
+    this.group.refresh(this);
+  }
+
+  drained(): void {
+    if (!this.#full) return;
+    this.#full = false;
+    this.group.drained(this);
+  }
 }
 
 export class Session implements ConnectionOwner {
-  readonly config: SessionConfig;
-  label: PeerLabel;
+  config: SessionConfig;
+  readonly source: PathSource;
   readonly counters: PeerCounters = {
     messagesIn: 0,
     messagesOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
     updatesIn: 0,
     updatesOut: 0,
+    keepalivesIn: 0,
+    keepalivesOut: 0,
+    refreshesIn: 0,
+    refreshesOut: 0,
+    notificationsIn: 0,
+    notificationsOut: 0,
     routesRefused: 0,
+    routesFiltered: 0,
     updatesMalformed: 0,
     attributesDiscarded: 0,
+    established: 0,
+    flaps: 0,
   };
-  readonly #rib: Rib;
-  readonly #log: Log;
-  readonly #onState: (session: Session) => void;
-  readonly #name: string;
+  /** What BFD says of the peer, for people. */
+  bfd: string | null = null;
+  readonly name: string;
+  readonly #host: SessionHost;
+  readonly #importer: Importer;
   #running = false;
-  #dialing: Socket | null = null;
+  #dialing: Dialing | null = null;
   #connections: Connection[] = [];
   #established: Established | null = null;
   #retry: NodeJS.Timeout | undefined;
   #attempts = 0;
+  /** Not to be tried before: the peer sent too many prefixes. */
+  #idleUntil = 0;
   #state: SessionState = 'Idle';
   #since = new Date();
   #lastError: string | null = null;
+  #lastErrorAt: Date | null = null;
+  /** Until when routes of the session before are kept; then for long-lived ones by family. */
+  #restartUntil: Date | null = null;
+  #restart: NodeJS.Timeout | undefined;
+  readonly #longLived: (NodeJS.Timeout | undefined)[] = [undefined, undefined];
+  /** What the last session's peer offered, for as long as its routes are kept. */
+  #before: Agreement | null = null;
 
-  constructor(
-    config: SessionConfig,
-    label: PeerLabel,
-    rib: Rib,
-    log: Log,
-    onState: (session: Session) => void,
-  ) {
+  constructor(config: SessionConfig, source: PathSource, host: SessionHost) {
     this.config = config;
-    this.label = label;
-    this.#rib = rib;
-    this.#log = log;
-    this.#onState = onState;
-    this.#name = formatAddress4(config.address);
+    this.source = source;
+    this.name = source.name;
+    this.#host = host;
+    this.#importer = new Importer(host.ribs, host.table, source, this.#importConfig(), this.counters, (reason, first, count) =>
+      host.log('debug', 'routes refused', { peer: this.name, reason, first, count }),
+    );
+    for (const rib of host.ribs) rib.addSource(source);
+  }
+
+  get label(): PeerLabel {
+    return this.config.peer.label;
   }
 
   get status(): PeerStatus {
     const live = this.#established;
+    const connection = live?.connection ?? this.#connections.at(-1) ?? null;
+    const agreement = connection?.agreement ?? null;
+    const { peer, asn, port } = this.config;
     return {
-      address: this.#name,
-      label: this.label,
-      asn: this.config.peerAsn,
+      address: this.name,
+      port,
+      label: peer.label,
+      asn: peer.asn,
+      localAsn: peer.localAsn ?? asn,
+      internal: this.source.internal,
       state: this.#state,
       since: this.#since,
       lastError: this.#lastError,
+      lastErrorAt: this.#lastErrorAt,
+      localAddress: connection?.localAddress ?? null,
+      holdTime: agreement?.holdTime ?? null,
+      keepaliveTime: agreement?.keepaliveTime ?? null,
+      ours: connection?.ours ?? null,
+      theirs: connection?.theirs ?? null,
       counters: { ...this.counters },
-      prefixesReceived: live ? this.#rib.count(live.side.peer) : 0,
-      prefixesSent: live ? live.out.size : 0,
+      families: this.config.families.map((family) => this.#familyStatus(family)),
+      queuedBytes: connection?.queuedBytes ?? 0,
+      bfd: this.bfd,
+      restartUntil: this.#restartUntil,
     };
   }
 
+  /** The live connection, or null. */
+  get connection(): Connection | null {
+    return this.#established?.connection ?? null;
+  }
+
+  /** Whether the peer need not be waited for after a restart of ours (RFC 4724 section 4.1). */
+  get isSynchronised(): boolean {
+    const live = this.#established;
+    if (!live) return false;
+    const { restart } = live.agreement.theirs;
+    if (!restart || restart.restarting) return true;
+    return FAMILIES.every(({ index }) => !live.agreement.families[index] || live.endOfRibReceived[index]);
+  }
+
   start(): void {
+    if (this.config.peer.shutdown !== undefined) return;
     this.#running = true;
     this.#dial();
     this.#refreshState();
   }
 
-  /** Cease with a subcode of RFC 4486. Settles when the connections are closed, within about a second. */
-  async stop(subcode: number): Promise<void> {
+  /**
+   * Cease with a subcode of RFC 4486 and words for the peer's operator. Unless it is `graceful`, the peer is told not
+   * to keep our routes. Settles when the connections are closed, within about a second.
+   */
+  async stop(subcode: number, text = '', graceful = false): Promise<void> {
     this.#running = false;
     clearTimeout(this.#retry);
-    this.#dialing?.destroy();
+    this.#dialing?.cancel();
     this.#dialing = null;
     const closing = this.#connections.map(({ closed }) => closed);
+    const error = new BgpError(CEASE, subcode, text || 'stopped here', shutdownData(text));
     for (const connection of [...this.#connections]) {
-      connection.fail(new BgpError(CEASE, subcode, 'stopped here'));
+      if (graceful) connection.fail(error);
+      else connection.failHard(error);
     }
+    this.#forgetRestart();
     this.#refreshState();
     await Promise.all(closing);
+  }
+
+  /** The peer is to be forgotten: its routes go. `done` when its source's index is free. */
+  drop(done: () => void): void {
+    let left = 2;
+    for (const rib of this.#host.ribs) rib.drop(this.source, () => --left === 0 && done());
+  }
+
+  /** End the session and begin another. */
+  reset(text: string): void {
+    this.#idleUntil = 0;
+    this.#attempts = 0;
+    const error = new BgpError(CEASE, CEASE_RESET, text || 'reset here', shutdownData(text));
+    for (const connection of [...this.#connections]) connection.failHard(error);
+    if (!this.#dialing && this.#connections.length === 0) this.#dial();
+  }
+
+  /** Ask the peer to tell its routes again. False: it cannot. */
+  requestRefresh(): boolean {
+    const live = this.#established;
+    if (!live?.agreement.refresh) return false;
+    for (const { afi, safi, index } of FAMILIES) {
+      if (!live.agreement.families[index]) continue;
+      live.connection.send(encodeRouteRefresh({ afi, safi, subtype: REFRESH_REQUEST }));
+    }
+    return true;
+  }
+
+  /** Tell the peer all routes again. */
+  tellAgain(): void {
+    for (const out of this.#established?.out ?? []) out?.refresh();
+  }
+
+  /** Take another configuration, of which no part is for a new session. */
+  reconfigure(config: SessionConfig): void {
+    const before = this.config;
+    this.config = config;
+    const importBefore = JSON.stringify(importKey(this.#importer.config));
+    this.#importer.config = this.#importConfig();
+    if (JSON.stringify(importKey(this.#importer.config)) !== importBefore && this.#established) {
+      if (!this.requestRefresh()) this.#failAll(new BgpError(CEASE, CEASE_CONFIG_CHANGE, 'the import policy is another'));
+    }
+    if (!this.#host.isRestarting) this.#regroup();
+    if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
+  }
+
+  /** BFD says that the path to the peer is gone (RFC 5882 section 4.3). */
+  bfdDown(text: string): void {
+    this.#failAll(new BgpError(CEASE, CEASE_BFD_DOWN, `BFD: ${text}`));
+  }
+
+  /** The speaker has been told all after its restart: tell others. */
+  release(): void {
+    const live = this.#established;
+    if (live) this.#beginTelling(live);
+  }
+
+  /** What the peer has from us. */
+  *adjOut(family: Family) {
+    const out = this.#established?.out[family.index];
+    if (out) yield* out.group.toldTo(out);
   }
 
   /** The peer has connected. */
@@ -160,11 +343,25 @@ export class Session implements ConnectionOwner {
     earlier?.fail(new BgpError(CEASE, CEASE_COLLISION, 'the peer has connected again'));
   }
 
+  /** Whether a connection of the peer is welcome now. */
+  get accepts(): boolean {
+    return this.#running && Date.now() >= this.#idleUntil;
+  }
+
+  // ---- From its connections --------------------------------------------------------------------------
+
   onOpen(connection: Connection): void {
     const other = this.#connections.find((c) => c !== connection && c.peerId !== 0);
     if (!other) return this.#refreshState();
+    if (other.state === 'Established' && connection.agreement!.theirs.restart?.families.includes(true)) {
+      // RFC 4724 section 4.2: the peer has restarted and its old connection does not know yet.
+      other.fail(new BgpError(CEASE, CEASE_COLLISION, 'the peer has connected anew'));
+      return this.#refreshState();
+    }
     // RFC 4271 6.8: the connection that the higher identifier dialled stays (RFC 6286: at equal ones, the higher AS).
-    const { routerId, asn, peerAsn } = this.config;
+    const { routerId } = this.config;
+    const asn = this.#localAsn;
+    const peerAsn = this.source.asn;
     const ours = routerId >>> 0;
     const theirs = connection.peerId >>> 0;
     const keepOutgoing = ours !== theirs ? ours > theirs : asn > peerAsn;
@@ -174,129 +371,392 @@ export class Session implements ConnectionOwner {
     this.#refreshState();
   }
 
-  onEstablished(connection: Connection): void {
-    const { address, peerAsn, asn, routerId, ownAddresses } = this.config;
-    const peer: PathSource = {
-      address,
-      id: connection.peerId,
-      asn: peerAsn,
-      internal: peerAsn === asn,
-      local: false,
+  onEstablished(connection: Connection, agreement: Agreement): void {
+    const { peer } = this.config;
+    this.source.id = connection.peerId;
+    const context = {
+      as4: agreement.as4,
+      ibgp: this.source.internal,
+      firstAs: (peer.enforceFirstAs ?? true) ? peer.asn : null,
+      families: agreement.families,
+      addPath: agreement.addPathReceive,
+      nextHop6: agreement.nextHop6,
+      nextHops: this.#host.table.nextHops,
     };
-    const side: Side = { asn, routerId, localAddress: connection.localAddress, ownAddresses, peer };
-    const out = new AdjOut(this.#rib, {
-      as4: connection.as4,
-      exported: (path) => exported(path, side),
-      send: (message) => connection.send(message),
-    });
-    this.#established = { connection, side, out, since: performance.now() };
+    const live: Established = {
+      connection,
+      agreement,
+      decoder: new UpdateDecoder(context, this.#host.table),
+      since: performance.now(),
+      out: [null, null],
+      endOfRibReceived: [false, false],
+    };
+    this.#established = live;
     this.#lastError = null;
+    this.counters.established++;
     clearTimeout(this.#retry);
-    this.#dialing?.destroy();
+    this.#dialing?.cancel();
     this.#dialing = null;
-    this.#log('info', 'session established', { peer: this.#name, holdTime: connection.holdTime });
+    this.#resume(agreement);
+    this.#host.log('info', 'session established', { peer: this.name, holdTime: agreement.holdTime });
     this.#refreshState();
+    this.#host.onUp(this, connection);
+    if (!this.#host.isRestarting) this.#beginTelling(live);
+    this.#host.onSynchronised(this);
   }
 
-  onUpdate(connection: Connection, update: Update): void {
+  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): number {
     const live = this.#established;
-    if (!live || live.connection !== connection) return;
-    const { peer } = live.side;
-    const { withdrawn, announced, fault, discarded } = update;
+    if (!live || live.connection !== connection) return 0;
+    const update = live.decoder.decode(bytes, offset, end);
+    const { fault, discarded } = update;
     if (fault) this.#sometimes(++this.counters.updatesMalformed, 'routes treated as withdrawn', fault);
     for (const text of discarded) {
       this.#sometimes(++this.counters.attributesDiscarded, 'attribute left out', text);
     }
-    if (withdrawn.length > 0) this.#rib.withdraw(peer, withdrawn);
-    for (const { attributes, prefixes } of announced) {
-      const reason = refusal(attributes, live.side);
-      if (reason) {
-        this.counters.routesRefused += prefixes.length / 2;
-        const first = formatPrefix4(prefixes[0]!, prefixes[1]!);
-        this.#log('debug', 'routes refused', { peer: this.#name, reason, first, count: prefixes.length / 2 });
-        this.#rib.withdraw(peer, prefixes);
-      } else this.#rib.announce(peer, attributes, prefixes);
-    }
-    if (this.#rib.count(peer) > this.config.maxPrefixes) {
-      throw new BgpError(CEASE, CEASE_MAX_PREFIXES, `more than ${this.config.maxPrefixes} prefixes`);
-    }
+    const count = this.#importer.take(update);
+    live.decoder.release();
+    if (update.endOfRib) this.#endOfRib(live, update.endOfRib);
+    for (const family of FAMILIES) this.#checkLimit(family);
+    return count;
   }
 
-  onRefresh(connection: Connection): void {
-    if (this.#established?.connection === connection) this.#established.out.refresh();
+  onRefresh(connection: Connection, family: Family, subtype: number): void {
+    const live = this.#established;
+    if (live?.connection !== connection) return;
+    const rib = this.#host.ribs[family.index];
+    if (subtype === REFRESH_REQUEST) live.out[family.index]?.refresh();
+    else if (!live.agreement.enhancedRefresh) return;
+    else if (subtype === REFRESH_BEGIN) rib.markStale(this.source);
+    else if (subtype === REFRESH_END) rib.sweepStale(this.source);
   }
 
   onDrain(connection: Connection): void {
-    if (this.#established?.connection === connection) this.#established.out.pump();
+    if (this.#established?.connection === connection) for (const out of this.#established.out) out?.drained();
   }
 
-  onClosed(connection: Connection, reason: string, error: unknown): void {
+  onMessage(direction: 'in' | 'out', messages: Uint8Array): void {
+    this.#host.onMessage(this, direction, messages);
+  }
+
+  onClosed(connection: Connection, { reason, error, graceful }: Ending): void {
     this.#connections = this.#connections.filter((c) => c !== connection);
     const live = this.#established;
+    const collided = error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_COLLISION;
     if (live?.connection === connection) {
       this.#established = null;
-      live.out.close();
-      this.#rib.drop(live.side.peer);
+      this.counters.flaps++;
+      live.decoder.release();
+      this.#endTelling(live);
+      this.#host.onDown(this, connection, reason);
+      if (this.#running && graceful) this.#keepRoutes(live.agreement);
+      else this.#forgetRoutes();
       if (performance.now() - live.since > STABLE_MS) this.#attempts = 0;
+      if (error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_MAX_PREFIXES) this.#rest();
+      this.#host.onSynchronised(this);
     }
-    const collided = error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_COLLISION;
     const internal = error instanceof Error && !(error instanceof BgpError) && !('code' in error);
-    const fields = { peer: this.#name, reason, ...(internal ? { stack: error.stack } : {}) };
-    this.#log(internal ? 'error' : collided || !this.#running ? 'debug' : 'warn', 'connection ended', fields);
-    if (!collided) this.#lastError = reason;
+    const fields = { peer: this.name, reason, ...(internal ? { stack: error.stack } : {}) };
+    this.#host.log(internal ? 'error' : collided || !this.#running ? 'debug' : 'warn', 'connection ended', fields);
+    if (!collided) this.#failed(reason);
     this.#retryLater();
     this.#refreshState();
   }
 
+  // ---- Restarts of the peer --------------------------------------------------------------------------
+
+  /** The peer may come back: its routes of families that it said are stale and stay, for its restart time. */
+  #keepRoutes(agreement: Agreement): void {
+    const { restart, longLived } = agreement.theirs;
+    const { restartTime } = this.config.peer;
+    const isKept = restart !== null && (restartTime ?? DEFAULT_RESTART_TIME) > 0;
+    let anyKept = false;
+    for (const { index } of FAMILIES) {
+      const rib = this.#host.ribs[index];
+      rib.markStale(this.source);
+      if (isKept && restart.families[index] && (restart.time > 0 || longLived[index] > 0)) anyKept = true;
+      else rib.sweepStale(this.source);
+    }
+    if (!anyKept) return;
+    this.#before = agreement;
+    const ms = restart!.time * 1000;
+    this.#restartUntil = new Date(Date.now() + ms);
+    clearTimeout(this.#restart);
+    this.#restart = setTimeout(() => this.#restartExpired(), ms);
+    this.#host.log('info', 'routes kept while the peer restarts', { peer: this.name, seconds: restart!.time });
+  }
+
+  /** The peer did not come back in time. */
+  #restartExpired(): void {
+    const seconds = this.#before?.theirs.longLived ?? [0, 0];
+    const ours = this.config.peer.longLivedTime ?? 0;
+    this.#restartUntil = null;
+    for (const { index, name } of FAMILIES) {
+      const rib = this.#host.ribs[index];
+      const time = ours > 0 ? seconds[index] : 0;
+      if (time === 0 || rib.staleCount(this.source) === 0) {
+        rib.sweepStale(this.source);
+        continue;
+      }
+      rib.demoteStale(this.source);
+      this.#host.log('info', 'stale routes live on', { peer: this.name, family: name, seconds: time });
+      // A timer holds 24.8 days; the most that can be asked is 194.
+      const ms = Math.min(time * 1000, 2 ** 31 - 1);
+      this.#longLived[index] = setTimeout(() => rib.sweepStale(this.source), ms);
+    }
+    this.#before = null;
+  }
+
+  /** A session is up again: stale routes of families that were not kept by the peer go, others wait for End-of-RIB. */
+  #resume({ theirs, families }: Agreement): void {
+    this.#forgetRestart();
+    let isWaiting = false;
+    for (const { index } of FAMILIES) {
+      const rib = this.#host.ribs[index];
+      if (rib.staleCount(this.source) === 0) continue;
+      const isKept = families[index] && theirs.restart?.families[index] && theirs.restart.forwarding[index];
+      if (isKept) isWaiting = true;
+      else rib.sweepStale(this.source);
+    }
+    if (isWaiting) this.#restart = setTimeout(() => this.#sweepAll(), STALE_PATH_MS);
+  }
+
+  #endOfRib(live: Established, family: Family): void {
+    live.endOfRibReceived[family.index] = true;
+    this.#host.ribs[family.index].sweepStale(this.source);
+    this.#host.onSynchronised(this);
+  }
+
+  #forgetRoutes(): void {
+    this.#forgetRestart();
+    for (const rib of this.#host.ribs) {
+      rib.markStale(this.source);
+      rib.sweepStale(this.source);
+    }
+  }
+
+  #sweepAll(): void {
+    for (const rib of this.#host.ribs) rib.sweepStale(this.source);
+  }
+
+  #forgetRestart(): void {
+    clearTimeout(this.#restart);
+    for (const timer of this.#longLived) clearTimeout(timer);
+    this.#restartUntil = null;
+    this.#before = null;
+  }
+
+  // ---- What is told ----------------------------------------------------------------------------------
+
+  #beginTelling(live: Established): void {
+    for (const family of FAMILIES) {
+      if (!live.agreement.families[family.index] || live.out[family.index]) continue;
+      const group = this.#host.group(this.#groupConfig(family, live));
+      const { connection, agreement } = live;
+      const out = new Outgoing(family, this.source, connection, agreement.enhancedRefresh, group);
+      live.out[family.index] = out;
+      group.join(out);
+    }
+  }
+
+  #endTelling(live: Established): void {
+    for (const out of live.out) {
+      if (!out) continue;
+      out.group.leave(out);
+      this.#host.left(out.group);
+    }
+  }
+
+  /** What is told may have another form now: what the peer has and would not get any more is withdrawn. */
+  #regroup(): void {
+    const live = this.#established;
+    for (const out of live?.out ?? []) {
+      if (!out) continue;
+      const group = this.#host.group(this.#groupConfig(out.family, live!));
+      if (group === out.group) continue;
+      const before = out.group;
+      const had = [...before.toldTo(out)];
+      before.leave(out);
+      out.group = group;
+      group.join(out, had);
+      this.#host.left(before);
+    }
+  }
+
+  #groupConfig(family: Family, { agreement, connection }: Established): GroupConfig {
+    const { peer, routerId, clusterId } = this.config;
+    const { internal } = this.source;
+    const send = peer.addPath?.send ?? 0;
+    return {
+      family,
+      internal,
+      localAsn: this.#localAsn,
+      routerId,
+      clusterId,
+      client: internal && (peer.reflectorClient ?? false),
+      self: this.#self(family, connection, agreement),
+      nextHopMode: peer.nextHop ?? 'auto',
+      nextHop6: agreement.nextHop6,
+      role: internal ? null : (peer.role ?? null),
+      longLived: agreement.theirs.longLived[family.index] > 0,
+      gracefulShutdown: peer.gracefulShutdown ?? false,
+      policy: peer.exportPolicy ?? (internal ? ACCEPT_ALL : DENY_ALL),
+      as4: agreement.as4,
+      addPath: agreement.addPathSend[family.index] ? Math.max(1, send) : 0,
+      maxMessage: agreement.maxMessage,
+    };
+  }
+
+  /** Our next hop: the address that the session runs on, or the one that is configured for the other family. */
+  #self(family: Family, { localAddress }: Connection, { nextHop6 }: Agreement): NextHop | null {
+    const { nextHop4, nextHop6: ours6 } = this.config.peer;
+    const isOwn = localAddress.includes(':') === (family === IPV6);
+    const configured = family === IPV4 ? nextHop4 : ours6;
+    const text = configured ?? (isOwn ? localAddress : family === IPV4 && nextHop6 ? localAddress : null);
+    if (!text) return null;
+    const words = parseWords(text);
+    const { nextHops } = this.#host.table;
+    const nextHop = nextHops.at(words.length === 1 ? IPV4 : IPV6, words);
+    return nextHop;
+  }
+
+  // ---- The rest --------------------------------------------------------------------------------------
+
+  get #localAsn(): number {
+    return this.config.peer.localAsn ?? this.config.asn;
+  }
+
+  #importConfig() {
+    const { peer, asn, routerId, clusterId, ownAddresses } = this.config;
+    const { internal } = this.source;
+    return {
+      rules: {
+        internal,
+        asns: [asn, this.#localAsn],
+        allowOwnAs: peer.allowOwnAs ?? 0,
+        routerId,
+        clusterId,
+        ownAddresses: new Set(ownAddresses),
+        role: internal ? null : (peer.role ?? null),
+        peerAsn: peer.asn,
+      },
+      policy: peer.importPolicy ?? (internal ? ACCEPT_ALL : DENY_ALL),
+      keepFiltered: peer.keepFiltered ?? false,
+    };
+  }
+
+  #familyStatus(family: Family): FamilyStatus {
+    const rib = this.#host.ribs[family.index];
+    const live = this.#established;
+    const out = live?.out[family.index] ?? null;
+    return {
+      family: family.name as FamilyName,
+      received: rib.count(this.source),
+      filtered: rib.excludedCount(this.source),
+      stale: rib.staleCount(this.source),
+      sent: out ? out.group.countFor(out) : 0,
+      endOfRibReceived: live?.endOfRibReceived[family.index] ?? false,
+      endOfRibSent: out?.endOfRibSent ?? false,
+      addPathReceive: live?.agreement.addPathReceive[family.index] ?? false,
+      addPathSend: live?.agreement.addPathSend[family.index] ?? false,
+    };
+  }
+
+  #checkLimit({ index, name, afi, safi }: Family): void {
+    const { maxPrefixes } = this.config;
+    if (this.#host.ribs[index].count(this.source) <= maxPrefixes) return;
+    const data = Uint8Array.of(0, afi, safi, maxPrefixes >> 24, maxPrefixes >> 16, maxPrefixes >> 8, maxPrefixes);
+    const error = new BgpError(CEASE, CEASE_MAX_PREFIXES, `more than ${maxPrefixes} ${name} prefixes`, data);
+    this.#established?.connection.failHard(error);
+  }
+
+  /** After too many prefixes: no attempt for a while, or until somebody resets the session. */
+  #rest(): void {
+    const seconds = this.config.peer.maxPrefixesRestart ?? DEFAULT_MAX_PREFIXES_RESTART;
+    this.#idleUntil = seconds === 0 ? Number.POSITIVE_INFINITY : Date.now() + seconds * 1000;
+  }
+
+  #failAll(error: BgpError): void {
+    for (const connection of [...this.#connections]) connection.fail(error);
+  }
+
+  #failed(reason: string): void {
+    this.#lastError = reason;
+    this.#lastErrorAt = new Date();
+  }
+
   #adopt(socket: Socket, outgoing: boolean): void {
-    this.#connections.push(new Connection(socket, outgoing, this.config, this));
+    this.#connections.push(new Connection(socket, outgoing, this.#connectionConfig(), this));
     this.#refreshState();
   }
 
-  #dial(): void {
-    const { port, localAddress, passive, connectMs } = this.config;
-    if (!this.#running || passive || this.#established || this.#connections.some((c) => c.outgoing)) return;
-    const socket = connect({ host: this.#name, port, ...(localAddress ? { localAddress } : {}) });
-    this.#dialing = socket;
-    const timer = setTimeout(
-      () => socket.destroy(new Error(`no answer in ${connectMs / 1000} s`)),
-      connectMs,
-    );
-    const failed = (error: NodeJS.ErrnoException) => {
-      if (this.#dialing !== socket) return;
-      this.#dialing = null;
-      this.#lastError = `cannot connect: ${error.code ?? error.message}`;
-      this.#log('debug', 'cannot connect', { peer: this.#name, reason: error.message });
-      this.#retryLater();
-      this.#refreshState();
+  #connectionConfig(): ConnectionConfig {
+    const { peer, routerId, families, holdTime, openMs, sendHoldMs, maxOutputBytes } = this.config;
+    return {
+      asn: this.#localAsn,
+      routerId,
+      peerAsn: peer.asn,
+      families,
+      holdTime,
+      keepaliveTime: peer.keepaliveTime ?? null,
+      restartTime: peer.restartTime ?? DEFAULT_RESTART_TIME,
+      restarting: this.#host.isRestarting,
+      longLivedTime: peer.longLivedTime ?? 0,
+      addPathReceive: peer.addPath?.receive ?? false,
+      addPathSend: (peer.addPath?.send ?? 0) > 0,
+      role: this.source.internal ? null : (peer.role ?? null),
+      strictRole: peer.strictRole ?? false,
+      openMs,
+      sendHoldMs,
+      maxOutputBytes,
     };
-    socket.on('error', failed);
-    socket.once('close', () => clearTimeout(timer));
-    socket.once('connect', () => {
-      clearTimeout(timer);
-      socket.off('error', failed);
-      if (this.#dialing !== socket) {
-        socket.on('error', () => {});
-        socket.destroy();
-        return;
-      }
-      this.#dialing = null;
-      this.#adopt(socket, true);
+  }
+
+  #dial(): void {
+    const { peer, port, localAddress, connectMs } = this.config;
+    if (!this.#running || peer.passive || this.#established || this.#connections.some((c) => c.outgoing)) return;
+    const dialing = dial({
+      address: this.name,
+      port,
+      localAddress,
+      password: peer.password ?? null,
+      ttlSecurity: peer.ttlSecurity ?? null,
+      timeoutMs: connectMs,
     });
+    this.#dialing = dialing;
+    dialing.connected.then(
+      (socket) => {
+        if (this.#dialing !== dialing) {
+          socket.on('error', () => {});
+          socket.destroy();
+          return;
+        }
+        this.#dialing = null;
+        this.#adopt(socket, true);
+      },
+      (error: NodeJS.ErrnoException) => {
+        if (this.#dialing !== dialing) return;
+        this.#dialing = null;
+        this.#failed(`cannot connect: ${error.code ?? error.message}`);
+        this.#host.log('debug', 'cannot connect', { peer: this.name, reason: error.message });
+        this.#retryLater();
+        this.#refreshState();
+      },
+    );
     this.#refreshState();
   }
 
   /** Dial again after a while that doubles with each attempt, shortened at random by up to a quarter. */
   #retryLater(): void {
     clearTimeout(this.#retry);
-    if (!this.#running || this.#established) return;
+    if (!this.#running || this.#established || this.#idleUntil === Number.POSITIVE_INFINITY) return;
     const { retryMinMs, retryMaxMs } = this.config;
-    const ms = Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(this.#attempts++, 16));
+    const pause = Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(this.#attempts++, 16)) * (0.75 + Math.random() / 4);
     this.#retry = setTimeout(
       () => {
         if (!this.#dialing) this.#dial();
       },
-      ms * (0.75 + Math.random() / 4),
+      Math.max(pause, this.#idleUntil - Date.now()),
     );
   }
 
@@ -305,11 +765,11 @@ export class Session implements ConnectionOwner {
     if (state === this.#state) return;
     this.#state = state;
     this.#since = new Date();
-    this.#onState(this);
+    this.#host.onState(this);
   }
 
   #currentState(): SessionState {
-    if (!this.#running) return 'Idle';
+    if (!this.#running || this.#idleUntil > Date.now()) return 'Idle';
     if (this.#established) return 'Established';
     if (this.#connections.some((c) => c.state === 'OpenConfirm')) return 'OpenConfirm';
     if (this.#connections.some((c) => c.state === 'OpenSent')) return 'OpenSent';
@@ -318,6 +778,25 @@ export class Session implements ConnectionOwner {
 
   /** A peer may repeat itself a thousand times a second: log the 1st, 2nd, 4th, 8th... time. */
   #sometimes(count: number, message: string, reason: string): void {
-    if ((count & (count - 1)) === 0) this.#log('warn', message, { peer: this.#name, reason, count });
+    if ((count & (count - 1)) === 0) this.#host.log('warn', message, { peer: this.name, reason, count });
   }
 }
+
+/** The data of a Cease with words in it (RFC 9003 section 2). */
+function shutdownData(text: string): Uint8Array {
+  let bytes = Buffer.from(text);
+  // Not in the middle of a character.
+  while (bytes.length > MAX_SHUTDOWN_TEXT) {
+    text = text.slice(0, -1);
+    bytes = Buffer.from(text);
+  }
+  return text === '' ? new Uint8Array(0) : Uint8Array.of(bytes.length, ...bytes);
+}
+
+const importKey = ({ rules, policy, keepFiltered }: ReturnType<() => Importer['config']>) => ({
+  ...rules,
+  ownAddresses: [...rules.ownAddresses],
+  policy: policy.key,
+  keepFiltered,
+});
+

@@ -1,60 +1,32 @@
-/** The BGP speaker of a node: a listener, a session for every configured peer, and the RIB that they share. */
+/**
+ * The BGP speaker of a node: listeners, a session for every configured peer, the RIBs that they share, and the groups
+ * in which peers are told.
+ */
 import { EventEmitter } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
-import { parseAddress4, parsePrefix4 } from '../address.ts';
+import type { Socket } from 'node:net';
+import { parseAddress4, tryPrefix4, tryPrefix6 } from '../address.ts';
 import { TortieError } from '../error.ts';
 import type { PathSource } from '../rib/decision.ts';
-import { Rib } from '../rib/rib.ts';
+import { MAX_SOURCES, Rib } from '../rib/rib.ts';
+import { AttributeTable } from './attribute-table.ts';
 import { NO_ATTRIBUTES } from './attributes.ts';
-import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
+import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts';
+import type { Connection } from './connection.ts';
+import {
+  CEASE,
+  CEASE_CONFIG_CHANGE,
+  CEASE_DECONFIGURED,
+  CEASE_REJECTED,
+  CEASE_SHUTDOWN,
+} from './error.ts';
+import { FAMILIES, type Family, familyNamed, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
 import { encodeNotification } from './message.ts';
-import { type Log, type PeerLabel, type PeerStatus, Session, type SessionConfig } from './session.ts';
-
-export interface PeerConfig {
-  /** IPv4 address: who may connect, and whom to dial. One peer an address. */
-  address: string;
-  /** Default 179. */
-  port?: number;
-  asn: number;
-  /** Source address to dial from. Default: the address that is listened on, else the kernel's choice. */
-  localAddress?: string;
-  /** Wait for the peer to connect. */
-  passive?: boolean;
-  /** Seconds; 0 (never) or 3 to 65535. Default 90. */
-  holdTime?: number;
-  /** Refuse paths of an external peer that do not begin with its AS; false for a route server. Default true. */
-  enforceFirstAs?: boolean;
-  /** More prefixes than this end the session. Default 2,000,000. */
-  maxPrefixes?: number;
-  /** Passed through to the status. */
-  label: PeerLabel;
-}
-
-export interface Timers {
-  /** How long a connection attempt may take. Default 10 s. */
-  connectMs: number;
-  /** How long a peer may take to send its OPEN. Default 4 min (RFC 4271 8.2.2). */
-  openMs: number;
-  /** Time between attempts, doubling: default 2 s to 60 s. */
-  retryMinMs: number;
-  retryMaxMs: number;
-  /** How long a peer may take nothing of what is sent. Default 8 min (RFC 9687). */
-  sendHoldMs: number;
-}
-
-export interface SpeakerConfig {
-  asn: number;
-  /** BGP identifier, dotted. */
-  routerId: string;
-  /** Absent: nobody can connect to us. Port 0 takes a free one, see Speaker.port. */
-  listen?: { address: string; port: number };
-  peers: readonly PeerConfig[];
-  /** Prefixes of our own, announced to every peer with ourselves as next hop. */
-  originate: readonly string[];
-  timers?: Partial<Timers>;
-  /** Bytes that may wait for one peer. Default 8 MiB. */
-  maxOutputBytes?: number;
-}
+import type { Resolver } from './next-hop.ts';
+import { PrefixList } from './nlri.ts';
+import { type Log, Session, type SessionConfig, type SessionHost } from './session.ts';
+import { Listener } from './socket.ts';
+import type { PeerStatus } from './status.ts';
+import { type Route, UpdateGroup } from './update-group.ts';
 
 const DEFAULT_TIMERS: Timers = {
   connectMs: 10_000,
@@ -67,22 +39,55 @@ const DEFAULT_PORT = 179;
 const DEFAULT_HOLD_TIME = 90;
 const DEFAULT_MAX_PREFIXES = 2_000_000;
 const DEFAULT_MAX_OUTPUT = 8 * 1024 * 1024;
-/** Connections at a time, configured peers or not. */
-const MAX_CONNECTIONS = 4096;
+/** After a restart: how long peers are waited for until we tell others what we know (RFC 4724 section 4.1). */
+const DEFERRAL_MS = 60_000;
 
-/** Source of our own routes. */
-const LOCAL: PathSource = { address: 0, id: 0, asn: 0, internal: false, local: true };
+/** A session that is up, for those who watch it: what was said in OPEN, whole messages. */
+export interface SessionUp {
+  readonly status: PeerStatus;
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly openSent: Uint8Array;
+  readonly openReceived: Uint8Array;
+}
 
-/** Emits 'state' with a peer's status when its session changes state. */
-export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
-  readonly rib = new Rib();
+export class Speaker extends EventEmitter<{
+  /** A session has changed state. */
+  state: [PeerStatus];
+  up: [SessionUp];
+  down: [address: string, reason: string];
+  /** Whole messages, one or several, as a session reads and writes them. */
+  message: [address: string, direction: 'in' | 'out', messages: Uint8Array];
+  /** After a restart: all peers have told all that they know, or were waited for long enough. */
+  synchronised: [];
+}> {
+  /** By index of the family. */
+  readonly ribs: readonly [Rib, Rib];
+  readonly table = new AttributeTable();
+  /** Source of our own routes. */
+  readonly local: PathSource = {
+    index: 0,
+    name: '',
+    address: [0],
+    id: 0,
+    asn: 0,
+    internal: false,
+    client: false,
+    local: true,
+  };
   readonly #log: Log;
+  readonly #host: SessionHost;
   #config: SpeakerConfig;
   /** By peer's address. */
-  #sessions = new Map<string, Session>();
-  #originated = new Set<string>();
-  #server: Server | null = null;
+  readonly #sessions = new Map<string, Session>();
+  readonly #groups = new Map<string, UpdateGroup>();
+  /** Indices of sources in use. */
+  readonly #indices = new Set([0]);
+  #originated = new Map<string, { prefix: Prefix; key: string }>();
+  #listener: Listener | null = null;
   #running = false;
+  #restarting = false;
+  #deferral: NodeJS.Timeout | undefined;
   /** Changes of configuration and the stop happen one after another. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -92,33 +97,43 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
     check(config);
     this.#config = config;
     this.#log = log;
-    this.rib.setMaxListeners(0);
+    this.ribs = [new Rib(IPV4, this.table), new Rib(IPV6, this.table)];
+    for (const rib of this.ribs) rib.addSource(this.local);
+    this.#restarting = config.restarting ?? false;
+    this.#host = this.#makeHost();
   }
 
-  /** Listen and dial. Rejects with TortieError BGP_LISTEN if the address cannot be listened on. */
+  /** Listen and dial. Rejects with TortieError BGP_LISTEN if an address cannot be listened on. */
   start(): Promise<void> {
     return this.#inTurn(async () => {
       await this.#listen();
       this.#running = true;
       this.#originate();
       this.#startSessions();
-    });
-  }
-
-  /** Cease to all peers. Settles when they are told, within two seconds. */
-  stop(): Promise<void> {
-    return this.#inTurn(async () => {
-      this.#running = false;
-      this.#unlisten();
-      const sessions = [...this.#sessions.values()];
-      this.#sessions.clear();
-      await Promise.all(sessions.map((session) => session.stop(CEASE_SHUTDOWN)));
+      if (this.#restarting) this.#deferral = setTimeout(() => this.#endRestart(), DEFERRAL_MS);
+      this.#checkRestart();
     });
   }
 
   /**
-   * Become what `config` says; sessions that it does not touch go on, and those that it does restart. Rejects
-   * with BGP_CONFIG, which changes nothing, or with BGP_LISTEN, when all is done but the listening.
+   * Cease to all peers. `restarting`: our forwarding state stays and we come back, so peers that can are to keep our
+   * routes. Settles when they are told, within two seconds.
+   */
+  stop({ restarting = false } = {}): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#running = false;
+      clearTimeout(this.#deferral);
+      this.#unlisten();
+      const sessions = [...this.#sessions.values()];
+      this.#sessions.clear();
+      await Promise.all(sessions.map((session) => session.stop(CEASE_SHUTDOWN, '', restarting)));
+    });
+  }
+
+  /**
+   * Become what `config` says. Sessions that it does not touch go on; where only policies and the like are others,
+   * routes are asked for and told again; the rest restart. Rejects with BGP_CONFIG, which changes nothing, or with
+   * BGP_LISTEN, when all is done but the listening.
    */
   reconfigure(config: SpeakerConfig): Promise<void> {
     return this.#inTurn(async () => {
@@ -126,14 +141,16 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
       const before = this.#config;
       this.#config = config;
       if (!this.#running) return;
-      const wanted = this.#sessionConfigs();
+      const wanted = new Map(config.peers.map((peer) => [peer.address, this.#sessionConfig(peer)]));
       const stopping: Promise<void>[] = [];
       for (const [address, session] of this.#sessions) {
-        const peer = wanted.get(address);
-        if (peer && same(peer.config, session.config)) session.label = peer.label;
+        const next = wanted.get(address);
+        if (next && sessionKey(next) === sessionKey(session.config)) session.reconfigure(next);
         else {
           this.#sessions.delete(address);
-          stopping.push(session.stop(peer ? CEASE_CONFIG_CHANGE : CEASE_DECONFIGURED));
+          const text = next?.peer.shutdown ?? '';
+          const subcode = !next ? CEASE_DECONFIGURED : text ? CEASE_SHUTDOWN : CEASE_CONFIG_CHANGE;
+          stopping.push(session.stop(subcode, text).then(() => this.#forget(session)));
         }
       }
       await Promise.all(stopping);
@@ -144,6 +161,7 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
           deaf = error;
         });
       }
+      this.#guard();
       this.#originate();
       this.#startSessions();
       if (deaf) throw deaf;
@@ -154,10 +172,70 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
     return [...this.#sessions.values()].map((session) => session.status);
   }
 
+  /** The session with a peer, for what a test plays to it. */
+  session(address: string): Session | undefined {
+    return this.#sessions.get(address);
+  }
+
+  /** Sessions that are up. */
+  *ups(): Generator<SessionUp> {
+    for (const session of this.#sessions.values()) {
+      const up = upOf(session, session.connection);
+      if (up) yield up;
+    }
+  }
+
+  /** Who a peer is as a source of routes, or null. */
+  source(address: string): PathSource | null {
+    return this.#sessions.get(address)?.source ?? null;
+  }
+
+  /** What a peer has from us. */
+  adjOut(address: string, family: Family): Iterable<Route> {
+    return this.#sessions.get(address)?.adjOut(family) ?? [];
+  }
+
+  /** Ask a peer to tell its routes again, and tell it ours. False: it cannot, or is not up. */
+  refresh(address: string): boolean {
+    const session = this.#sessions.get(address);
+    session?.tellAgain();
+    return session?.requestRefresh() ?? false;
+  }
+
+  /** End a session and begin anew, with words for the peer's operator (RFC 9003). False: no such peer. */
+  reset(address: string, text = ''): boolean {
+    const session = this.#sessions.get(address);
+    session?.reset(text);
+    return session !== undefined;
+  }
+
+  /** What BFD says of a peer. */
+  bfdChanged(address: string, state: string, isDown: boolean): void {
+    const session = this.#sessions.get(address);
+    if (!session) return;
+    session.bfd = state;
+    if (isDown) session.bfdDown(state);
+  }
+
+  /** How next hops are reached. Asked once for each; call nextHopsChanged when answers may be others. */
+  set resolver(resolver: Resolver) {
+    this.table.nextHops.resolver = resolver;
+    this.nextHopsChanged();
+  }
+
+  nextHopsChanged(): void {
+    const changed = this.table.nextHops.resolve();
+    if (changed.size > 0) for (const rib of this.ribs) rib.nextHopsChanged(changed);
+  }
+
+  /** We have restarted and peers have not told all that they know. */
+  get isRestarting(): boolean {
+    return this.#restarting;
+  }
+
   /** The port that is listened on, or null. */
   get port(): number | null {
-    const address = this.#server?.address();
-    return address && typeof address === 'object' ? address.port : null;
+    return this.#listener?.port ?? null;
   }
 
   #inTurn(action: () => Promise<void>): Promise<void> {
@@ -166,89 +244,179 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
     return done;
   }
 
+  #makeHost(): SessionHost {
+    const isRestarting = () => this.#restarting;
+    return {
+      ribs: this.ribs,
+      table: this.table,
+      log: this.#log,
+      get isRestarting() {
+        return isRestarting();
+      },
+      group: (config) => {
+        const key = UpdateGroup.key(config);
+        let group = this.#groups.get(key);
+        if (!group) {
+          group = new UpdateGroup(this.ribs[config.family.index], this.table, config);
+          this.#groups.set(key, group);
+        }
+        return group;
+      },
+      left: (group) => {
+        if (!group.isEmpty) return;
+        group.close();
+        this.#groups.delete(UpdateGroup.key(group.config));
+      },
+      onState: (session) => this.emit('state', session.status),
+      onUp: (session, connection) => {
+        const up = upOf(session, connection);
+        if (up) this.emit('up', up);
+      },
+      onDown: (session, _connection, reason) => this.emit('down', session.name, reason),
+      onMessage: (session, direction, messages) => {
+        if (this.listenerCount('message') > 0) this.emit('message', session.name, direction, messages);
+      },
+      onSynchronised: () => this.#checkRestart(),
+    };
+  }
+
+  // ---- Restart of ours (RFC 4724 section 4.1) --------------------------------------------------------
+
+  #checkRestart(): void {
+    if (!this.#restarting || !this.#running) return;
+    const sessions = [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
+    if (sessions.every((session) => session.isSynchronised)) this.#endRestart();
+  }
+
+  #endRestart(): void {
+    clearTimeout(this.#deferral);
+    this.#restarting = false;
+    for (const session of this.#sessions.values()) session.release();
+    this.emit('synchronised');
+  }
+
+  // ---- Routes of our own -----------------------------------------------------------------------------
+
   #originate(): void {
-    const wanted = new Set(this.#config.originate);
-    const flat = (list: Iterable<string>) =>
-      [...list].flatMap((text) => {
-        const { prefix, length } = parsePrefix4(text);
-        return [prefix, length];
-      });
-    this.rib.withdraw(LOCAL, flat([...this.#originated].filter((text) => !wanted.has(text))));
-    this.rib.announce(LOCAL, NO_ATTRIBUTES, flat(wanted));
+    const wanted = new Map(
+      this.#config.originate.map((origination) => {
+        const prefix = parsePrefix(origination.prefix)!;
+        return [origination.prefix, { prefix, key: JSON.stringify(origination), origination }];
+      }),
+    );
+    const lists = () => [new PrefixList(IPV4), new PrefixList(IPV6)] as const;
+    const gone = lists();
+    for (const [text, { prefix }] of this.#originated) {
+      if (!wanted.has(text)) gone[prefix.family.index].add(prefix.words, prefix.length);
+    }
+    for (const { index } of FAMILIES) this.ribs[index].withdraw(this.local, gone[index]);
+    const groups = new Map<string, { origination: Origination; lists: readonly [PrefixList, PrefixList] }>();
+    for (const [text, { prefix, key, origination }] of wanted) {
+      if (this.#originated.get(text)?.key === key) continue;
+      const { prefix: _, ...attributes } = origination;
+      const form = JSON.stringify(attributes);
+      const group = groups.get(form) ?? { origination, lists: lists() };
+      group.lists[prefix.family.index].add(prefix.words, prefix.length);
+      groups.set(form, group);
+    }
+    for (const { origination, lists: both } of groups.values()) {
+      const { communities = [], largeCommunities = [], localPref = null } = origination;
+      const set = this.table.acquire({ ...NO_ATTRIBUTES, communities, largeCommunities, localPref });
+      for (const { index } of FAMILIES) this.ribs[index].announce(this.local, set, both[index]);
+      this.table.release(set.id);
+    }
     this.#originated = wanted;
   }
 
-  #sessionConfigs(): Map<string, { config: SessionConfig; label: PeerLabel }> {
-    const { asn, routerId, listen, peers, timers, maxOutputBytes } = this.#config;
-    const own = listen && listen.address !== '0.0.0.0' ? listen.address : null;
-    return new Map(
-      peers.map((peer) => [
-        peer.address,
-        {
-          label: peer.label,
-          config: {
-            ...DEFAULT_TIMERS,
-            ...timers,
-            asn,
-            routerId: parseAddress4(routerId),
-            peerAsn: peer.asn,
-            address: parseAddress4(peer.address),
-            port: peer.port ?? DEFAULT_PORT,
-            localAddress: peer.localAddress ?? own,
-            passive: peer.passive ?? false,
-            enforceFirstAs: peer.enforceFirstAs ?? true,
-            holdTime: peer.holdTime ?? DEFAULT_HOLD_TIME,
-            maxPrefixes: peer.maxPrefixes ?? DEFAULT_MAX_PREFIXES,
-            maxOutputBytes: maxOutputBytes ?? DEFAULT_MAX_OUTPUT,
-            ownAddresses: own ? [parseAddress4(own)] : [],
-          },
-        },
-      ]),
-    );
+  // ---- Sessions --------------------------------------------------------------------------------------
+
+  #sessionConfig(peer: PeerConfig): SessionConfig {
+    const { asn, routerId, clusterId, listen, timers, maxOutputBytes } = this.#config;
+    const isIp6 = peer.address.includes(':');
+    const listened = (listen?.addresses ?? []).filter((address) => !isWildcard(address));
+    const own = listened.find((address) => address.includes(':') === isIp6) ?? null;
+    return {
+      ...DEFAULT_TIMERS,
+      ...timers,
+      peer,
+      asn,
+      routerId: parseAddress4(routerId),
+      clusterId: parseAddress4(clusterId ?? routerId),
+      port: peer.port ?? DEFAULT_PORT,
+      families: (peer.families ?? [isIp6 ? 'ipv6' : 'ipv4']).map(familyNamed),
+      localAddress: peer.localAddress ?? own,
+      holdTime: peer.holdTime ?? DEFAULT_HOLD_TIME,
+      maxPrefixes: peer.maxPrefixes ?? DEFAULT_MAX_PREFIXES,
+      maxOutputBytes: maxOutputBytes ?? DEFAULT_MAX_OUTPUT,
+      ownAddresses: [...new Set([...listened, peer.localAddress, peer.nextHop4, peer.nextHop6])].filter(
+        (address) => address !== undefined,
+      ),
+    };
   }
 
   #startSessions(): void {
-    for (const [address, { config, label }] of this.#sessionConfigs()) {
-      if (this.#sessions.has(address)) continue;
-      const session = new Session(config, label, this.rib, this.#log, (changed) => {
-        this.emit('state', changed.status);
-      });
-      this.#sessions.set(address, session);
+    for (const peer of this.#config.peers) {
+      if (this.#sessions.has(peer.address)) continue;
+      const config = this.#sessionConfig(peer);
+      const session = new Session(config, this.#newSource(peer), this.#host);
+      this.#sessions.set(peer.address, session);
       session.start();
     }
   }
 
+  #newSource(peer: PeerConfig): PathSource {
+    let index = 1;
+    while (this.#indices.has(index)) index++;
+    this.#indices.add(index);
+    const internal = peer.asn === (peer.localAsn ?? this.#config.asn);
+    return {
+      index,
+      name: peer.address,
+      address: parseWords(peer.address),
+      id: 0,
+      asn: peer.asn,
+      internal,
+      client: internal && (peer.reflectorClient ?? false),
+      local: false,
+    };
+  }
+
+  #forget(session: Session): void {
+    session.drop(() => this.#indices.delete(session.source.index));
+  }
+
+  // ---- Connections -----------------------------------------------------------------------------------
+
   async #listen(): Promise<void> {
     const { listen } = this.#config;
     if (!listen) return;
-    const server = createServer((socket) => this.#accept(socket));
-    server.maxConnections = MAX_CONNECTIONS;
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error: NodeJS.ErrnoException) => {
-        const where = `${listen.address}:${listen.port}`;
-        const hint =
-          error.code === 'EADDRINUSE'
-            ? 'another BGP speaker runs there; stop it or set another listenPort'
-            : 'check the address, and NET_BIND_SERVICE for ports below 1024';
-        const text = `cannot listen for BGP on ${where}: ${error.code ?? error.message}; ${hint}`;
-        reject(new TortieError('BGP_LISTEN', text, 1, { cause: error }));
-      });
-      server.listen(listen.port, listen.address, resolve);
-    });
-    server.on('error', (error) => this.#log('error', 'BGP listener', { reason: error.message }));
-    this.#server = server;
+    this.#listener = await Listener.open(
+      listen,
+      (socket, from) => this.#accept(socket, from),
+      (error) => this.#log('error', 'BGP listener', { reason: error.message }),
+    );
+    this.#guard();
+  }
+
+  /** Passwords and the like of the peers, before they connect. */
+  #guard(): void {
+    const guards = this.#config.peers.map(({ address, password, ttlSecurity }) => ({
+      address,
+      password: password ?? null,
+      ttlSecurity: ttlSecurity ?? null,
+    }));
+    this.#listener?.setPeers(guards);
   }
 
   #unlisten(): void {
-    this.#server?.close();
-    this.#server = null;
+    this.#listener?.close();
+    this.#listener = null;
   }
 
-  #accept(socket: Socket): void {
-    const from = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+  #accept(socket: Socket, from: string): void {
     const session = this.#sessions.get(from);
-    if (session && this.#running) return session.accept(socket);
-    this.#log('info', 'connection refused: not a peer', { peer: from });
+    if (session?.accepts && this.#running) return session.accept(socket);
+    this.#log('info', session ? 'connection refused: not now' : 'connection refused: not a peer', { peer: from });
     socket.on('error', () => {});
     socket.end(encodeNotification({ code: CEASE, subcode: CEASE_REJECTED, data: new Uint8Array(0) }));
     socket.resume();
@@ -257,9 +425,45 @@ export class Speaker extends EventEmitter<{ state: [PeerStatus] }> {
   }
 }
 
-const same = (a: SessionConfig, b: SessionConfig) => JSON.stringify(a) === JSON.stringify(b);
+function upOf(session: Session, connection: Connection | null): SessionUp | null {
+  if (!connection?.openReceived) return null;
+  const { localPort, remotePort, openSent, openReceived } = connection;
+  return { status: session.status, localPort, remotePort, openSent, openReceived };
+}
 
-function check({ asn, routerId, listen, peers, originate }: SpeakerConfig): void {
+const isWildcard = (address: string): boolean => address === '0.0.0.0' || address === '::';
+
+function parsePrefix(text: string): Prefix | null {
+  const four = tryPrefix4(text);
+  if (four) return { family: IPV4, words: [four.prefix], length: four.length };
+  const six = tryPrefix6(text);
+  return six && { family: IPV6, words: six.words, length: six.length };
+}
+
+/** What a session cannot take up while it lasts: other values of these begin it anew. */
+function sessionKey(config: SessionConfig): string {
+  const {
+    label: _label,
+    importPolicy: _import,
+    exportPolicy: _export,
+    keepFiltered: _keep,
+    maxPrefixes: _max,
+    maxPrefixesRestart: _restart,
+    allowOwnAs: _own,
+    nextHop: _mode,
+    nextHop4: _four,
+    nextHop6: _six,
+    gracefulShutdown: _graceful,
+    bfd: _bfd,
+    ...peer
+  } = config.peer;
+  const { maxPrefixes: _limit, ownAddresses: _addresses, families, ...rest } = config;
+  return JSON.stringify({ ...rest, families: families.map(({ name }) => name), peer });
+}
+
+const MAX_ADD_PATH = 64;
+
+function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerConfig): void {
   const fault = (text: string) => new TortieError('BGP_CONFIG', `BGP: ${text}`);
   const wellFormed = <T>(what: string, parse: () => T): T => {
     try {
@@ -268,22 +472,46 @@ function check({ asn, routerId, listen, peers, originate }: SpeakerConfig): void
       throw fault(`${what}: ${error instanceof Error ? error.message : error}`);
     }
   };
+  const within = (what: string, value: number | undefined, least: number, most: number) => {
+    if (value !== undefined && (!Number.isInteger(value) || value < least || value > most)) {
+      throw fault(`${what} ${value} is not within ${least} to ${most}`);
+    }
+  };
   const isAsn = (value: number) => Number.isInteger(value) && value > 0 && value < 2 ** 32 && value !== 23456;
   if (!isAsn(asn)) throw fault(`AS number ${asn} is not within 1 to 4294967295`);
   if (wellFormed('routerId', () => parseAddress4(routerId)) === 0) throw fault('routerId 0.0.0.0');
-  if (listen) wellFormed('listen', () => parseAddress4(listen.address));
-  for (const prefix of originate) wellFormed('originate', () => parsePrefix4(prefix));
-  const seen = new Set<number>();
+  if (clusterId !== undefined) wellFormed('clusterId', () => parseAddress4(clusterId));
+  for (const address of listen?.addresses ?? []) wellFormed('listen', () => parseWords(address));
+  for (const { prefix } of originate) {
+    if (!parsePrefix(prefix)) throw fault(`originate: "${prefix}" is no prefix, or has host bits`);
+  }
+  if (peers.length >= MAX_SOURCES) throw fault(`${peers.length} peers; at most ${MAX_SOURCES - 1} are allowed`);
+  const seen = new Set<string>();
   for (const peer of peers) {
-    const address = wellFormed('peer', () => parseAddress4(peer.address));
-    if (seen.has(address)) throw fault(`two peers have the address ${peer.address}`);
-    seen.add(address);
-    if (!isAsn(peer.asn)) throw fault(`peer ${peer.address}: AS number ${peer.asn}`);
+    const name = `peer ${peer.address}`;
+    wellFormed('peer', () => parseWords(peer.address));
+    if (seen.has(peer.address)) throw fault(`two peers have the address ${peer.address}`);
+    seen.add(peer.address);
+    if (!isAsn(peer.asn)) throw fault(`${name}: AS number ${peer.asn}`);
+    if (peer.localAsn !== undefined && !isAsn(peer.localAsn)) throw fault(`${name}: local AS ${peer.localAsn}`);
     const hold = peer.holdTime ?? DEFAULT_HOLD_TIME;
     if (!Number.isInteger(hold) || hold < 0 || hold === 1 || hold === 2 || hold > 65535) {
-      throw fault(`peer ${peer.address}: hold time ${hold}; 0 or 3 to 65535 s are allowed`);
+      throw fault(`${name}: hold time ${hold}; 0 or 3 to 65535 s are allowed`);
     }
-    const { localAddress } = peer;
-    if (localAddress) wellFormed(`peer ${peer.address}`, () => parseAddress4(localAddress));
+    within(`${name}: port`, peer.port, 1, 65535);
+    within(`${name}: keepalive time`, peer.keepaliveTime, 1, 65535);
+    within(`${name}: TTL security`, peer.ttlSecurity, 1, 255);
+    within(`${name}: own ASes allowed`, peer.allowOwnAs, 0, 255);
+    within(`${name}: prefix limit`, peer.maxPrefixes, 1, 2 ** 31 - 1);
+    within(`${name}: restart after too many prefixes`, peer.maxPrefixesRestart, 0, 86_400);
+    within(`${name}: restart time`, peer.restartTime, 0, 4095);
+    within(`${name}: long-lived time`, peer.longLivedTime, 0, 2 ** 24 - 1);
+    within(`${name}: paths to send`, peer.addPath?.send, 0, MAX_ADD_PATH);
+    for (const address of [peer.localAddress, peer.nextHop4, peer.nextHop6]) {
+      if (address !== undefined) wellFormed(name, () => parseWords(address));
+    }
+    const internal = peer.asn === (peer.localAsn ?? asn);
+    if (peer.role && internal) throw fault(`${name}: roles are for external peers`);
+    if (peer.reflectorClient && !internal) throw fault(`${name}: a reflector's client is an internal peer`);
   }
 }

@@ -1,123 +1,262 @@
-/** The UPDATE message (RFC 4271 4.3, errors by 6.3 and RFC 7606). */
-
-import {
-  type AttributeContext,
-  type Attributes,
-  decodeAttributes,
-  encodeAttributes,
-  AttributeType as T,
-} from './attributes.ts';
+/** The UPDATE message (RFC 4271 4.3, 4760, errors by RFC 7606; End-of-RIB of RFC 4724 section 2). */
+import type { AttributeSet, AttributeTable } from './attribute-table.ts';
+import { hashOf } from './attribute-table.ts';
+import { type AttributeContext, decodeAttributes, AttributeType as T } from './attributes.ts';
 import { get16, put16 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
-import { frame, HEADER, MAX_MESSAGE, UPDATE } from './message.ts';
-import { decodePrefixes, encodePrefixes, type FlatPrefixes, prefixSize } from './nlri.ts';
+import { type Family, IPV4, IPV6 } from './family.ts';
+import { frame, HEADER, UPDATE } from './message.ts';
+import { decodePrefixes, encodePrefixes, LENGTH, PrefixList, prefixSize } from './nlri.ts';
+import type { NextHop } from './next-hop.ts';
 
+/** Routes of one family that came with one set of attributes, which is held until the next UPDATE is decoded. */
 export interface Announcement {
-  attributes: Attributes;
-  prefixes: FlatPrefixes;
+  readonly set: AttributeSet;
+  readonly prefixes: PrefixList;
 }
 
+/** One decoded UPDATE. It is good until the next one is decoded: the decoder uses its lists again. */
 export interface Update {
-  withdrawn: FlatPrefixes;
-  announced: Announcement[];
+  /** By index of the family. */
+  readonly withdrawn: readonly [PrefixList, PrefixList];
+  readonly announced: readonly Announcement[];
+  /** The family whose initial routes are all told now. */
+  readonly endOfRib: Family | null;
   /** Why announced routes were treated as withdrawn, or null (RFC 7606). */
-  fault: string | null;
+  readonly fault: string | null;
   /** Attributes that were left out, and why. */
-  discarded: string[];
+  readonly discarded: readonly string[];
 }
 
-/** Decode the body of an UPDATE. Throws 3/x where the session cannot go on. */
-export function decodeUpdate(
-  bytes: Uint8Array,
-  offset: number,
-  end: number,
-  context: AttributeContext,
-): Update {
-  const attributesLengthAt = offset + 2 + get16(bytes, offset);
-  if (attributesLengthAt + 2 > end) {
-    throw new BgpError(UPDATE_ERROR, 1, 'withdrawn routes run over the end of the message');
-  }
-  const attributesAt = attributesLengthAt + 2;
-  const prefixesAt = attributesAt + get16(bytes, attributesLengthAt);
-  if (prefixesAt > end) {
-    throw new BgpError(UPDATE_ERROR, 1, 'path attributes run over the end of the message');
-  }
-  const withdrawn = decodePrefixes(bytes, offset + 2, attributesLengthAt);
-  const prefixes = decodePrefixes(bytes, prefixesAt, end);
-  const decoded = decodeAttributes(bytes, attributesAt, prefixesAt, context);
-  const { attributes, present, reach, unreach, discarded } = decoded;
-  if (unreach) for (const value of unreach) withdrawn.push(value);
+interface Remembered {
+  readonly hash: number;
+  readonly raw: Uint8Array;
+  readonly set: AttributeSet;
+}
 
-  let fault = decoded.fault;
-  const reachable = prefixes.length > 0 || reach !== null;
-  if (reachable) {
-    if (!present.includes(T.ORIGIN)) fault ??= 'no ORIGIN';
-    if (!present.includes(T.AS_PATH)) fault ??= 'no AS_PATH';
-    if (prefixes.length > 0 && !present.includes(T.NEXT_HOP)) fault ??= 'no NEXT_HOP';
-  } else if (fault && !decoded.otherFamily) {
-    // RFC 7606 5.2: nothing reachable was read, so nothing can stand for what the broken attributes belong to.
-    throw new BgpError(UPDATE_ERROR, 1, fault);
+const NOTHING: readonly string[] = [];
+/** Attribute lists that are recognised without decoding them again; a power of two. */
+const MEMORY = 256;
+
+/** Decodes the UPDATEs of one session. */
+export class UpdateDecoder {
+  readonly #context: AttributeContext;
+  readonly #table: AttributeTable;
+  readonly #withdrawn = [new PrefixList(IPV4), new PrefixList(IPV6)] as const;
+  readonly #reached = [new PrefixList(IPV4), new PrefixList(IPV6)] as const;
+  /** IPv4 routes outside of MP_REACH_NLRI. */
+  readonly #plain = new PrefixList(IPV4);
+  readonly #memory: (Remembered | undefined)[] = new Array(MEMORY);
+  #announced: Announcement[] = [];
+
+  constructor(context: AttributeContext, table: AttributeTable) {
+    this.#context = context;
+    this.#table = table;
   }
-  const announced: Announcement[] = [];
-  if (fault) {
-    for (const value of prefixes) withdrawn.push(value);
-    if (reach) for (const value of reach.prefixes) withdrawn.push(value);
-  } else {
-    if (prefixes.length > 0) announced.push({ attributes, prefixes });
-    if (reach && reach.prefixes.length > 0) {
-      announced.push({
-        attributes: { ...attributes, nextHop: reach.nextHop },
-        prefixes: reach.prefixes,
-      });
+
+  /** Decode the body of an UPDATE. Throws 3/x where the session cannot go on. */
+  decode(bytes: Uint8Array, offset: number, end: number): Update {
+    this.release();
+    const attributesLengthAt = offset + 2 + get16(bytes, offset);
+    if (attributesLengthAt + 2 > end) {
+      throw new BgpError(UPDATE_ERROR, 1, 'withdrawn routes run over the end of the message');
     }
+    const attributesAt = attributesLengthAt + 2;
+    const prefixesAt = attributesAt + get16(bytes, attributesLengthAt);
+    if (prefixesAt > end) {
+      throw new BgpError(UPDATE_ERROR, 1, 'path attributes run over the end of the message');
+    }
+    const { addPath, families } = this.#context;
+    const [withdrawn4, withdrawn6] = this.#withdrawn;
+    for (const list of [withdrawn4, withdrawn6, ...this.#reached, this.#plain]) list.clear();
+    decodePrefixes(bytes, offset + 2, attributesLengthAt, addPath[0], withdrawn4);
+    decodePrefixes(bytes, prefixesAt, end, addPath[0], this.#plain);
+    // Without the capability for it, IPv4 was not agreed on (RFC 4760 section 8).
+    if (!families[0]) {
+      withdrawn4.clear();
+      this.#plain.clear();
+    }
+    const bare = withdrawn4.end === 0 && this.#plain.end === 0;
+    if (attributesAt === prefixesAt) {
+      if (this.#plain.end > 0) return this.#asWithdrawn('no path attributes', NOTHING);
+      const endOfRib = bare && end - offset === 4 && families[0] ? IPV4 : null;
+      return this.#update(endOfRib, null, NOTHING);
+    }
+
+    const known = this.#recall(bytes, attributesAt, prefixesAt);
+    if (known && this.#plain.end > 0) {
+      this.#announce(known, this.#plain);
+      return this.#update(null, null, NOTHING);
+    }
+    const decoded = decodeAttributes(bytes, attributesAt, prefixesAt, this.#context);
+    const { attributes, present, reach, unreach, discarded } = decoded;
+    if (unreach) {
+      const { family, at, end: stop } = unreach;
+      decodePrefixes(bytes, at, stop, addPath[family.index], this.#withdrawn[family.index]);
+    }
+    let reached: PrefixList | null = null;
+    if (reach) {
+      reached = this.#reached[reach.family.index];
+      decodePrefixes(bytes, reach.at, reach.end, addPath[reach.family.index], reached);
+    }
+
+    let fault = decoded.fault;
+    const isReachable = this.#plain.end > 0 || reach !== null;
+    if (isReachable) {
+      if (!present.includes(T.ORIGIN)) fault ??= 'no ORIGIN';
+      if (!present.includes(T.AS_PATH)) fault ??= 'no AS_PATH';
+      if (this.#plain.end > 0 && !present.includes(T.NEXT_HOP)) fault ??= 'no NEXT_HOP';
+    } else if (fault && !decoded.otherFamily) {
+      // RFC 7606 5.2: nothing reachable was read, so nothing can stand for what the broken attributes belong to.
+      throw new BgpError(UPDATE_ERROR, 1, fault);
+    }
+    if (fault) return this.#asWithdrawn(fault, discarded);
+    if (this.#plain.end > 0) {
+      const set = this.#table.acquire(attributes);
+      this.#announce(set, this.#plain);
+      if (!reach && !unreach && discarded.length === 0) this.#remember(bytes, attributesAt, prefixesAt, set);
+    }
+    if (reached && reached.end > 0) {
+      this.#announce(this.#table.acquire({ ...attributes, nextHop: reach!.nextHop }), reached);
+    }
+    const only = bare && !isReachable && present.length === 1 && unreach?.at === unreach?.end;
+    return this.#update(only && unreach ? unreach.family : null, null, discarded);
   }
-  return { withdrawn, announced, fault, discarded };
+
+  /** Let go of the attribute sets of the last UPDATE. */
+  release(): void {
+    for (const { set } of this.#announced) this.#table.release(set.id);
+    this.#announced = [];
+  }
+
+  #announce(set: AttributeSet, prefixes: PrefixList): void {
+    this.#announced.push({ set, prefixes });
+  }
+
+  #asWithdrawn(fault: string, discarded: readonly string[]): Update {
+    this.#withdrawn[0].addAll(this.#plain);
+    for (const list of this.#reached) this.#withdrawn[list.family.index].addAll(list);
+    return this.#update(null, fault, discarded);
+  }
+
+  #update(endOfRib: Family | null, fault: string | null, discarded: readonly string[]): Update {
+    return { withdrawn: this.#withdrawn, announced: this.#announced, endOfRib, fault, discarded };
+  }
+
+  /** The set that the same bytes meant a short while ago, held once more. */
+  #recall(bytes: Uint8Array, from: number, to: number): AttributeSet | null {
+    const hash = hashOf(bytes, from, to);
+    const known = this.#memory[hash & (MEMORY - 1)];
+    if (!known || known.hash !== hash || known.raw.length !== to - from) return null;
+    for (let i = 0; i < known.raw.length; i++) if (known.raw[i] !== bytes[from + i]) return null;
+    if (!this.#table.isHeld(known.set)) return null;
+    this.#table.hold(known.set.id);
+    return known.set;
+  }
+
+  #remember(bytes: Uint8Array, from: number, to: number, set: AttributeSet): void {
+    const hash = hashOf(bytes, from, to);
+    this.#memory[hash & (MEMORY - 1)] = { hash, raw: bytes.slice(from, to), set };
+  }
 }
 
-/** Cut a list into runs that fit `room` bytes: flat indices and the size in bytes. */
-function* runs(list: FlatPrefixes, room: number): Generator<[from: number, to: number, size: number]> {
+/** How a session writes its UPDATEs. */
+export interface UpdateFormat {
+  family: Family;
+  addPath: boolean;
+  /** Largest message, bytes: 4096, or 65535 (RFC 8654). */
+  maxMessage: number;
+}
+
+/** An attribute list as it goes out: `bytes` without MP_REACH_NLRI. */
+export interface EncodedAttributes {
+  bytes: Uint8Array;
+  /** The next hop of MP_REACH_NLRI; null: IPv4 routes outside of it, their NEXT_HOP is in `bytes`. */
+  nextHop: NextHop | null;
+}
+
+/** Cut a list into runs that fit `room` bytes: where they begin and end in its data, and their size in bytes. */
+function* runs(
+  { data, end, stride }: PrefixList,
+  room: number,
+  addPath: boolean,
+): Generator<[from: number, to: number, size: number]> {
   let from = 0;
   let size = 0;
-  for (let i = 0; i < list.length; i += 2) {
-    const next = prefixSize(list[i + 1]!);
+  for (let at = 0; at < end; at += stride) {
+    const next = prefixSize(data[at + LENGTH]!, addPath);
     if (size + next > room) {
-      yield [from, i, size];
-      from = i;
+      yield [from, at, size];
+      from = at;
       size = 0;
     }
     size += next;
   }
-  if (from < list.length) yield [from, list.length, size];
+  if (from < end) yield [from, end, size];
 }
 
-const ROOM = MAX_MESSAGE - HEADER - 4;
+const OPTIONAL_EXTENDED = 0x90;
 
-/** UPDATEs that withdraw all of `prefixes`, each at most 4096 bytes. */
-export function* encodeWithdrawals(prefixes: FlatPrefixes): Generator<Uint8Array> {
-  for (const [from, to, size] of runs(prefixes, ROOM)) {
-    const body = new Uint8Array(4 + size);
-    put16(body, 0, size);
-    encodePrefixes(prefixes, from, to, body, 2);
+/** UPDATEs that withdraw all prefixes of a list. */
+export function* encodeWithdrawals(list: PrefixList, format: UpdateFormat): Generator<Uint8Array> {
+  const { family, addPath, maxMessage } = format;
+  if (family === IPV4) {
+    for (const [from, to, size] of runs(list, maxMessage - HEADER - 4, addPath)) {
+      const body = new Uint8Array(4 + size);
+      put16(body, 0, size);
+      encodePrefixes(list, from, to, addPath, body, 2);
+      yield frame(UPDATE, body);
+    }
+    return;
+  }
+  for (const [from, to, size] of runs(list, maxMessage - HEADER - 4 - 7, addPath)) {
+    const body = new Uint8Array(4 + 7 + size);
+    put16(body, 2, 7 + size);
+    body.set([OPTIONAL_EXTENDED, T.MP_UNREACH, (3 + size) >> 8, 3 + size, 0, family.afi, family.safi], 4);
+    encodePrefixes(list, from, to, addPath, body, 11);
     yield frame(UPDATE, body);
   }
 }
 
 /**
- * UPDATEs that announce all of `prefixes`, each at most 4096 bytes. Nothing at all when the attributes leave no
- * room for a prefix (RFC 4271 9.2: such a route is not advertised).
+ * UPDATEs that announce all prefixes of a list. Nothing at all when the attributes leave no room for a prefix (RFC
+ * 4271 9.2: such a route is not advertised).
  */
 export function* encodeAnnouncements(
-  { attributes, prefixes }: Announcement,
-  context: { as4: boolean },
+  { bytes, nextHop }: EncodedAttributes,
+  list: PrefixList,
+  format: UpdateFormat,
 ): Generator<Uint8Array> {
-  const list = encodeAttributes(attributes, context);
-  const room = ROOM - list.length;
-  if (room < prefixSize(32)) return;
-  for (const [from, to, size] of runs(prefixes, room)) {
-    const body = new Uint8Array(4 + list.length + size);
-    put16(body, 2, list.length);
-    body.set(list, 4);
-    encodePrefixes(prefixes, from, to, body, 4 + list.length);
+  const { family, addPath, maxMessage } = format;
+  const reach = nextHop ? reachHeader(family, nextHop) : new Uint8Array(0);
+  const room = maxMessage - HEADER - 4 - bytes.length - reach.length;
+  if (room < prefixSize(family.bits, addPath)) return;
+  for (const [from, to, size] of runs(list, room, addPath)) {
+    const body = new Uint8Array(4 + bytes.length + reach.length + size);
+    const attributes = bytes.length + (nextHop ? reach.length + size : 0);
+    put16(body, 2, attributes);
+    // RFC 7606 5.1: MP_REACH_NLRI is to be the first.
+    if (nextHop) {
+      put16(reach, 2, reach.length - 4 + size);
+      body.set(reach, 4);
+      const at = encodePrefixes(list, from, to, addPath, body, 4 + reach.length);
+      body.set(bytes, at);
+    } else {
+      body.set(bytes, 4);
+      encodePrefixes(list, from, to, addPath, body, 4 + bytes.length);
+    }
     yield frame(UPDATE, body);
   }
+}
+
+function reachHeader(family: Family, { words, linkLocal }: NextHop): Uint8Array {
+  const all = words.length === 4 && linkLocal && linkLocal !== words ? [...words, ...linkLocal] : words;
+  const hop = all.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255]);
+  return Uint8Array.from([OPTIONAL_EXTENDED, T.MP_REACH, 0, 0, 0, family.afi, family.safi, hop.length, ...hop, 0]);
+}
+
+/** "All that there was to tell is told" (RFC 4724 section 2). */
+export function endOfRib(family: Family): Uint8Array {
+  if (family === IPV4) return frame(UPDATE, new Uint8Array(4));
+  return frame(UPDATE, Uint8Array.of(0, 0, 0, 6, 0x80, T.MP_UNREACH, 3, 0, family.afi, family.safi));
 }

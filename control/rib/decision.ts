@@ -1,95 +1,147 @@
 /**
- * Which of several paths to a prefix is best, and by which step it won (RFC 4271 9.1.2.2, RFC 4456 section 9).
- * The interior cost (step e) is the same for every next hop here: all nodes are one hop away.
+ * Which of several paths to a prefix is best, and by which step it won (RFC 4271 9.1.2.2, RFC 4456 section 9, with
+ * RFC 9494 section 4.3 for stale paths and RFC 7911 for several paths of one peer).
  */
-import { type Attributes, neighbourAs, pathLength } from '../bgp/attributes.ts';
+import type { AttributeSet } from '../bgp/attribute-table.ts';
+import type { Attributes } from '../bgp/attributes.ts';
+import type { NextHop } from '../bgp/next-hop.ts';
 
-/** Who announced a path. One object a session: a peer that comes back is another source. */
+/** Who announces paths. One object a peer, also over its restarts. */
 export interface PathSource {
-  /** Peer's address, int32 host order; 0 for ourselves. */
-  readonly address: number;
+  /** Dense number, used anew when the source is gone. */
+  readonly index: number;
+  /** Peer's address as text; '' for ourselves. */
+  readonly name: string;
+  /** Its words. */
+  readonly address: readonly number[];
   /** Peer's BGP identifier, int32. */
-  readonly id: number;
+  id: number;
   readonly asn: number;
   /** iBGP. */
   readonly internal: boolean;
+  /** It is a client of ours (RFC 4456). */
+  readonly client: boolean;
   /** Routes that this node originates. */
   readonly local: boolean;
 }
 
-/** One object for all prefixes that a source announced with the same attributes. */
+/** A path for people. */
 export interface Path {
   readonly source: PathSource;
   readonly attributes: Attributes;
-  /** int32; 0 on routes of our own. */
-  readonly nextHop: number;
+  /** Null on routes of our own. */
+  readonly nextHop: NextHop | null;
+  /** As the peer gave it (RFC 7911), or 0. */
+  readonly pathId: number;
+  /** When it came, ms since the epoch, to the second. */
+  readonly since: number;
+  /** From the session before (RFC 4724). */
+  readonly stale: boolean;
+  /** Why it cannot be chosen, or null. */
+  readonly excluded: string | null;
 }
 
 /** The step of the decision process by which the best path beat its hardest rival. */
 export type Reason =
   | 'only path'
   | 'own route'
+  | 'not stale'
   | 'local preference'
   | 'AS path length'
   | 'origin'
   | 'MED'
   | 'external over internal'
+  | 'interior cost'
   | 'router id'
   | 'cluster list length'
-  | 'peer address';
+  | 'peer address'
+  | 'path identifier';
 
-/** LOCAL_PREF of a path that came without (external peers). */
-export const DEFAULT_LOCAL_PREF = 100;
+/** What the decision asks of a path. */
+export interface Contender {
+  readonly set: AttributeSet;
+  readonly source: PathSource;
+  readonly pathId: number;
+  readonly longLivedStale: boolean;
+}
 
-/** A smaller key is better. MED compares paths of one neighbouring AS alone. */
-const STEPS: readonly { reason: Reason; key: (path: Path, other: Path) => number }[] = [
-  { reason: 'own route', key: (path) => (path.source.local ? 0 : 1) },
-  { reason: 'local preference', key: (path) => -(path.attributes.localPref ?? DEFAULT_LOCAL_PREF) },
-  { reason: 'AS path length', key: (path) => pathLength(path.attributes.asPath) },
-  { reason: 'origin', key: (path) => path.attributes.origin },
+const unsigned = (word: number) => word ^ 0x80000000;
+
+function compareAddresses(a: readonly number[], b: readonly number[]): number {
+  if (a.length !== b.length) return a.length - b.length;
+  for (let i = 0; i < a.length; i++) {
+    const order = unsigned(a[i]!) - unsigned(b[i]!);
+    if (order !== 0) return order;
+  }
+  return 0;
+}
+
+const costOf = ({ set }: Contender): number => set.nextHop?.cost ?? 0;
+const routerId = ({ set, source }: Contender): number => set.originator ?? unsigned(source.id);
+
+/** Negative: `a` is better. MED compares paths of one neighbouring AS alone. */
+const STEPS: readonly { reason: Reason; order: (a: Contender, b: Contender) => number }[] = [
+  { reason: 'own route', order: (a, b) => Number(b.source.local) - Number(a.source.local) },
+  { reason: 'not stale', order: (a, b) => Number(a.longLivedStale) - Number(b.longLivedStale) },
+  { reason: 'local preference', order: (a, b) => b.set.localPref - a.set.localPref },
+  { reason: 'AS path length', order: (a, b) => a.set.pathLength - b.set.pathLength },
+  { reason: 'origin', order: (a, b) => a.set.origin - b.set.origin },
   {
     reason: 'MED',
-    key: (path, other) => (neighbour(path) === neighbour(other) ? (path.attributes.med ?? 0) : 0),
+    order: (a, b) => (a.set.neighbourAs === b.set.neighbourAs ? a.set.med - b.set.med : 0),
   },
-  { reason: 'external over internal', key: (path) => (path.source.internal ? 1 : 0) },
-  { reason: 'router id', key: (path) => (path.attributes.originatorId ?? path.source.id) >>> 0 },
-  { reason: 'cluster list length', key: (path) => path.attributes.clusterList.length },
-  { reason: 'peer address', key: (path) => path.source.address >>> 0 },
+  {
+    reason: 'external over internal',
+    order: (a, b) => Number(a.source.internal) - Number(b.source.internal),
+  },
+  { reason: 'interior cost', order: (a, b) => costOf(a) - costOf(b) },
+  { reason: 'router id', order: (a, b) => routerId(a) - routerId(b) },
+  { reason: 'cluster list length', order: (a, b) => a.set.clusterLength - b.set.clusterLength },
+  { reason: 'peer address', order: (a, b) => compareAddresses(a.source.address, b.source.address) },
+  { reason: 'path identifier', order: (a, b) => unsigned(a.pathId) - unsigned(b.pathId) },
 ];
 
-const neighbour = (path: Path) => neighbourAs(path.attributes.asPath);
+/** By the number of its step, counted from 1; 0: the only path. */
+export const REASONS: readonly Reason[] = ['only path', ...STEPS.map(({ reason }) => reason)];
+
+/** Paths that are equal up to and with this step share the load. */
+const LAST_COMMON_STEP = REASONS.indexOf('interior cost');
 
 /** The number of the step that decides, counted from 1: positive where `a` wins, negative where `b` does. */
-function compare(a: Path, b: Path): number {
+export function compare(a: Contender, b: Contender): number {
   for (let i = 0; i < STEPS.length; i++) {
-    const { key } = STEPS[i]!;
-    const order = key(a, b) - key(b, a);
+    const order = STEPS[i]!.order(a, b);
     if (order !== 0) return order < 0 ? i + 1 : -(i + 1);
   }
   return STEPS.length;
 }
 
-export interface Choice {
-  path: Path;
-  reason: Reason;
+export interface Choice<C extends Contender> {
+  readonly best: C;
+  /** Number of the step, see REASONS. */
+  readonly step: number;
 }
 
 /** The best of some paths. Their order makes no difference. */
-export function choose(paths: readonly Path[]): Choice | null {
+export function choose<C extends Contender>(paths: readonly C[]): Choice<C> | null {
   if (paths.length === 0) return null;
-  if (paths.length === 1) return { path: paths[0]!, reason: 'only path' };
+  if (paths.length === 1) return { best: paths[0]!, step: 0 };
   // "Better" is not transitive across neighbours because of MED, but it is among paths of one neighbour, and
   // among the winners of different neighbours: take the best of each, then the best of those.
-  const champions = new Map<number | null, Path>();
+  const champions = new Map<number, C>();
   for (const path of paths) {
-    const champion = champions.get(neighbour(path));
-    if (!champion || compare(path, champion) > 0) champions.set(neighbour(path), path);
+    const champion = champions.get(path.set.neighbourAs);
+    if (!champion || compare(path, champion) > 0) champions.set(path.set.neighbourAs, path);
   }
-  let best: Path | null = null;
+  let best: C | null = null;
   for (const path of champions.values()) if (!best || compare(path, best) > 0) best = path;
-  let hardest = 0;
-  for (const path of paths) {
-    if (path !== best) hardest = Math.max(hardest, Math.abs(compare(best!, path)));
-  }
-  return { path: best!, reason: STEPS[hardest - 1]!.reason };
+  let step = 0;
+  for (const path of paths) if (path !== best) step = Math.max(step, Math.abs(compare(best!, path)));
+  return { best: best!, step };
+}
+
+/** The paths that are as good as the best but for the tie-breaks, the best first: they may share the load. */
+export function equals<C extends Contender>(best: C, paths: readonly C[]): C[] {
+  const others = paths.filter((path) => path !== best && Math.abs(compare(best, path)) > LAST_COMMON_STEP);
+  return [best, ...others];
 }

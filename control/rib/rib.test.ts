@@ -1,89 +1,86 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatPrefix4, parseAddress4, parsePrefix4 } from '../address.ts';
-import { type Attributes, NO_ATTRIBUTES } from '../bgp/attributes.ts';
+import { type AttributeSet, LLGR_STALE, NO_LLGR } from '../bgp/attribute-table.ts';
+import type { Attributes } from '../bgp/attributes.ts';
+import { formatPrefix, IPV4, IPV6, parseWords } from '../bgp/family.ts';
+import { attributesOf, listOf, many, prefixOf, sourceOf, table } from '../bgp/test-routes.ts';
 import { until } from '../bgp/until.ts';
-import { choose, type Path, type PathSource, type Reason } from './decision.ts';
-import { Rib, type RouteChange } from './rib.ts';
+import { type Contender, choose, equals, type PathSource, REASONS, type Reason } from './decision.ts';
+import { FILTERED, Rib } from './rib.ts';
 
-const flat = (...prefixes: string[]) =>
-  prefixes.flatMap((text) => {
-    const { prefix, length } = parsePrefix4(text);
-    return [prefix, length];
-  });
-const source = (last: number, more: Partial<PathSource> = {}): PathSource => ({
-  address: parseAddress4(`10.0.0.${last}`),
-  id: parseAddress4(`10.0.0.${last}`),
-  asn: 64512,
-  internal: true,
-  local: false,
-  ...more,
-});
-const attributes = (more: Partial<Attributes> = {}): Attributes => ({
-  ...NO_ATTRIBUTES,
-  nextHop: parseAddress4('10.0.0.9'),
-  ...more,
-});
-const path = (from: PathSource, more: Partial<Attributes> = {}): Path => ({
-  source: from,
-  attributes: attributes(more),
-  nextHop: 0,
-});
+const HOP = '10.0.0.9';
 const seq = (...asns: number[]) => [{ set: false, asns }];
-/** All that is due has been chosen and told. */
-const settled = (rib: Rib) =>
-  new Promise<void>((resolve) => {
-    const probe = source(250);
-    rib.announce(probe, attributes(), flat('255.0.0.0/8'));
-    const done = (changes: readonly RouteChange[]) => {
-      if (!changes.some(({ prefix, length }) => formatPrefix4(prefix, length) === '255.0.0.0/8')) return;
-      rib.off('change', done);
-      rib.withdraw(probe, flat('255.0.0.0/8'));
-      setImmediate(resolve);
-    };
-    rib.on('change', done);
-  });
+/** A path outside of any RIB. */
+const path = (source: PathSource, more: Partial<Attributes> = {}, odd: Partial<Contender> = {}): Contender => ({
+  set: table.acquire(attributesOf(HOP, { localPref: null, ...more })),
+  source,
+  pathId: 0,
+  longLivedStale: false,
+  ...odd,
+});
+
+function ribOf(...sources: PathSource[]): Rib {
+  const rib = new Rib(IPV4, table);
+  for (const source of sources) rib.addSource(source);
+  return rib;
+}
+function announce(rib: Rib, source: PathSource, more: Partial<Attributes>, ...prefixes: string[]): void {
+  const set = table.acquire(attributesOf(HOP, { localPref: null, ...more }));
+  rib.announce(source, set, listOf(...prefixes));
+  table.release(set.id);
+}
+const withdraw = (rib: Rib, source: PathSource, ...prefixes: string[]) => rib.withdraw(source, listOf(...prefixes));
+const settled = (rib: Rib) => until('settled', () => rib.isSettled);
+const best = (rib: Rib) => [...rib.best()].map(({ prefix, path: { source } }) => `${formatPrefix(prefix)} of ${source.index}`).sort();
 
 describe('choose', () => {
-  const external = source(1, { internal: false, asn: 65001 });
-  it.each<[Reason, Path, Path]>([
-    ['own route', path(source(9, { local: true })), path(source(1), { localPref: 200 })],
-    ['local preference', path(source(2), { localPref: 101, asPath: seq(1, 2) }), path(source(1))],
+  const external = sourceOf(1, { internal: false, asn: 65001 });
+  it.each<[Reason, Contender, Contender]>([
+    ['own route', path(sourceOf(9, { local: true, internal: false })), path(sourceOf(1), { localPref: 200 })],
+    ['local preference', path(sourceOf(2), { localPref: 101, asPath: seq(1, 2) }), path(sourceOf(1))],
     [
       'AS path length',
-      path(source(2), { asPath: seq(1), origin: 2 }),
-      path(source(1), { asPath: seq(1, 2) }),
+      path(sourceOf(2), { asPath: seq(1), origin: 2 }),
+      path(sourceOf(1), { asPath: seq(1, 2) }),
     ],
     [
       'AS path length',
-      path(source(2), { asPath: [{ set: true, asns: [1, 2, 3] }] }),
-      path(source(1), { asPath: seq(1, 2) }),
+      path(sourceOf(2), { asPath: [{ set: true, asns: [1, 2, 3] }] }),
+      path(sourceOf(1), { asPath: seq(1, 2) }),
     ],
-    ['origin', path(source(2), { origin: 0, med: 9 }), path(source(1), { origin: 1 })],
-    ['MED', path(source(2), { asPath: seq(1), med: 1 }), path(external, { asPath: seq(1), med: 2 })],
+    ['origin', path(sourceOf(2), { origin: 0, med: 9 }), path(sourceOf(1), { origin: 1 })],
+    ['MED', path(sourceOf(2), { asPath: seq(1), med: 1 }), path(external, { asPath: seq(1), med: 2 })],
     [
       'external over internal',
       path(external, { asPath: seq(1), med: 2 }),
-      path(source(0), { asPath: seq(2) }),
+      path(sourceOf(0), { asPath: seq(2) }),
     ],
-    ['router id', path(source(1)), path(source(2))],
-    ['router id', path(source(1)), path(source(200))],
-    ['router id', path(source(3), { originatorId: 1 }), path(source(1))],
+    ['router id', path(sourceOf(1)), path(sourceOf(2))],
+    ['router id', path(sourceOf(1)), path(sourceOf(200))],
+    ['router id', path(sourceOf(3), { originatorId: 1 }), path(sourceOf(1))],
     [
       'cluster list length',
-      path(source(2), { originatorId: 7 }),
-      path(source(1), { originatorId: 7, clusterList: [1] }),
+      path(sourceOf(2), { originatorId: 7 }),
+      path(sourceOf(1), { originatorId: 7, clusterList: [1] }),
     ],
-    ['peer address', path(source(1)), path({ ...source(2), id: source(1).id })],
+    ['peer address', path(sourceOf(1)), path({ ...sourceOf(2), id: sourceOf(1).id })],
+    ['path identifier', path(sourceOf(1), {}, { pathId: 1 }), path(sourceOf(1), {}, { pathId: -1 })],
+    ['not stale', path(sourceOf(2), { localPref: 1 }), path(sourceOf(1), {}, { longLivedStale: true })],
   ])('by %s', (reason, better, worse) => {
-    expect(choose([better, worse])).toEqual({ path: better, reason });
-    expect(choose([worse, better])).toEqual({ path: better, reason });
+    for (const order of [
+      [better, worse],
+      [worse, better],
+    ]) {
+      const choice = choose(order)!;
+      expect(choice.best).toBe(better);
+      expect(REASONS[choice.step]).toBe(reason);
+    }
   });
 
   it('compares MED only within one neighbouring AS, whatever the order', () => {
-    const a = path(source(3), { asPath: seq(1), med: 10 });
-    const b = path(source(1), { asPath: seq(1), med: 20 });
-    const c = path(source(2), { asPath: seq(2), med: 0 });
+    const a = path(sourceOf(3), { asPath: seq(1), med: 10 });
+    const b = path(sourceOf(1), { asPath: seq(1), med: 20 });
+    const c = path(sourceOf(2), { asPath: seq(2), med: 0 });
     // b loses to a by MED; c then wins over a by identifier, though b would have won over c.
     for (const order of [
       [a, b, c],
@@ -91,19 +88,21 @@ describe('choose', () => {
       [c, b, a],
       [c, a, b],
     ]) {
-      expect(choose(order)?.path).toBe(c);
+      expect(choose(order)?.best).toBe(c);
     }
+  });
+
+  it('shares the load among paths that are equal but for the tie-breaks', () => {
+    const [a, b] = [path(sourceOf(1)), path(sourceOf(2))];
+    const worse = path(sourceOf(3), { med: 1 });
+    expect(equals(a, [b, a, worse])).toEqual([a, b]);
   });
 
   it('is the elimination of RFC 4271 9.1.2.2, step by step', () => {
     const anyPath = fc.record({
-      source: fc.record({
-        address: fc.integer({ min: 1, max: 3 }),
-        id: fc.integer({ min: 1, max: 3 }),
-        asn: fc.constant(1),
-        internal: fc.boolean(),
-        local: fc.constant(false),
-      }),
+      last: fc.integer({ min: 1, max: 3 }),
+      id: fc.integer({ min: 1, max: 3 }),
+      internal: fc.boolean(),
       attributes: fc.record({
         origin: fc.integer({ min: 0, max: 1 }),
         asPath: fc
@@ -114,24 +113,28 @@ describe('choose', () => {
         clusterList: fc.array(fc.constant(1), { maxLength: 2 }),
       }),
     });
-    const least = (paths: Path[], key: (p: Path) => number) => {
-      const best = Math.min(...paths.map(key));
-      return paths.filter((p) => key(p) === best);
+    type Any = Contender & { attributes: Attributes };
+    const least = (paths: Any[], key: (p: Any) => number) => {
+      const smallest = Math.min(...paths.map(key));
+      return paths.filter((p) => key(p) === smallest);
     };
     fc.assert(
       fc.property(fc.array(anyPath, { minLength: 1, maxLength: 6 }), (raw) => {
-        const paths = raw.map((p) => path(p.source, p.attributes));
+        const paths = raw.map(({ last, id, internal, attributes }): Any => {
+          const contender = path(sourceOf(last, { id, internal }), attributes);
+          return { ...contender, attributes: contender.set.attributes };
+        });
         let left = least(paths, (p) => -(p.attributes.localPref ?? 100));
         left = least(left, (p) => p.attributes.asPath[0]?.asns.length ?? 0);
         left = least(left, (p) => p.attributes.origin);
-        const neighbour = (p: Path) => p.attributes.asPath[0]?.asns[0] ?? 0;
-        const med = (p: Path) => p.attributes.med ?? 0;
+        const neighbour = (p: Any) => p.attributes.asPath[0]?.asns[0] ?? 0;
+        const med = (p: Any) => p.attributes.med ?? 0;
         left = left.filter((p) => left.every((q) => neighbour(q) !== neighbour(p) || med(p) <= med(q)));
         left = least(left, (p) => (p.source.internal ? 1 : 0));
         left = least(left, (p) => p.source.id);
         left = least(left, (p) => p.attributes.clusterList.length);
-        left = least(left, (p) => p.source.address);
-        expect(left).toContain(choose(paths)?.path);
+        left = least(left, (p) => p.source.address[0]!);
+        expect(left).toContain(choose(paths)?.best);
       }),
       { numRuns: 2000 },
     );
@@ -139,154 +142,258 @@ describe('choose', () => {
 });
 
 describe('Rib', () => {
+  const [one, two, three] = [sourceOf(1), sourceOf(2), sourceOf(3, { internal: false, asn: 65001 })];
+  const P = '10.65.0.0/26';
+
   it('tells each change once, and nothing that stays', async () => {
-    const rib = new Rib();
-    const told: RouteChange[][] = [];
-    rib.on('change', (changes) => told.push([...changes]));
-    const [one, two] = [source(1), source(2)];
-    const prefix = flat('10.65.0.0/26');
-    rib.announce(one, attributes(), prefix);
-    rib.announce(two, attributes(), prefix);
-    rib.withdraw(two, prefix);
-    rib.announce(two, attributes({ med: 5 }), prefix);
-    expect([...rib.best()]).toEqual([]);
-    await until('told', () => told.length > 0);
-    expect(told).toHaveLength(1);
-    expect(told[0]).toMatchObject([{ best: { reason: 'MED', path: { source: one } } }]);
-    rib.announce(one, attributes(), prefix); // the same again
-    rib.withdraw(two, prefix); // not the best
+    const rib = ribOf(one, two);
+    const told: string[] = [];
+    rib.on('change', (ids, count) => {
+      for (const id of ids.subarray(0, count)) told.push(`${rib.reasonOf(id)} of ${rib.bestSource(id)?.index}`);
+    });
+    announce(rib, one, {}, P);
+    announce(rib, two, {}, P);
+    withdraw(rib, two, P);
+    announce(rib, two, { med: 5 }, P);
+    expect(best(rib)).toEqual([]);
     await settled(rib);
-    const own = told.flat().filter(({ length }) => length === 26);
-    expect(own).toHaveLength(1);
-    expect(rib.get(prefix[0]!, 26)).toMatchObject({ reason: 'only path' });
+    expect(told).toEqual(['MED of 1']);
+    announce(rib, one, {}, P); // the same again
+    withdraw(rib, two, P); // not the best
+    await settled(rib);
+    expect(told).toHaveLength(1);
+    expect(rib.get(prefixOf(P))?.reason).toBe('only path');
+    announce(rib, one, { med: 1 }, P);
+    await settled(rib);
+    expect(told).toHaveLength(2);
   });
 
   it('finds the longest match', async () => {
-    const rib = new Rib();
-    rib.announce(source(1), attributes(), flat('0.0.0.0/0', '10.0.0.0/8', '10.65.0.0/26', '10.65.0.1/32'));
+    const rib = ribOf(one);
+    announce(rib, one, {}, '0.0.0.0/0', '10.0.0.0/8', P, '10.65.0.1/32');
     await settled(rib);
     const match = (text: string) => {
-      const best = rib.lookup(parseAddress4(text));
-      return best && formatPrefix4(best.prefix, best.length);
+      const route = rib.lookup(parseWords(text));
+      return route && formatPrefix(route.prefix);
     };
     expect(['10.65.0.1', '10.65.0.2', '10.65.0.64', '200.0.0.1'].map(match)).toEqual([
       '10.65.0.1/32',
-      '10.65.0.0/26',
+      P,
       '10.0.0.0/8',
       '0.0.0.0/0',
     ]);
-    expect(new Rib().lookup(1)).toBeNull();
-  });
-
-  it('ranks the candidates', async () => {
-    const rib = new Rib();
-    const prefix = flat('10.65.0.0/26');
-    for (const last of [3, 1, 2]) rib.announce(source(last), attributes({ localPref: 100 + last }), prefix);
-    expect(rib.candidates(prefix[0]!, 26).map(({ path: p, reason }) => [p.source.id & 255, reason])).toEqual([
-      [3, 'local preference'],
-      [2, 'local preference'],
-      [1, 'only path'],
+    expect(ribOf().lookup([1])).toBeNull();
+    const six = new Rib(IPV6, table);
+    six.addSource(one);
+    const set = table.acquire(attributesOf('fd00::9'));
+    six.announce(one, set, listOf('::/0', '2001:db8::/32', '2001:db8:0:1::/64', '2001:db8::1/128'));
+    await settled(six);
+    const match6 = (text: string) => formatPrefix(six.lookup(parseWords(text))!.prefix);
+    expect(['2001:db8::1', '2001:db8::2', '2001:db8:0:1::2', 'fd00::1'].map(match6)).toEqual([
+      '2001:db8::1/128',
+      '2001:db8::/32',
+      '2001:db8:0:1::/64',
+      '::/0',
     ]);
   });
 
-  it('shares one path among all prefixes with the same attributes', async () => {
-    const rib = new Rib();
-    const one = source(1);
-    rib.announce(one, attributes({ communities: [1] }), flat('10.0.0.0/24'));
-    rib.announce(one, attributes({ communities: [1] }), flat('10.0.1.0/24', '10.0.1.0/24'));
+  it('ranks the candidates, and says why others are none', async () => {
+    const rib = ribOf(one, two, three);
+    announce(rib, one, { localPref: 103 }, P);
+    announce(rib, two, { localPref: 101 }, P);
+    const filtered = table.acquire(attributesOf(HOP, { localPref: 200 }));
+    rib.announce(three, filtered, listOf(P), FILTERED);
     await settled(rib);
-    const [a, b] = [...rib.best()];
-    expect(a!.path).toBe(b!.path);
-    expect(rib.count(one)).toBe(2);
+    const lines = rib.candidates(prefixOf(P)).map(({ path: p, reason }) => [p.source.index, reason, p.excluded]);
+    expect(lines).toEqual([
+      [1, 'local preference', null],
+      [2, 'only path', null],
+      [3, null, 'refused by the import policy'],
+    ]);
+    expect([rib.count(three), rib.excludedCount(three)]).toEqual([0, 1]);
+  });
+
+  it('keeps several paths of one peer by their identifiers (RFC 7911)', async () => {
+    const rib = ribOf(one);
+    announce(rib, one, { med: 2 }, `${P}#1`);
+    announce(rib, one, { med: 1 }, `${P}#2`);
+    await settled(rib);
+    expect(rib.get(prefixOf(P))).toMatchObject({ reason: 'MED', path: { pathId: 2 } });
+    withdraw(rib, one, `${P}#2`);
+    await settled(rib);
+    expect(rib.get(prefixOf(P))).toMatchObject({ reason: 'only path', path: { pathId: 1 } });
+  });
+
+  it('goes by whether next hops can be reached, and at what cost', async () => {
+    const rib = ribOf(one, two);
+    const { nextHop } = attributesOf('10.0.7.7');
+    announce(rib, one, { nextHop }, P);
+    announce(rib, two, {}, P);
+    await settled(rib);
+    expect(best(rib)).toEqual([`${P} of 1`]);
+    nextHop!.cost = 5;
+    rib.nextHopsChanged(new Set([nextHop!]));
+    await settled(rib);
+    expect(rib.get(prefixOf(P))).toMatchObject({ reason: 'interior cost', path: { source: two } });
+    nextHop!.reachable = false;
+    rib.nextHopsChanged(new Set([nextHop!]));
+    withdraw(rib, two, P);
+    await settled(rib);
+    expect(best(rib)).toEqual([]);
+    expect(rib.candidates(prefixOf(P))[0]?.path.excluded).toBe('next hop unreachable');
+  });
+
+  it('keeps the routes of a peer that restarts until it has told all again (RFC 4724)', async () => {
+    const rib = ribOf(one);
+    announce(rib, one, {}, P, '10.66.0.0/16', '10.67.0.0/16');
+    await settled(rib);
+    rib.markStale(one);
+    expect([rib.count(one), rib.staleCount(one)]).toEqual([3, 3]);
+    announce(rib, one, {}, P);
+    announce(rib, one, { med: 1 }, '10.66.0.0/16');
+    await settled(rib);
+    expect(best(rib)).toHaveLength(3);
+    expect(rib.get(prefixOf('10.67.0.0/16'))?.path.stale).toBe(true);
+    rib.sweepStale(one);
+    await settled(rib);
+    expect(best(rib)).toEqual([`${P} of 1`, '10.66.0.0/16 of 1']);
+    expect(rib.staleCount(one)).toBe(0);
+    // Twice in a row: what was stale already goes.
+    rib.markStale(one);
+    announce(rib, one, {}, P);
+    rib.markStale(one);
+    await settled(rib);
+    expect(best(rib)).toEqual([`${P} of 1`]);
+  });
+
+  it('makes long-lived stale paths the last choice, but for those that do not want it (RFC 9494)', async () => {
+    const rib = ribOf(one, two);
+    announce(rib, one, { localPref: 200 }, P, '10.66.0.0/16');
+    announce(rib, one, { communities: [NO_LLGR] }, '10.67.0.0/16');
+    announce(rib, two, {}, P);
+    await settled(rib);
+    expect(best(rib)).toContain(`${P} of 1`);
+    rib.markStale(one);
+    rib.demoteStale(one);
+    await settled(rib);
+    expect(best(rib)).toEqual([`${P} of 2`, '10.66.0.0/16 of 1']);
+    expect(rib.get(prefixOf(P))?.reason).toBe('not stale');
+    // One that another speaker marked counts alike.
+    announce(rib, two, { communities: [LLGR_STALE], localPref: 300 }, '10.66.0.0/16');
+    await settled(rib);
+    rib.sweepStale(one);
+    await settled(rib);
+    expect(best(rib)).toEqual([`${P} of 2`, '10.66.0.0/16 of 2']);
   });
 
   it('forgets a source, and only it, however much it announced', async () => {
-    const rib = new Rib();
-    const [one, two] = [source(1), source(2)];
-    const many = Array.from({ length: 20_000 }, (_, i) => [(0x0b000000 + i * 256) | 0, 24]).flat();
-    rib.announce(one, attributes(), many);
-    rib.announce(two, attributes(), flat('11.0.0.0/24'));
-    await until('settled', () => [...rib.best()].length === 20_000);
-    rib.drop(one);
-    rib.drop(one);
-    await until('one route is left', () => [...rib.best()].length === 1);
-    expect(rib.lookup(parseAddress4('11.0.0.1'))?.path.source).toBe(two);
-    expect([rib.count(one), rib.count(two)]).toEqual([0, 1]);
+    const rib = ribOf(one, two);
+    const before = table.size;
+    const set = table.acquire(attributesOf(HOP));
+    rib.announce(one, set, many(20_000));
+    table.release(set.id);
+    announce(rib, two, {}, '11.0.0.0/24');
+    await settled(rib);
+    expect(rib.size).toBe(20_000);
+    let isDone = false;
+    rib.drop(one, () => {
+      isDone = true;
+    });
+    await until('it is done', () => isDone);
+    await settled(rib);
+    expect(best(rib)).toEqual(['11.0.0.0/24 of 2']);
+    expect([rib.count(two), rib.pathCount]).toEqual([1, 1]);
+    withdraw(rib, two, '11.0.0.0/24');
+    await settled(rib);
+    expect([rib.size, table.size - before]).toEqual([0, 0]);
   });
 
   it('agrees with a naive model under any sequence of announcements, withdrawals and losses', async () => {
-    const sources = [source(1), source(2), source(3, { internal: false, asn: 65001 })];
-    const prefixes = [
-      '0.0.0.0/0',
-      '10.0.0.0/8',
-      '10.65.0.0/26',
-      '10.65.0.0/27',
-      '10.65.0.1/32',
-      '192.0.2.0/24',
-    ];
+    const prefixes = ['0.0.0.0/0', '10.0.0.0/8', P, '10.65.0.0/27', '10.65.0.1/32', '192.0.2.0/24'];
+    const from = fc.nat({ max: 2 });
+    const what = fc.uniqueArray(fc.constantFrom(...prefixes), { minLength: 1 });
+    const announced = fc.record({
+      kind: fc.constant('announce' as const),
+      from,
+      what,
+      pathId: fc.nat({ max: 1 }),
+      med: fc.option(fc.nat({ max: 2 })),
+      localPref: fc.option(fc.integer({ min: 99, max: 101 })),
+    });
     const step = fc.oneof(
-      {
-        weight: 6,
-        arbitrary: fc.record({
-          kind: fc.constant('announce' as const),
-          from: fc.nat({ max: 2 }),
-          what: fc.uniqueArray(fc.constantFrom(...prefixes), { minLength: 1 }),
-          med: fc.option(fc.nat({ max: 2 })),
-          localPref: fc.option(fc.integer({ min: 99, max: 101 })),
-        }),
-      },
+      { weight: 6, arbitrary: announced },
       {
         weight: 3,
-        arbitrary: fc.record({
-          kind: fc.constant('withdraw' as const),
-          from: fc.nat({ max: 2 }),
-          what: fc.uniqueArray(fc.constantFrom(...prefixes), { minLength: 1 }),
-        }),
+        arbitrary: fc.record({ kind: fc.constant('withdraw' as const), from, what, pathId: fc.nat({ max: 1 }) }),
       },
-      { weight: 1, arbitrary: fc.record({ kind: fc.constant('drop' as const), from: fc.nat({ max: 2 }) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('restart' as const), from }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('synchronised' as const), from }) },
       { weight: 2, arbitrary: fc.record({ kind: fc.constant('settle' as const) }) },
     );
+    interface Known extends Contender {
+      age: number;
+      set: AttributeSet;
+    }
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
-        const rib = new Rib();
-        const live = [...sources];
-        const model = new Map<string, Map<PathSource, Path>>(prefixes.map((text) => [text, new Map()]));
-        const heard = new Map<string, RouteChange['best']>();
-        rib.on('change', (changes) => {
-          for (const { prefix, length, best } of changes) heard.set(formatPrefix4(prefix, length), best);
+        const sources = [one, two, three];
+        const rib = ribOf(...sources);
+        const model = new Map<string, Map<string, Known>>(prefixes.map((text) => [text, new Map()]));
+        const heard = new Map<string, string>();
+        const stateOf = (prefix: string) => {
+          const id = rib.find(prefixOf(prefix));
+          const set = id < 0 ? null : rib.bestSet(id);
+          return set ? `${rib.bestSource(id)!.index} ${set.id}` : 'none';
+        };
+        rib.on('change', (ids, count) => {
+          for (const id of ids.subarray(0, count)) {
+            const text = formatPrefix(rib.prefixOf(id));
+            heard.set(text, stateOf(text));
+          }
         });
+        const prune = (source: PathSource, isOver: (age: number) => boolean) => {
+          for (const paths of model.values()) {
+            for (const [key, known] of paths) if (known.source === source && isOver(known.age)) paths.delete(key);
+          }
+        };
         for (const s of steps) {
           if (s.kind === 'settle') {
             await settled(rib);
             continue;
           }
-          const from = live[s.from]!;
+          const source = sources[s.from]!;
           if (s.kind === 'announce') {
-            const given = attributes({ med: s.med, localPref: s.localPref });
-            rib.announce(from, given, flat(...s.what));
-            for (const text of s.what)
-              model.get(text)!.set(from, { source: from, attributes: given, nextHop: 0 });
+            const { med, localPref, pathId } = s;
+            announce(rib, source, { med, localPref }, ...s.what.map((text) => `${text}#${pathId}`));
+            for (const text of s.what) {
+              const known = { ...path(source, { med, localPref }, { pathId }), age: 0 };
+              model.get(text)!.set(`${s.from}#${pathId}`, known);
+            }
           } else if (s.kind === 'withdraw') {
-            rib.withdraw(from, flat(...s.what));
-            for (const text of s.what) model.get(text)!.delete(from);
+            withdraw(rib, source, ...s.what.map((text) => `${text}#${s.pathId}`));
+            for (const text of s.what) model.get(text)!.delete(`${s.from}#${s.pathId}`);
+          } else if (s.kind === 'restart') {
+            rib.markStale(source);
+            for (const paths of model.values()) for (const known of paths.values()) if (known.source === source) known.age++;
+            prune(source, (age) => age > 1);
           } else {
-            rib.drop(from);
-            for (const paths of model.values()) paths.delete(from);
-            live[s.from] = { ...from }; // the peer's next session
+            rib.sweepStale(source);
+            prune(source, (age) => age > 0);
           }
         }
         await settled(rib);
         for (const [text, paths] of model) {
-          const expected = choose([...paths.values()]);
-          const [prefix, length] = flat(text) as [number, number];
-          const best = rib.get(prefix, length);
-          expect(best?.path.source ?? null, text).toBe(expected?.path.source ?? null);
-          expect(best?.path.attributes).toEqual(expected?.path.attributes);
-          expect(best?.reason).toBe(expected?.reason);
-          expect(heard.get(text)?.path, `told of ${text}`).toBe(best?.path);
+          const choice = choose([...paths.values()]);
+          const route = rib.get(prefixOf(text));
+          expect(route?.path.source ?? null, text).toBe(choice?.best.source ?? null);
+          expect(route?.path.attributes).toEqual(choice?.best.set.attributes);
+          expect(route?.reason).toBe(choice ? REASONS[choice.step] : undefined);
+          expect(heard.get(text) ?? 'none', `told of ${text}`).toBe(stateOf(text));
         }
-        for (const from of live) {
-          expect(rib.count(from)).toBe([...model.values()].filter((paths) => paths.has(from)).length);
+        for (const source of sources) {
+          const known = [...model.values()].flatMap((paths) => [...paths.values()]).filter((p) => p.source === source);
+          expect(rib.count(source)).toBe(known.length);
+          expect(rib.staleCount(source)).toBe(known.filter(({ age }) => age > 0).length);
         }
       }),
       { numRuns: 300 },

@@ -1,0 +1,552 @@
+/**
+ * What peers are told: one group for all sessions to which routes leave in the same form (Adj-RIBs-Out of RFC 4271
+ * 3.2, kept once). A change is worked out and encoded once, and the same bytes go to every member.
+ *
+ * A route is not told to the peer that it is from: that is the one thing in which members differ, and what the group
+ * noted of a prefix (attributes and source) tells what each member has.
+ *
+ * A member whose connection has no room, and one that is new, falls behind: it leaves the common stream for a cohort
+ * which remembers numbers of prefixes, not messages, and tells the latest of each at its own pace. Who has caught up
+ * joins the stream again. So a slow peer costs a bit a prefix, and any number of peers that come at once are told
+ * with one encoding.
+ */
+import type { PathSource } from '../rib/decision.ts';
+import { choose } from '../rib/decision.ts';
+import type { Rib } from '../rib/rib.ts';
+import type { AttributeSet, AttributeTable } from './attribute-table.ts';
+import { type Attributes, encodeAttributes } from './attributes.ts';
+import { Bitmap } from './bitmap.ts';
+import { type ExportRules, exported } from './export.ts';
+import type { Prefix } from './family.ts';
+import { IPV4 } from './family.ts';
+import { PrefixList } from './nlri.ts';
+import { ACCEPT_ALL, type Operation } from './policy.ts';
+import { type EncodedAttributes, encodeAnnouncements, encodeWithdrawals, type UpdateFormat } from './update.ts';
+
+export interface GroupConfig extends ExportRules {
+  readonly as4: boolean;
+  /** Paths of a prefix that are sent with identifiers (RFC 7911); 0: the best, without. */
+  readonly addPath: number;
+  readonly maxMessage: number;
+}
+
+export interface Member {
+  /** Who it is as a source of routes. */
+  readonly source: PathSource;
+  /** Send whole messages. False: no room for more; call UpdateGroup.drained when there is. */
+  send(messages: Uint8Array): boolean;
+  /** All that was there when it joined, or asked again, is told. */
+  synchronised(): void;
+}
+
+/** A route as a member has it. */
+export interface Route {
+  readonly prefix: Prefix;
+  readonly pathId: number;
+  readonly attributes: Attributes;
+}
+
+/** What is told of prefixes: a set of attributes, held while `uses` are there, and whose path it is. */
+interface Told {
+  readonly set: AttributeSet;
+  readonly source: PathSource;
+  uses: number;
+}
+
+/** How a set of a source leaves. */
+interface Outcome {
+  readonly set: AttributeSet;
+  readonly source: PathSource;
+  readonly operations: readonly Operation[];
+  readonly attributes: Attributes | null;
+  /** Null, or of no use any more, while nobody is told it. */
+  told: Told | null;
+}
+
+/** Members that are being told what others know already. */
+interface Cohort {
+  readonly members: Set<Member>;
+  /** Next number of the walk over all prefixes; Infinity: it is over. */
+  walkAt: number;
+  /** Prefixes that are to be told (again). */
+  readonly behind: Bitmap;
+  /** Path identifiers that are gone since, by number of the prefix. */
+  readonly gone: Map<number, Set<number>>;
+  /** Wait for room. */
+  isBlocked: boolean;
+  /** Members are to hear that they are synchronised. */
+  isInitial: boolean;
+}
+
+/** What one round of encoding has for members, by whose routes they are: a member is not told its own. */
+class Outbox {
+  readonly #format: UpdateFormat;
+  readonly #encode: (set: AttributeSet) => EncodedAttributes;
+  readonly #withdrawn: PrefixList;
+  /** For one source alone: its own route is the best now, so it loses what it was told. */
+  readonly #lost = new Map<PathSource, PrefixList>();
+  readonly #announced = new Map<PathSource, Map<AttributeSet, PrefixList>>();
+
+  constructor(format: UpdateFormat, encode: (set: AttributeSet) => EncodedAttributes) {
+    this.#format = format;
+    this.#encode = encode;
+    this.#withdrawn = new PrefixList(format.family);
+  }
+
+  announce(words: readonly number[], length: number, pathId: number, { set, source }: Told): void {
+    let sets = this.#announced.get(source);
+    if (!sets) this.#announced.set(source, (sets = new Map()));
+    let list = sets.get(set);
+    if (!list) sets.set(set, (list = new PrefixList(this.#format.family)));
+    list.add(words, length, pathId);
+  }
+
+  withdraw(words: readonly number[], length: number, pathId: number): void {
+    this.#withdrawn.add(words, length, pathId);
+  }
+
+  lose(source: PathSource, words: readonly number[], length: number, pathId: number): void {
+    let list = this.#lost.get(source);
+    if (!list) this.#lost.set(source, (list = new PrefixList(this.#format.family)));
+    list.add(words, length, pathId);
+  }
+
+  /** Send to members; answers those that have no room for more. Announcements go first: make before break. */
+  flush(members: Iterable<Member>): Member[] {
+    const bySource = new Map<PathSource, Uint8Array[]>();
+    for (const [source, sets] of this.#announced) {
+      const messages: Uint8Array[] = [];
+      for (const [set, list] of sets) {
+        for (const message of encodeAnnouncements(this.#encode(set), list, this.#format)) messages.push(message);
+      }
+      bySource.set(source, messages);
+    }
+    const withdrawals = [...encodeWithdrawals(this.#withdrawn, this.#format)];
+    const all = Buffer.concat([...bySource.values(), withdrawals].flat());
+    const full: Member[] = [];
+    for (const member of members) {
+      const { source } = member;
+      let bytes: Uint8Array = all;
+      if (bySource.has(source) || this.#lost.has(source)) {
+        const others = [...bySource].filter(([from]) => from !== source).map(([, messages]) => messages);
+        const list = this.#lost.get(source);
+        const lost = list ? [...encodeWithdrawals(list, this.#format)] : [];
+        bytes = Buffer.concat([...others, withdrawals, lost].flat());
+      }
+      if (bytes.length > 0 && !member.send(bytes)) full.push(member);
+    }
+    return full;
+  }
+}
+
+/** Prefixes that a cohort is told of in one turn of the event loop. */
+const SLICE = 4096;
+
+export class UpdateGroup {
+  readonly config: GroupConfig;
+  readonly #rib: Rib;
+  readonly #table: AttributeTable;
+  readonly #format: UpdateFormat;
+  /** Members that have heard all, and those that have not. */
+  readonly #current = new Set<Member>();
+  readonly #cohorts = new Set<Cohort>();
+  /** Cohort of each member that is behind. */
+  readonly #behind = new Map<Member, Cohort>();
+  /** What members were told by groups that they were in before. */
+  readonly #had = new Map<Member, readonly Route[]>();
+  /** By number of the prefix, then by path identifier: 0 without add-path. */
+  #told: (Told | undefined)[] = [];
+  readonly #toldPaths = new Map<number, Map<number, Told>>();
+  /** How many prefixes are told, and how many of these are of each source. */
+  #count = 0;
+  readonly #countOf = new Map<PathSource, number>();
+  /** Prefixes that are told no more and some cohort has still to hear it: their numbers are held. */
+  readonly #graves = new Set<number>();
+  /** By number of the set, which may be another's by now. */
+  readonly #outcomes: (Outcome | undefined)[] = [];
+  #scheduled = false;
+  readonly #words: number[] = [];
+
+  constructor(rib: Rib, table: AttributeTable, config: GroupConfig) {
+    this.config = config;
+    this.#rib = rib;
+    this.#table = table;
+    this.#format = { family: config.family, addPath: config.addPath > 0, maxMessage: config.maxMessage };
+    rib.on(config.addPath > 0 ? 'touch' : 'change', this.#onChange);
+  }
+
+  get isEmpty(): boolean {
+    return this.#current.size === 0 && this.#behind.size === 0;
+  }
+
+  /** Sessions with the same key share a group. */
+  static key(config: GroupConfig): string {
+    const { family, self, policy } = config;
+    return JSON.stringify({ ...config, family: family.name, self: self?.text ?? null, policy: policy.key });
+  }
+
+  /** Nobody is left: forget everything. */
+  close(): void {
+    this.#rib.off(this.config.addPath > 0 ? 'touch' : 'change', this.#onChange);
+    this.#cohorts.clear();
+    this.#told.forEach((told, id) => {
+      if (told) this.#forget(id, 0, told);
+    });
+    for (const [id, paths] of [...this.#toldPaths]) for (const [pathId, told] of paths) this.#forget(id, pathId, told);
+    this.#releaseGraves();
+  }
+
+  /** A new member: it hears all there is. `had`: what it was told by another group, and may be told no more. */
+  join(member: Member, had: readonly Route[] = []): void {
+    if (had.length > 0) this.#had.set(member, had);
+    this.#startCohort(member, 0, true);
+  }
+
+  leave(member: Member): void {
+    this.#current.delete(member);
+    this.#had.delete(member);
+    this.#leaveCohort(member);
+  }
+
+  /** Tell a member everything again (RFC 2918). */
+  refresh(member: Member): void {
+    this.leave(member);
+    this.join(member);
+  }
+
+  /** A member has room again. */
+  drained(member: Member): void {
+    const cohort = this.#behind.get(member);
+    if (!cohort) return;
+    cohort.isBlocked = false;
+    this.#schedule();
+  }
+
+  /** Prefixes that a member has from us. */
+  countFor({ source }: Member): number {
+    return this.#count - (this.#countOf.get(source) ?? 0);
+  }
+
+  /** What a member has, or will have when it has heard all. */
+  *toldTo({ source }: Member): Generator<Route> {
+    for (let id = 0; id < this.#rib.end; id++) {
+      for (const [pathId, { set, source: from }] of this.#toldOf(id)) {
+        if (from === source) continue;
+        yield {
+          prefix: this.#rib.prefixOf(id),
+          pathId,
+          get attributes() {
+            return set.attributes;
+          },
+        };
+      }
+    }
+  }
+
+  // ---- What is to be told ----------------------------------------------------------------------------
+
+  readonly #onChange = (ids: Int32Array, count: number): void => {
+    if (this.isEmpty) return;
+    const outbox = this.#outbox();
+    for (let i = 0; i < count; i++) this.#update(ids[i]!, outbox);
+    for (const member of outbox.flush(this.#current)) this.#fallBehind(member);
+  };
+
+  /** Bring what is told of a prefix up to date. */
+  #update(id: number, outbox: Outbox): void {
+    const isChanged = this.config.addPath > 0 ? this.#updatePaths(id, outbox) : this.#updateBest(id, outbox);
+    if (!isChanged) return;
+    for (const cohort of this.#cohorts) if (id < cohort.walkAt) cohort.behind.add(id);
+  }
+
+  #updateBest(id: number, outbox: Outbox): boolean {
+    const set = this.#rib.bestSet(id);
+    const next = set && this.#export(id, set, this.#rib.bestSource(id)!, this.#rib.bestIsLongLivedStale(id));
+    const before = this.#told[id];
+    return this.#replace(id, 0, before, next, outbox);
+  }
+
+  /** The same for several paths: the best ones, under the numbers that the RIB knows them by. */
+  #updatePaths(id: number, outbox: Outbox): boolean {
+    const wanted = new Map<number, Told>();
+    let left = this.#rib.eligible(id);
+    for (let next = choose(left); next && wanted.size < this.config.addPath; next = choose(left)) {
+      const { best } = next;
+      const told = this.#export(id, best.set, best.source, best.longLivedStale);
+      if (told) wanted.set(best.path + 1, told);
+      left = left.filter((other) => other !== best);
+    }
+    const before = new Map(this.#toldPaths.get(id));
+    let isChanged = false;
+    for (const pathId of new Set([...before.keys(), ...wanted.keys()])) {
+      const next = wanted.get(pathId) ?? null;
+      if (this.#replace(id, pathId, before.get(pathId), next, outbox)) isChanged = true;
+    }
+    return isChanged;
+  }
+
+  /** What is told of a path becomes something else; whether it does. */
+  #replace(id: number, pathId: number, before: Told | undefined, next: Told | null, outbox: Outbox): boolean {
+    if (before === next || (!before && !next)) return false;
+    if (before && next && before.set === next.set && before.source === next.source) {
+      // The same by another way.
+      if (next.uses === 0) this.#table.release(next.set.id);
+      return false;
+    }
+    const words = this.#rib.wordsOf(id, this.#words);
+    const length = this.#rib.lengthOf(id);
+    if (!next) {
+      outbox.withdraw(words, length, pathId);
+      this.#bury(id, pathId);
+      this.#forget(id, pathId, before!);
+      return true;
+    }
+    // Its new owner loses what it had from another.
+    if (before && before.source !== next.source) outbox.lose(next.source, words, length, pathId);
+    outbox.announce(words, length, pathId, next);
+    this.#remember(id, pathId, before, next);
+    return true;
+  }
+
+  #export(id: number, set: AttributeSet, source: PathSource, isStale: boolean): Told | null {
+    const { policy, internal, client } = this.config;
+    if (source.internal && internal && !source.client && !client) return null;
+    let operations: readonly Operation[] = NONE;
+    if (policy !== ACCEPT_ALL) {
+      const verdict = policy.evaluate({ prefix: this.#rib.prefixOf(id), attributes: set.attributes, source });
+      if (!verdict.accept) return null;
+      operations = verdict.operations;
+    }
+    let outcome = this.#outcomes[set.id];
+    if (outcome?.set !== set || outcome.source !== source || outcome.operations !== operations || isStale) {
+      const attributes = exported(set.attributes, source, isStale, operations, this.config);
+      outcome = { set, source, operations, attributes, told: null };
+      if (!isStale) this.#outcomes[set.id] = outcome;
+    }
+    const { attributes } = outcome;
+    if (!attributes) return null;
+    if (!outcome.told?.uses) outcome.told = { set: this.#table.acquire(attributes), source, uses: 0 };
+    return outcome.told;
+  }
+
+  // ---- What is told ----------------------------------------------------------------------------------
+
+  *#toldOf(id: number): Generator<[pathId: number, told: Told]> {
+    const told = this.#told[id];
+    if (told) yield [0, told];
+    const paths = this.#toldPaths.get(id);
+    if (paths) yield* paths;
+  }
+
+  #remember(id: number, pathId: number, before: Told | undefined, next: Told): void {
+    next.uses++;
+    if (before) this.#drop(before);
+    else {
+      this.#rib.hold(id);
+      this.#count++;
+    }
+    this.#tally(next.source, 1);
+    if (pathId === 0) this.#told[id] = next;
+    else {
+      let paths = this.#toldPaths.get(id);
+      if (!paths) this.#toldPaths.set(id, (paths = new Map()));
+      paths.set(pathId, next);
+    }
+  }
+
+  #forget(id: number, pathId: number, told: Told): void {
+    if (pathId === 0) this.#told[id] = undefined;
+    else {
+      const paths = this.#toldPaths.get(id)!;
+      paths.delete(pathId);
+      if (paths.size === 0) this.#toldPaths.delete(id);
+    }
+    this.#count--;
+    this.#drop(told);
+    this.#rib.unhold(id);
+  }
+
+  #drop(told: Told): void {
+    this.#tally(told.source, -1);
+    if (--told.uses === 0) this.#table.release(told.set.id);
+  }
+
+  #tally(source: PathSource, by: 1 | -1): void {
+    this.#countOf.set(source, (this.#countOf.get(source) ?? 0) + by);
+  }
+
+  /** Something of a prefix is told no more: cohorts that may have told it are to withdraw it. */
+  #bury(id: number, pathId: number): void {
+    if (this.#cohorts.size === 0) return;
+    if (!this.#graves.has(id)) {
+      this.#graves.add(id);
+      this.#rib.hold(id);
+    }
+    if (pathId === 0) return;
+    for (const { gone, walkAt } of this.#cohorts) {
+      if (id >= walkAt) continue;
+      const ids = gone.get(id) ?? new Set();
+      gone.set(id, ids.add(pathId));
+    }
+  }
+
+  #releaseGraves(): void {
+    for (const id of this.#graves) this.#rib.unhold(id);
+    this.#graves.clear();
+  }
+
+  #outbox(): Outbox {
+    const encoded = new Map<AttributeSet, EncodedAttributes>();
+    return new Outbox(this.#format, (set) => {
+      let list = encoded.get(set);
+      if (!list) encoded.set(set, (list = this.#encode(set)));
+      return list;
+    });
+  }
+
+  #encode(set: AttributeSet): EncodedAttributes {
+    const { family, as4 } = this.config;
+    const { nextHop } = set;
+    const isPlain = family === IPV4 && nextHop!.family === IPV4;
+    if (as4 && !isPlain) return { bytes: set.bytes, nextHop };
+    return {
+      bytes: encodeAttributes(set.attributes, { as4, nextHop: isPlain }),
+      nextHop: isPlain ? null : nextHop,
+    };
+  }
+
+  // ---- Members that are behind -----------------------------------------------------------------------
+
+  #fallBehind(member: Member): void {
+    this.#current.delete(member);
+    const cohort = this.#startCohort(member, Number.POSITIVE_INFINITY, false);
+    cohort.isBlocked = true;
+  }
+
+  #startCohort(member: Member, walkAt: number, isInitial: boolean): Cohort {
+    // Who comes before the walk has begun walks along.
+    const waiting = [...this.#cohorts].find((c) => isInitial && c.isInitial && c.walkAt === 0 && !c.isBlocked);
+    const cohort = waiting ?? {
+      members: new Set(),
+      walkAt,
+      behind: new Bitmap(),
+      gone: new Map(),
+      isBlocked: false,
+      isInitial,
+    };
+    cohort.members.add(member);
+    this.#cohorts.add(cohort);
+    this.#behind.set(member, cohort);
+    this.#schedule();
+    return cohort;
+  }
+
+  #leaveCohort(member: Member): void {
+    const cohort = this.#behind.get(member);
+    if (!cohort) return;
+    this.#behind.delete(member);
+    cohort.members.delete(member);
+    if (cohort.members.size === 0) this.#endCohort(cohort);
+  }
+
+  #endCohort(cohort: Cohort): void {
+    this.#cohorts.delete(cohort);
+    if (this.#cohorts.size === 0) this.#releaseGraves();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      for (const cohort of [...this.#cohorts]) if (!cohort.isBlocked) this.#pump(cohort);
+      if ([...this.#cohorts].some(({ isBlocked }) => !isBlocked)) this.#schedule();
+    });
+  }
+
+  /** Tell a cohort the next slice. */
+  #pump(cohort: Cohort): void {
+    const outbox = this.#outbox();
+    const sources = new Set([...cohort.members].map(({ source }) => source));
+    let left = SLICE;
+    for (let id = cohort.behind.take(); id >= 0; id = cohort.behind.take()) {
+      this.#tell(id, cohort, sources, outbox);
+      if (--left === 0) break;
+    }
+    // Others are in the stream already: what this walk is the first to find out is news to them too.
+    const news = this.#outbox();
+    while (left > 0 && cohort.walkAt < this.#rib.end) {
+      const id = cohort.walkAt++;
+      left--;
+      if (!this.#rib.hasBest(id)) continue;
+      this.#update(id, news);
+      this.#tell(id, cohort, sources, outbox);
+      cohort.behind.delete(id);
+    }
+    for (const member of news.flush(this.#current)) this.#fallBehind(member);
+    if (cohort.walkAt >= this.#rib.end) cohort.walkAt = Number.POSITIVE_INFINITY;
+    for (const member of outbox.flush(cohort.members)) this.#split(cohort, member);
+    if (cohort.members.size === 0 || cohort.isBlocked) return;
+    if (cohort.walkAt !== Number.POSITIVE_INFINITY || cohort.behind.size > 0) return;
+    for (const member of cohort.members) {
+      this.#behind.delete(member);
+      this.#current.add(member);
+    }
+    this.#endCohort(cohort);
+    if (!cohort.isInitial) return;
+    for (const member of cohort.members) {
+      this.#withdrawRest(member);
+      member.synchronised();
+    }
+  }
+
+  /** A member has heard all: what it had besides it has no more. */
+  #withdrawRest(member: Member): void {
+    const outbox = this.#outbox();
+    for (const { prefix, pathId } of this.#had.get(member) ?? []) {
+      const id = this.#rib.find(prefix);
+      const told = id < 0 ? undefined : [...this.#toldOf(id)].find(([path]) => path === pathId);
+      if (told?.[1].source === member.source || !told) {
+        outbox.withdraw(Array.from(prefix.words), prefix.length, pathId);
+      }
+    }
+    this.#had.delete(member);
+    for (const full of outbox.flush([member])) this.#fallBehind(full);
+  }
+
+  #tell(id: number, { gone }: Cohort, sources: ReadonlySet<PathSource>, outbox: Outbox): void {
+    const words = this.#rib.wordsOf(id, this.#words);
+    const length = this.#rib.lengthOf(id);
+    let isTold = false;
+    for (const [pathId, told] of this.#toldOf(id)) {
+      isTold = true;
+      outbox.announce(words, length, pathId, told);
+      if (sources.has(told.source)) outbox.lose(told.source, words, length, pathId);
+      gone.get(id)?.delete(pathId);
+    }
+    if (this.config.addPath > 0) {
+      for (const pathId of gone.get(id) ?? []) outbox.withdraw(words, length, pathId);
+      gone.delete(id);
+    } else if (!isTold) outbox.withdraw(words, length, 0);
+  }
+
+  /** A member of a cohort has no room: it goes on at its own pace. */
+  #split(cohort: Cohort, member: Member): void {
+    if (cohort.members.size === 1) {
+      cohort.isBlocked = true;
+      return;
+    }
+    cohort.members.delete(member);
+    const own: Cohort = {
+      ...cohort,
+      members: new Set([member]),
+      behind: cohort.behind.clone(),
+      gone: new Map([...cohort.gone].map(([id, ids]) => [id, new Set(ids)])),
+      isBlocked: true,
+    };
+    this.#cohorts.add(own);
+    this.#behind.set(member, own);
+  }
+}
+
+const NONE: readonly Operation[] = [];
