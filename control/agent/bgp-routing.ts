@@ -1,10 +1,10 @@
 /** The BGP speaker as the agent uses it: configured level-triggered, asked for best routes. */
 import type { Logger } from 'pino';
 import { formatAddress4, formatPrefix4 } from '../address.ts';
+import type { PeerView } from '../api/types.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
 import { IPV4 } from '../bgp/family.ts';
 import { ACCEPT_ALL } from '../bgp/policy.ts';
-import type { PeerView } from '../api/types.ts';
 import { Speaker } from '../bgp/speaker.ts';
 import type { AgentConfig } from '../config/config.ts';
 import type { BgpRoute, Desired } from '../desired.ts';

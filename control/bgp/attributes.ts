@@ -317,7 +317,7 @@ export function decodeAttributes(
     const flags = bytes[start]!;
     const header = flags & EXTENDED ? 4 : 3;
     const type = bytes[start + 1]!;
-    let at = start + header;
+    const at = start + header;
     const length = at > end ? 0 : flags & EXTENDED ? get16(bytes, start + 2) : bytes[start + 2]!;
     const stop = at + length;
     if (stop > end) {

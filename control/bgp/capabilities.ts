@@ -204,7 +204,8 @@ export function ourCapabilities(offering: Offering): Capability[] {
   // Without families it only promises to keep the peer's routes (RFC 4724 section 3).
   const time = Math.min(restartTime, MAX_RESTART_TIME);
   const flags = (restarting ? RESTARTING : 0) | NOTIFICATION;
-  const kept = time > 0 ? families.flatMap(({ afi, safi }) => [0, afi, safi, restarting ? FORWARDING : 0]) : [];
+  const kept =
+    time > 0 ? families.flatMap(({ afi, safi }) => [0, afi, safi, restarting ? FORWARDING : 0]) : [];
   list.push({
     code: CAP_GRACEFUL_RESTART,
     value: Uint8Array.of((flags << 4) | (time >> 8), time, ...kept),

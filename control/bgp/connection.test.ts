@@ -2,16 +2,15 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
-import { FAMILIES, IPV4, IPV6 } from './family.ts';
-import { openOf } from './fake-peer.ts';
-import { encodeNotification, encodeRouteRefresh, frame, keepalive, UPDATE } from './message.ts';
 import type { PeerConfig, SpeakerConfig } from './config.ts';
-
+import { openOf } from './fake-peer.ts';
+import { FAMILIES, IPV4, IPV6 } from './family.ts';
+import { Framer } from './framing.ts';
+import { encodeNotification, encodeRouteRefresh, frame, keepalive } from './message.ts';
 import { Speaker } from './speaker.ts';
 import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
 import { endOfRib } from './update.ts';
-import { Framer } from './framing.ts';
 
 /** What is written is kept, and taken (or not) as told. */
 class MemorySocket extends Duplex {
@@ -64,7 +63,6 @@ async function speaker(more: Partial<SpeakerConfig> = {}) {
   };
   return { s, logs, connect, status: () => s.peers()[0]! };
 }
-
 
 const OPEN = openOf(64512, '10.0.0.2');
 
@@ -177,7 +175,13 @@ describe('ten thousand mutations of a session', () => {
     const next = random(seed);
     const pick = (below: number) => Math.floor(next() * below);
     const peers: PeerConfig[] = [
-      { ...PEER, families: ['ipv4', 'ipv6'], addPath: { receive: true, send: 2 }, longLivedTime: 60, keepFiltered: true },
+      {
+        ...PEER,
+        families: ['ipv4', 'ipv6'],
+        addPath: { receive: true, send: 2 },
+        longLivedTime: 60,
+        keepFiltered: true,
+      },
     ];
     const { s, logs, connect, status } = await speaker({ peers });
     for (let round = 0; round < 2000; round++) {

@@ -8,8 +8,8 @@ import { AS_TRANS } from './attributes.ts';
 import {
   type Abilities,
   abilitiesOf,
-  type Capability,
   CAP_MULTIPROTOCOL,
+  type Capability,
   describeCapabilities,
   ourCapabilities,
   rolesAgree,
@@ -431,7 +431,9 @@ function agree(config: ConnectionConfig, theirs: Abilities, theirHoldTime: numbe
     keepaliveTime: Math.min(config.keepaliveTime ?? holdTime / 3, holdTime / 3),
     as4: theirs.as4 !== null,
     families,
-    addPathReceive: both(({ index }) => config.addPathReceive && families[index] && theirs.addPathSend[index]),
+    addPathReceive: both(
+      ({ index }) => config.addPathReceive && families[index] && theirs.addPathSend[index],
+    ),
     addPathSend: both(({ index }) => config.addPathSend && families[index] && theirs.addPathReceive[index]),
     nextHop6: families[IPV4.index] && theirs.nextHop6,
     refresh: theirs.refresh,
@@ -442,7 +444,12 @@ function agree(config: ConnectionConfig, theirs: Abilities, theirHoldTime: numbe
   };
 }
 
-const offerOf = (asn: number, routerId: number, holdTime: number, capabilities: readonly Capability[]): Offer => ({
+const offerOf = (
+  asn: number,
+  routerId: number,
+  holdTime: number,
+  capabilities: readonly Capability[],
+): Offer => ({
   asn,
   routerId: formatWords(IPV4, [routerId]),
   holdTime,

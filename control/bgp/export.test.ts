@@ -72,7 +72,8 @@ describe('export', () => {
   });
 
   it('is none from internal to internal, unless one of them is our client (RFC 4456 6)', () => {
-    const told = (from: PathSource, toClient: boolean) => tell(heard, from, { ...RULES, client: toClient }) !== null;
+    const told = (from: PathSource, toClient: boolean) =>
+      tell(heard, from, { ...RULES, client: toClient }) !== null;
     expect([told(internal, false), told(internal, true), told(client, false), told(client, true)]).toEqual([
       false,
       true,
@@ -84,7 +85,12 @@ describe('export', () => {
 
   it('reflects with ORIGINATOR_ID and CLUSTER_LIST and changes nothing else (RFC 4456 8, 10)', () => {
     const reflected = tell({ ...heard, localPref: 50 }, client, RULES);
-    expect(reflected).toEqual({ ...heard, localPref: 50, originatorId: client.id, clusterList: [RULES.clusterId] });
+    expect(reflected).toEqual({
+      ...heard,
+      localPref: 50,
+      originatorId: client.id,
+      clusterList: [RULES.clusterId],
+    });
     const again = tell({ ...heard, originatorId: 9, clusterList: [8] }, client, RULES);
     expect(again).toMatchObject({ originatorId: 9, clusterList: [RULES.clusterId, 8] });
   });
@@ -105,15 +111,26 @@ describe('export', () => {
   });
 
   it('marks and keeps what is for customers only (RFC 9234 5)', () => {
-    const to = (role: ExportRules['role'], otc: number | null) => tell({ ...heard, otc }, external, { ...OUTSIDE, role });
-    expect([to('provider', null)?.otc, to('peer', null)?.otc, to('rs', null)?.otc]).toEqual([64512, 64512, 64512]);
-    expect([to('customer', null)?.otc, to('rs-client', null)?.otc, to(null, null)?.otc]).toEqual([null, null, null]);
+    const to = (role: ExportRules['role'], otc: number | null) =>
+      tell({ ...heard, otc }, external, { ...OUTSIDE, role });
+    expect([to('provider', null)?.otc, to('peer', null)?.otc, to('rs', null)?.otc]).toEqual([
+      64512, 64512, 64512,
+    ]);
+    expect([to('customer', null)?.otc, to('rs-client', null)?.otc, to(null, null)?.otc]).toEqual([
+      null,
+      null,
+      null,
+    ]);
     expect([to('customer', 65001), to('peer', 65001), to('rs-client', 65001)]).toEqual([null, null, null]);
-    expect([to('provider', 65001)?.otc, to('rs', 65001)?.otc, to(null, 65001)?.otc]).toEqual([65001, 65001, 65001]);
+    expect([to('provider', 65001)?.otc, to('rs', 65001)?.otc, to(null, 65001)?.otc]).toEqual([
+      65001, 65001, 65001,
+    ]);
   });
 
   it('says that we leave (RFC 8326), and which routes are stale (RFC 9494 4.3)', () => {
-    expect(tell(heard, external, { ...OUTSIDE, gracefulShutdown: true })?.communities).toContain(GRACEFUL_SHUTDOWN);
+    expect(tell(heard, external, { ...OUTSIDE, gracefulShutdown: true })?.communities).toContain(
+      GRACEFUL_SHUTDOWN,
+    );
     expect(tell(heard, external, RULES, true)).toBeNull();
     const stale = tell(heard, external, { ...RULES, longLived: true }, true);
     expect(stale?.communities).toContain(LLGR_STALE);

@@ -70,7 +70,10 @@ export function exported(
   if (rules.gracefulShutdown) out = withCommunity(out, GRACEFUL_SHUTDOWN);
   out = operations.reduce(apply, out);
 
-  const isSelf = attributes.nextHop === null || rules.nextHopMode === 'self' || (rules.nextHopMode === 'auto' && !internal);
+  const isSelf =
+    attributes.nextHop === null ||
+    rules.nextHopMode === 'self' ||
+    (rules.nextHopMode === 'auto' && !internal);
   const nextHop = isSelf ? rules.self : attributes.nextHop;
   if (!nextHop) return null;
   if (family === IPV4 ? nextHop.family !== IPV4 && !rules.nextHop6 : nextHop.family === IPV4) return null;

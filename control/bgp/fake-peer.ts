@@ -2,11 +2,18 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { parseAddress4 } from '../address.ts';
-import { Framer } from './framing.ts';
 import { AS_TRANS } from './attributes.ts';
 import { type Offering, ourCapabilities } from './capabilities.ts';
 import { FAMILIES } from './family.ts';
-import { decodeNotification, encodeOpen, frame, MAX_EXTENDED_MESSAGE, NOTIFICATION, OPEN } from './message.ts';
+import { Framer } from './framing.ts';
+import {
+  decodeNotification,
+  encodeOpen,
+  frame,
+  MAX_EXTENDED_MESSAGE,
+  NOTIFICATION,
+  OPEN,
+} from './message.ts';
 import { until } from './until.ts';
 
 export const openOf = (asn: number, routerId: string, holdTime = 90, offering: Partial<Offering> = {}) =>

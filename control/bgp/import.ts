@@ -18,7 +18,10 @@ export interface ImportRules {
 }
 
 /** Why a route may not be used, or null. */
-export function refusal({ asPath, originatorId, clusterList, nextHop, otc }: Attributes, rules: ImportRules): string | null {
+export function refusal(
+  { asPath, originatorId, clusterList, nextHop, otc }: Attributes,
+  rules: ImportRules,
+): string | null {
   let own = 0;
   for (const { asns } of asPath) for (const asn of asns) if (rules.asns.includes(asn)) own++;
   if (own > rules.allowOwnAs) return 'our AS is in AS_PATH';

@@ -92,7 +92,11 @@ describe('OPEN', () => {
   it('reads capabilities out of several optional parameters', () => {
     const bytes = hex(`${MARKER} 0029 01 04 fc00 005a 0a000001 0c 02 02 02 00 02 06 41 04 00010000`);
     const open = decodeOpen(bytes, HEADER, bytes.length);
-    expect(abilitiesOf(open.capabilities)).toMatchObject({ as4: 65536, refresh: true, families: [true, false] });
+    expect(abilitiesOf(open.capabilities)).toMatchObject({
+      as4: 65536,
+      refresh: true,
+      families: [true, false],
+    });
   });
 
   it('reads long parameters (RFC 9072)', () => {

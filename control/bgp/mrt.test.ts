@@ -68,7 +68,10 @@ describe.skipIf(missing)('a recorded session', () => {
           standing.add(text);
         }
         if (updates++ % 16 !== 0) continue;
-        const encoded = { bytes: encodeAttributes(set.attributes, { as4: true, nextHop: true }), nextHop: null };
+        const encoded = {
+          bytes: encodeAttributes(set.attributes, { as4: true, nextHop: true }),
+          nextHop: null,
+        };
         const format = { family: IPV4, addPath: false, maxMessage: MAX_MESSAGE };
         const [message, ...more] = encodeAnnouncements(encoded, prefixes, format);
         expect(more).toEqual([]);

@@ -33,7 +33,9 @@ export class NextHops {
 
   at(family: Family, words: readonly number[], linkLocal: readonly number[] | null = null): NextHop {
     const known =
-      family === IPV4 ? this.#ip4.get(words[0]!) : this.#ip6.get(`${words.join()}/${linkLocal?.join() ?? ''}`);
+      family === IPV4
+        ? this.#ip4.get(words[0]!)
+        : this.#ip6.get(`${words.join()}/${linkLocal?.join() ?? ''}`);
     if (known) return known;
     const text = formatWords(family, words);
     const nextHop: NextHop = { family, words, text, linkLocal, reachable: true, cost: 0, uses: 0 };

@@ -33,6 +33,10 @@ export const ACCEPTED: Verdict = { accept: true, reason: 'accepted', operations:
 
 export const ACCEPT_ALL: Policy = { key: 'accept all', evaluate: () => ACCEPTED };
 
-const UNSAID: Verdict = { accept: false, reason: 'an external peer without a policy (RFC 8212)', operations: [] };
+const UNSAID: Verdict = {
+  accept: false,
+  reason: 'an external peer without a policy (RFC 8212)',
+  operations: [],
+};
 
 export const DENY_ALL: Policy = { key: 'deny all', evaluate: () => UNSAID };

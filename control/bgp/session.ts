@@ -14,7 +14,15 @@ import {
   type ConnectionOwner,
   type Ending,
 } from './connection.ts';
-import { BgpError, CEASE, CEASE_BFD_DOWN, CEASE_COLLISION, CEASE_CONFIG_CHANGE, CEASE_MAX_PREFIXES, CEASE_RESET } from './error.ts';
+import {
+  BgpError,
+  CEASE,
+  CEASE_BFD_DOWN,
+  CEASE_COLLISION,
+  CEASE_CONFIG_CHANGE,
+  CEASE_MAX_PREFIXES,
+  CEASE_RESET,
+} from './error.ts';
 import { FAMILIES, type Family, type FamilyName, IPV4, IPV6, parseWords } from './family.ts';
 import { Importer } from './importer.ts';
 import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from './message.ts';
@@ -103,7 +111,13 @@ class Outgoing implements Member {
   #isRefreshing = false;
   #full = false;
 
-  constructor(family: Family, source: PathSource, connection: Connection, isMarked: boolean, group: UpdateGroup) {
+  constructor(
+    family: Family,
+    source: PathSource,
+    connection: Connection,
+    isMarked: boolean,
+    group: UpdateGroup,
+  ) {
     this.family = family;
     this.source = source;
     this.#connection = connection;
@@ -194,8 +208,14 @@ export class Session implements ConnectionOwner {
     this.source = source;
     this.name = source.name;
     this.#host = host;
-    this.#importer = new Importer(host.ribs, host.table, source, this.#importConfig(), this.counters, (reason, first, count) =>
-      host.log('debug', 'routes refused', { peer: this.name, reason, first, count }),
+    this.#importer = new Importer(
+      host.ribs,
+      host.table,
+      source,
+      this.#importConfig(),
+      this.counters,
+      (reason, first, count) =>
+        host.log('debug', 'routes refused', { peer: this.name, reason, first, count }),
     );
     for (const rib of host.ribs) rib.addSource(source);
   }
@@ -312,7 +332,8 @@ export class Session implements ConnectionOwner {
     const importBefore = JSON.stringify(importKey(this.#importer.config));
     this.#importer.config = this.#importConfig();
     if (JSON.stringify(importKey(this.#importer.config)) !== importBefore && this.#established) {
-      if (!this.requestRefresh()) this.#failAll(new BgpError(CEASE, CEASE_CONFIG_CHANGE, 'the import policy is another'));
+      if (!this.requestRefresh())
+        this.#failAll(new BgpError(CEASE, CEASE_CONFIG_CHANGE, 'the import policy is another'));
     }
     if (!this.#host.isRestarting) this.#regroup();
     if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
@@ -452,12 +473,17 @@ export class Session implements ConnectionOwner {
       if (this.#running && graceful) this.#keepRoutes(live.agreement);
       else this.#forgetRoutes();
       if (performance.now() - live.since > STABLE_MS) this.#attempts = 0;
-      if (error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_MAX_PREFIXES) this.#rest();
+      if (error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_MAX_PREFIXES)
+        this.#rest();
       this.#host.onSynchronised(this);
     }
     const internal = error instanceof Error && !(error instanceof BgpError) && !('code' in error);
     const fields = { peer: this.name, reason, ...(internal ? { stack: error.stack } : {}) };
-    this.#host.log(internal ? 'error' : collided || !this.#running ? 'debug' : 'warn', 'connection ended', fields);
+    this.#host.log(
+      internal ? 'error' : collided || !this.#running ? 'debug' : 'warn',
+      'connection ended',
+      fields,
+    );
     if (!collided) this.#failed(reason);
     this.#retryLater();
     this.#refreshState();
@@ -483,7 +509,10 @@ export class Session implements ConnectionOwner {
     this.#restartUntil = new Date(Date.now() + ms);
     clearTimeout(this.#restart);
     this.#restart = setTimeout(() => this.#restartExpired(), ms);
-    this.#host.log('info', 'routes kept while the peer restarts', { peer: this.name, seconds: restart!.time });
+    this.#host.log('info', 'routes kept while the peer restarts', {
+      peer: this.name,
+      seconds: restart!.time,
+    });
   }
 
   /** The peer did not come back in time. */
@@ -665,7 +694,15 @@ export class Session implements ConnectionOwner {
   #checkLimit({ index, name, afi, safi }: Family): void {
     const { maxPrefixes } = this.config;
     if (this.#host.ribs[index].count(this.source) <= maxPrefixes) return;
-    const data = Uint8Array.of(0, afi, safi, maxPrefixes >> 24, maxPrefixes >> 16, maxPrefixes >> 8, maxPrefixes);
+    const data = Uint8Array.of(
+      0,
+      afi,
+      safi,
+      maxPrefixes >> 24,
+      maxPrefixes >> 16,
+      maxPrefixes >> 8,
+      maxPrefixes,
+    );
     const error = new BgpError(CEASE, CEASE_MAX_PREFIXES, `more than ${maxPrefixes} ${name} prefixes`, data);
     this.#established?.connection.failHard(error);
   }
@@ -714,7 +751,8 @@ export class Session implements ConnectionOwner {
 
   #dial(): void {
     const { peer, port, localAddress, connectMs } = this.config;
-    if (!this.#running || peer.passive || this.#established || this.#connections.some((c) => c.outgoing)) return;
+    if (!this.#running || peer.passive || this.#established || this.#connections.some((c) => c.outgoing))
+      return;
     const dialing = dial({
       address: this.name,
       port,
@@ -751,7 +789,8 @@ export class Session implements ConnectionOwner {
     clearTimeout(this.#retry);
     if (!this.#running || this.#established || this.#idleUntil === Number.POSITIVE_INFINITY) return;
     const { retryMinMs, retryMaxMs } = this.config;
-    const pause = Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(this.#attempts++, 16)) * (0.75 + Math.random() / 4);
+    const pause =
+      Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(this.#attempts++, 16)) * (0.75 + Math.random() / 4);
     this.#retry = setTimeout(
       () => {
         if (!this.#dialing) this.#dial();
@@ -799,4 +838,3 @@ const importKey = ({ rules, policy, keepFiltered }: ReturnType<() => Importer['c
   policy: policy.key,
   keepFiltered,
 });
-

@@ -1,16 +1,13 @@
 /** The speaker over real sockets of the loopback device, against peers that keep to the rules and that do not. */
 import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { parseAddress4, parsePrefix4 } from '../address.ts';
-import { NO_ATTRIBUTES } from './attributes.ts';
+import { parseAddress4 } from '../address.ts';
 import type { PeerConfig, SpeakerConfig } from './config.ts';
-import { FAMILIES, formatPrefix, IPV4, parseWords } from './family.ts';
 import { FakeListener, FakePeer, openOf } from './fake-peer.ts';
+import { formatPrefix, parseWords } from './family.ts';
 import {
-  decodeRouteRefresh,
   encodeRouteRefresh,
   frame,
-  HEADER,
   KEEPALIVE,
   keepalive,
   NOTIFICATION,
@@ -18,12 +15,10 @@ import {
   ROUTE_REFRESH,
   UPDATE,
 } from './message.ts';
-import { PrefixList } from './nlri.ts';
 import { ACCEPT_ALL } from './policy.ts';
 import { Speaker } from './speaker.ts';
-import { announcing, attributesOf, IBGP, listOf, many, prefixOf, toldBy, withdrawing } from './test-routes.ts';
+import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
-import { endOfRib } from './update.ts';
 
 const US = '127.77.0.1';
 const PEER = '127.77.0.2';
@@ -83,7 +78,9 @@ async function establish(s: Speaker, from = PEER, open = openOf(ASN, from)): Pro
 const status = (s: Speaker, address = PEER) => s.peers().find((peer) => peer.address === address)!;
 const state = (s: Speaker, address = PEER) => status(s, address).state;
 const routes = (s: Speaker) =>
-  s.ribs.flatMap((rib) => [...rib.best()].map(({ prefix, path }) => `${formatPrefix(prefix)} via ${path.nextHop?.text}`));
+  s.ribs.flatMap((rib) =>
+    [...rib.best()].map(({ prefix, path }) => `${formatPrefix(prefix)} via ${path.nextHop?.text}`),
+  );
 const announcement = (nextHop: string, prefixes: string[], more: object = {}) =>
   announcing(attributesOf(nextHop, more), listOf(...prefixes));
 /** What a peer was told: prefixes announced with their next hop, and withdrawn, but for End-of-RIB. */
@@ -193,7 +190,10 @@ describe('routes', () => {
     await until('two routes', () => routes(s).length === 2);
     peer.send(...announcement('10.0.0.8', ['10.65.1.0/26']), ...withdrawing(listOf('10.65.2.0/26')));
     await until('one replaced, one gone', () => routes(s).join() === '10.65.1.0/26 via 10.0.0.8');
-    expect(rib.lookup(parseWords('10.65.1.5'))).toMatchObject({ prefix: { length: 26 }, reason: 'only path' });
+    expect(rib.lookup(parseWords('10.65.1.5'))).toMatchObject({
+      prefix: { length: 26 },
+      reason: 'only path',
+    });
     expect(status(s)).toMatchObject({ families: [{ received: 1 }], counters: { updatesIn: 3 } });
     peer.socket.resetAndDestroy();
     await until('all gone', () => routes(s).length === 0);
@@ -263,7 +263,9 @@ describe('routes', () => {
     expect(told(peer)).toEqual([...all, ...all]);
     // Another family and an unknown subtype are ignored.
     peer.send(frame(ROUTE_REFRESH, hex('0002 00 01')), frame(ROUTE_REFRESH, hex('0001 07 01')), keepalive);
-    await s.reconfigure(config({ originate: [{ prefix: '10.65.0.64/26' }], listen: { addresses: [US], port: 0 } }));
+    await s.reconfigure(
+      config({ originate: [{ prefix: '10.65.0.64/26' }], listen: { addresses: [US], port: 0 } }),
+    );
     await until('one is withdrawn', () => told(peer).length === 5);
     expect(told(peer)[4]).toBe('-10.65.0.0/26');
   });
@@ -271,7 +273,11 @@ describe('routes', () => {
   it('of an internal peer are not passed to another, those of an external one are', async () => {
     const s = await speaker({
       originate: [{ prefix: '10.65.0.0/26' }],
-      peers: [passive(PEER), passive(OTHER), passive('127.77.0.4', { asn: 65001, importPolicy: ACCEPT_ALL, exportPolicy: ACCEPT_ALL })],
+      peers: [
+        passive(PEER),
+        passive(OTHER),
+        passive('127.77.0.4', { asn: 65001, importPolicy: ACCEPT_ALL, exportPolicy: ACCEPT_ALL }),
+      ],
     });
     const internal = await establish(s);
     const other = await establish(s, OTHER);

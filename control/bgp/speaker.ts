@@ -12,13 +12,7 @@ import { AttributeTable } from './attribute-table.ts';
 import { NO_ATTRIBUTES } from './attributes.ts';
 import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts';
 import type { Connection } from './connection.ts';
-import {
-  CEASE,
-  CEASE_CONFIG_CHANGE,
-  CEASE_DECONFIGURED,
-  CEASE_REJECTED,
-  CEASE_SHUTDOWN,
-} from './error.ts';
+import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
 import { FAMILIES, type Family, familyNamed, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
@@ -416,7 +410,9 @@ export class Speaker extends EventEmitter<{
   #accept(socket: Socket, from: string): void {
     const session = this.#sessions.get(from);
     if (session?.accepts && this.#running) return session.accept(socket);
-    this.#log('info', session ? 'connection refused: not now' : 'connection refused: not a peer', { peer: from });
+    this.#log('info', session ? 'connection refused: not now' : 'connection refused: not a peer', {
+      peer: from,
+    });
     socket.on('error', () => {});
     socket.end(encodeNotification({ code: CEASE, subcode: CEASE_REJECTED, data: new Uint8Array(0) }));
     socket.resume();
@@ -485,7 +481,8 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
   for (const { prefix } of originate) {
     if (!parsePrefix(prefix)) throw fault(`originate: "${prefix}" is no prefix, or has host bits`);
   }
-  if (peers.length >= MAX_SOURCES) throw fault(`${peers.length} peers; at most ${MAX_SOURCES - 1} are allowed`);
+  if (peers.length >= MAX_SOURCES)
+    throw fault(`${peers.length} peers; at most ${MAX_SOURCES - 1} are allowed`);
   const seen = new Set<string>();
   for (const peer of peers) {
     const name = `peer ${peer.address}`;
@@ -493,7 +490,8 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
     if (seen.has(peer.address)) throw fault(`two peers have the address ${peer.address}`);
     seen.add(peer.address);
     if (!isAsn(peer.asn)) throw fault(`${name}: AS number ${peer.asn}`);
-    if (peer.localAsn !== undefined && !isAsn(peer.localAsn)) throw fault(`${name}: local AS ${peer.localAsn}`);
+    if (peer.localAsn !== undefined && !isAsn(peer.localAsn))
+      throw fault(`${name}: local AS ${peer.localAsn}`);
     const hold = peer.holdTime ?? DEFAULT_HOLD_TIME;
     if (!Number.isInteger(hold) || hold < 0 || hold === 1 || hold === 2 || hold > 65535) {
       throw fault(`${name}: hold time ${hold}; 0 or 3 to 65535 s are allowed`);

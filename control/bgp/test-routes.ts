@@ -2,7 +2,7 @@
 import type { PathSource } from '../rib/decision.ts';
 import { AttributeTable } from './attribute-table.ts';
 import { type AttributeContext, type Attributes, encodeAttributes, NO_ATTRIBUTES } from './attributes.ts';
-import { IPV4, IPV6, formatPrefix, parseWords, type Prefix } from './family.ts';
+import { formatPrefix, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
 import { HEADER, MAX_MESSAGE, UPDATE } from './message.ts';
 import type { NextHop } from './next-hop.ts';
 import { LENGTH, PATH_ID, PrefixList, WORDS } from './nlri.ts';
@@ -97,7 +97,10 @@ export function announcing(attributes: Attributes, list: PrefixList, form: Form 
   return [...encodeAnnouncements(encoded, list, { family: list.family, addPath, maxMessage })];
 }
 
-export function withdrawing(list: PrefixList, { addPath = false, maxMessage = MAX_MESSAGE }: Form = {}): Uint8Array[] {
+export function withdrawing(
+  list: PrefixList,
+  { addPath = false, maxMessage = MAX_MESSAGE }: Form = {},
+): Uint8Array[] {
   return [...encodeWithdrawals(list, { family: list.family, addPath, maxMessage })];
 }
 
@@ -112,7 +115,10 @@ export interface Told {
 
 export const plain = ({ withdrawn, announced, endOfRib, fault, discarded }: Update): Told => ({
   withdrawn: withdrawn.flatMap(textsOf),
-  announced: announced.map(({ set, prefixes }) => ({ attributes: set.attributes, prefixes: textsOf(prefixes) })),
+  announced: announced.map(({ set, prefixes }) => ({
+    attributes: set.attributes,
+    prefixes: textsOf(prefixes),
+  })),
   endOfRib: endOfRib?.name ?? null,
   fault,
   discarded: [...discarded],

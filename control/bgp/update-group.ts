@@ -21,7 +21,12 @@ import type { Prefix } from './family.ts';
 import { IPV4 } from './family.ts';
 import { PrefixList } from './nlri.ts';
 import { ACCEPT_ALL, type Operation } from './policy.ts';
-import { type EncodedAttributes, encodeAnnouncements, encodeWithdrawals, type UpdateFormat } from './update.ts';
+import {
+  type EncodedAttributes,
+  encodeAnnouncements,
+  encodeWithdrawals,
+  type UpdateFormat,
+} from './update.ts';
 
 export interface GroupConfig extends ExportRules {
   readonly as4: boolean;
@@ -95,9 +100,15 @@ class Outbox {
 
   announce(words: readonly number[], length: number, pathId: number, { set, source }: Told): void {
     let sets = this.#announced.get(source);
-    if (!sets) this.#announced.set(source, (sets = new Map()));
+    if (!sets) {
+      sets = new Map();
+      this.#announced.set(source, sets);
+    }
     let list = sets.get(set);
-    if (!list) sets.set(set, (list = new PrefixList(this.#format.family)));
+    if (!list) {
+      list = new PrefixList(this.#format.family);
+      sets.set(set, list);
+    }
     list.add(words, length, pathId);
   }
 
@@ -107,7 +118,10 @@ class Outbox {
 
   lose(source: PathSource, words: readonly number[], length: number, pathId: number): void {
     let list = this.#lost.get(source);
-    if (!list) this.#lost.set(source, (list = new PrefixList(this.#format.family)));
+    if (!list) {
+      list = new PrefixList(this.#format.family);
+      this.#lost.set(source, list);
+    }
     list.add(words, length, pathId);
   }
 
@@ -117,7 +131,8 @@ class Outbox {
     for (const [source, sets] of this.#announced) {
       const messages: Uint8Array[] = [];
       for (const [set, list] of sets) {
-        for (const message of encodeAnnouncements(this.#encode(set), list, this.#format)) messages.push(message);
+        for (const message of encodeAnnouncements(this.#encode(set), list, this.#format))
+          messages.push(message);
       }
       bySource.set(source, messages);
     }
@@ -192,7 +207,8 @@ export class UpdateGroup {
     this.#told.forEach((told, id) => {
       if (told) this.#forget(id, 0, told);
     });
-    for (const [id, paths] of [...this.#toldPaths]) for (const [pathId, told] of paths) this.#forget(id, pathId, told);
+    for (const [id, paths] of [...this.#toldPaths])
+      for (const [pathId, told] of paths) this.#forget(id, pathId, told);
     this.#releaseGraves();
   }
 
@@ -349,7 +365,10 @@ export class UpdateGroup {
     if (pathId === 0) this.#told[id] = next;
     else {
       let paths = this.#toldPaths.get(id);
-      if (!paths) this.#toldPaths.set(id, (paths = new Map()));
+      if (!paths) {
+        paths = new Map();
+        this.#toldPaths.set(id, paths);
+      }
       paths.set(pathId, next);
     }
   }
@@ -399,7 +418,10 @@ export class UpdateGroup {
     const encoded = new Map<AttributeSet, EncodedAttributes>();
     return new Outbox(this.#format, (set) => {
       let list = encoded.get(set);
-      if (!list) encoded.set(set, (list = this.#encode(set)));
+      if (!list) {
+        list = this.#encode(set);
+        encoded.set(set, list);
+      }
       return list;
     });
   }
@@ -425,7 +447,9 @@ export class UpdateGroup {
 
   #startCohort(member: Member, walkAt: number, isInitial: boolean): Cohort {
     // Who comes before the walk has begun walks along.
-    const waiting = [...this.#cohorts].find((c) => isInitial && c.isInitial && c.walkAt === 0 && !c.isBlocked);
+    const waiting = [...this.#cohorts].find(
+      (c) => isInitial && c.isInitial && c.walkAt === 0 && !c.isBlocked,
+    );
     const cohort = waiting ?? {
       members: new Set(),
       walkAt,

@@ -22,8 +22,8 @@ import {
   listOf,
   many,
   nextHopOf,
-  textsOf,
   type Told,
+  textsOf,
   withdrawing,
 } from './test-routes.ts';
 import { endOfRib } from './update.ts';
@@ -139,7 +139,8 @@ describe('UPDATE', () => {
   };
 
   it('takes IPv6 next hops with or without a link-local one (RFC 2545 3)', () => {
-    const hop = (text: string) => decode(body('', `${reach6(text)} ${ORIGIN} ${AS_PATH}`, '')).announced[0]?.attributes.nextHop;
+    const hop = (text: string) =>
+      decode(body('', `${reach6(text)} ${ORIGIN} ${AS_PATH}`, '')).announced[0]?.attributes.nextHop;
     expect(hop(FD)).toMatchObject({ text: 'fd00::2', linkLocal: null });
     expect(hop(FD + LL)).toMatchObject({ text: 'fd00::2', linkLocal: [0xfe800000 | 0, 0, 0, 2] });
     expect(hop('00'.repeat(16) + LL)).toMatchObject({ text: 'fe80::2' });
@@ -149,7 +150,10 @@ describe('UPDATE', () => {
 
   it('takes IPv6 next hops for IPv4 only where that was agreed on (RFC 8950)', () => {
     const bytes = body('', `${reach6(FD, '0001 01')} ${ORIGIN} ${AS_PATH}`, '');
-    expect(decode(bytes).announced[0]).toMatchObject({ prefixes: ['10.65.1.0/26'], attributes: { nextHop: { text: 'fd00::2' } } });
+    expect(decode(bytes).announced[0]).toMatchObject({
+      prefixes: ['10.65.1.0/26'],
+      attributes: { nextHop: { text: 'fd00::2' } },
+    });
     expect(failure(() => decode(bytes, { ...IBGP, nextHop6: false }))).toMatch(/^3\/9/);
   });
 
@@ -284,7 +288,10 @@ describe('errors that cost only the attribute (RFC 7606 discard)', () => {
   it('counts a community that comes twice once (RFC 8092 5)', () => {
     const [large, small] = ['00000001 00000002 00000003', '00010002'];
     const update = decode(body('', `${GOOD} c0 20 18 ${large} ${large} c0 08 08 ${small} ${small}`, PREFIX));
-    expect(update.announced[0]?.attributes).toMatchObject({ largeCommunities: [1, 2, 3], communities: [0x10002] });
+    expect(update.announced[0]?.attributes).toMatchObject({
+      largeCommunities: [1, 2, 3],
+      communities: [0x10002],
+    });
   });
 
   it('keeps unknown transitive attributes, drops others in silence', () => {
@@ -348,9 +355,13 @@ const host = fc.integer({ min: 0x01000000, max: 0xdfffffff }).map((address) => a
 const uint32 = fc.integer({ min: 0, max: 0xffffffff });
 const segment = fc.record({ set: fc.boolean(), asns: fc.array(asn, { minLength: 1, maxLength: 255 }) });
 const tuples = (size: number) =>
-  fc.uniqueArray(fc.array(uint32, { minLength: size, maxLength: size }), { maxLength: 20, selector: String }).map((list) => list.flat());
+  fc
+    .uniqueArray(fc.array(uint32, { minLength: size, maxLength: size }), { maxLength: 20, selector: String })
+    .map((list) => list.flat());
 const hop4 = host.map((address) => IBGP.nextHops.at(IPV4, [address]));
-const hop6 = fc.tuple(fc.integer(), fc.integer()).map((low) => IBGP.nextHops.at(IPV6, [0x20010db8, 0, ...low]));
+const hop6 = fc
+  .tuple(fc.integer(), fc.integer())
+  .map((low) => IBGP.nextHops.at(IPV6, [0x20010db8, 0, ...low]));
 const anyAttributes: fc.Arbitrary<Attributes> = fc.record({
   origin: fc.integer({ min: 0, max: 2 }),
   asPath: fc.array(segment, { maxLength: 3 }),
@@ -386,7 +397,10 @@ const anyList = fc.constantFrom(IPV4, IPV6).chain((family) => {
 });
 /** IPv6 routes have no IPv4 next hops. */
 const anyRoutes = fc.tuple(anyAttributes, anyList, hop6).map(([attributes, list, hop]) => ({
-  attributes: list.family === IPV6 && attributes.nextHop!.family === IPV4 ? { ...attributes, nextHop: hop } : attributes,
+  attributes:
+    list.family === IPV6 && attributes.nextHop!.family === IPV4
+      ? { ...attributes, nextHop: hop }
+      : attributes,
   list,
 }));
 const withoutIds = (texts: string[]) => texts.map((text) => text.replace(/#.*/, ''));
@@ -398,7 +412,10 @@ describe('encoding and decoding', () => {
         const context = { ...IBGP, addPath: [addPath, addPath] as const };
         const expected = addPath ? textsOf(list) : withoutIds(textsOf(list));
         for (const message of announcing(attributes, list, { addPath })) {
-          expect(decode(message, context)).toEqual({ ...NOTHING, announced: [{ attributes, prefixes: expected }] });
+          expect(decode(message, context)).toEqual({
+            ...NOTHING,
+            announced: [{ attributes, prefixes: expected }],
+          });
         }
         const withdrawals = withdrawing(list, { addPath });
         expect(withdrawals.flatMap((m) => decode(m, context).withdrawn)).toEqual(expected);

@@ -6,8 +6,8 @@ import { get16, put16 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
 import { type Family, IPV4, IPV6 } from './family.ts';
 import { frame, HEADER, UPDATE } from './message.ts';
-import { decodePrefixes, encodePrefixes, LENGTH, PrefixList, prefixSize } from './nlri.ts';
 import type { NextHop } from './next-hop.ts';
+import { decodePrefixes, encodePrefixes, LENGTH, PrefixList, prefixSize } from './nlri.ts';
 
 /** Routes of one family that came with one set of attributes, which is held until the next UPDATE is decoded. */
 export interface Announcement {
@@ -252,7 +252,18 @@ export function* encodeAnnouncements(
 function reachHeader(family: Family, { words, linkLocal }: NextHop): Uint8Array {
   const all = words.length === 4 && linkLocal && linkLocal !== words ? [...words, ...linkLocal] : words;
   const hop = all.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255]);
-  return Uint8Array.from([OPTIONAL_EXTENDED, T.MP_REACH, 0, 0, 0, family.afi, family.safi, hop.length, ...hop, 0]);
+  return Uint8Array.from([
+    OPTIONAL_EXTENDED,
+    T.MP_REACH,
+    0,
+    0,
+    0,
+    family.afi,
+    family.safi,
+    hop.length,
+    ...hop,
+    0,
+  ]);
 }
 
 /** "All that there was to tell is told" (RFC 4724 section 2). */

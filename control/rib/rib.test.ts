@@ -11,7 +11,11 @@ import { FILTERED, Rib } from './rib.ts';
 const HOP = '10.0.0.9';
 const seq = (...asns: number[]) => [{ set: false, asns }];
 /** A path outside of any RIB. */
-const path = (source: PathSource, more: Partial<Attributes> = {}, odd: Partial<Contender> = {}): Contender => ({
+const path = (
+  source: PathSource,
+  more: Partial<Attributes> = {},
+  odd: Partial<Contender> = {},
+): Contender => ({
   set: table.acquire(attributesOf(HOP, { localPref: null, ...more })),
   source,
   pathId: 0,
@@ -29,9 +33,11 @@ function announce(rib: Rib, source: PathSource, more: Partial<Attributes>, ...pr
   rib.announce(source, set, listOf(...prefixes));
   table.release(set.id);
 }
-const withdraw = (rib: Rib, source: PathSource, ...prefixes: string[]) => rib.withdraw(source, listOf(...prefixes));
+const withdraw = (rib: Rib, source: PathSource, ...prefixes: string[]) =>
+  rib.withdraw(source, listOf(...prefixes));
 const settled = (rib: Rib) => until('settled', () => rib.isSettled);
-const best = (rib: Rib) => [...rib.best()].map(({ prefix, path: { source } }) => `${formatPrefix(prefix)} of ${source.index}`).sort();
+const best = (rib: Rib) =>
+  [...rib.best()].map(({ prefix, path: { source } }) => `${formatPrefix(prefix)} of ${source.index}`).sort();
 
 describe('choose', () => {
   const external = sourceOf(1, { internal: false, asn: 65001 });
@@ -149,7 +155,8 @@ describe('Rib', () => {
     const rib = ribOf(one, two);
     const told: string[] = [];
     rib.on('change', (ids, count) => {
-      for (const id of ids.subarray(0, count)) told.push(`${rib.reasonOf(id)} of ${rib.bestSource(id)?.index}`);
+      for (const id of ids.subarray(0, count))
+        told.push(`${rib.reasonOf(id)} of ${rib.bestSource(id)?.index}`);
     });
     announce(rib, one, {}, P);
     announce(rib, two, {}, P);
@@ -204,7 +211,9 @@ describe('Rib', () => {
     const filtered = table.acquire(attributesOf(HOP, { localPref: 200 }));
     rib.announce(three, filtered, listOf(P), FILTERED);
     await settled(rib);
-    const lines = rib.candidates(prefixOf(P)).map(({ path: p, reason }) => [p.source.index, reason, p.excluded]);
+    const lines = rib
+      .candidates(prefixOf(P))
+      .map(({ path: p, reason }) => [p.source.index, reason, p.excluded]);
     expect(lines).toEqual([
       [1, 'local preference', null],
       [2, 'only path', null],
@@ -324,7 +333,12 @@ describe('Rib', () => {
       { weight: 6, arbitrary: announced },
       {
         weight: 3,
-        arbitrary: fc.record({ kind: fc.constant('withdraw' as const), from, what, pathId: fc.nat({ max: 1 }) }),
+        arbitrary: fc.record({
+          kind: fc.constant('withdraw' as const),
+          from,
+          what,
+          pathId: fc.nat({ max: 1 }),
+        }),
       },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('restart' as const), from }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('synchronised' as const), from }) },
@@ -353,7 +367,8 @@ describe('Rib', () => {
         });
         const prune = (source: PathSource, isOver: (age: number) => boolean) => {
           for (const paths of model.values()) {
-            for (const [key, known] of paths) if (known.source === source && isOver(known.age)) paths.delete(key);
+            for (const [key, known] of paths)
+              if (known.source === source && isOver(known.age)) paths.delete(key);
           }
         };
         for (const s of steps) {
@@ -374,7 +389,8 @@ describe('Rib', () => {
             for (const text of s.what) model.get(text)!.delete(`${s.from}#${s.pathId}`);
           } else if (s.kind === 'restart') {
             rib.markStale(source);
-            for (const paths of model.values()) for (const known of paths.values()) if (known.source === source) known.age++;
+            for (const paths of model.values())
+              for (const known of paths.values()) if (known.source === source) known.age++;
             prune(source, (age) => age > 1);
           } else {
             rib.sweepStale(source);
@@ -391,7 +407,9 @@ describe('Rib', () => {
           expect(heard.get(text) ?? 'none', `told of ${text}`).toBe(stateOf(text));
         }
         for (const source of sources) {
-          const known = [...model.values()].flatMap((paths) => [...paths.values()]).filter((p) => p.source === source);
+          const known = [...model.values()]
+            .flatMap((paths) => [...paths.values()])
+            .filter((p) => p.source === source);
           expect(rib.count(source)).toBe(known.length);
           expect(rib.staleCount(source)).toBe(known.filter(({ age }) => age > 0).length);
         }

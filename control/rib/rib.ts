@@ -14,7 +14,15 @@ import type { Attributes } from '../bgp/attributes.ts';
 import type { Family, Prefix } from '../bgp/family.ts';
 import type { NextHop } from '../bgp/next-hop.ts';
 import { LENGTH, PATH_ID, type PrefixList, WORDS } from '../bgp/nlri.ts';
-import { type Contender, choose, equals, type Path, type PathSource, REASONS, type Reason } from './decision.ts';
+import {
+  type Contender,
+  choose,
+  equals,
+  type Path,
+  type PathSource,
+  REASONS,
+  type Reason,
+} from './decision.ts';
 import { PrefixTable } from './prefix-table.ts';
 import { Records } from './records.ts';
 
@@ -378,7 +386,8 @@ export class Rib extends EventEmitter<{
   lookup(words: ArrayLike<number>): Route | null {
     const masked = Array.from(words);
     for (let length = this.family.bits; length >= 0; length--) {
-      if (length < this.family.bits) masked[length >> 5]! &= length % 32 === 0 ? 0 : -1 << (32 - (length % 32));
+      if (length < this.family.bits)
+        masked[length >> 5]! &= length % 32 === 0 ? 0 : -1 << (32 - (length % 32));
       const id = this.#prefixes.find(masked, 0, length);
       const route = id < 0 ? null : this.#route(id);
       if (route) return route;
@@ -416,7 +425,8 @@ export class Rib extends EventEmitter<{
     for (let id = 0; id < this.end; id++) {
       if (!this.#isUsed(id)) continue;
       for (const path of this.#pathsOf(id)) {
-        if (this.#sourceIndex(path) === source.index) yield { prefix: this.prefixOf(id), path: this.#view(path) };
+        if (this.#sourceIndex(path) === source.index)
+          yield { prefix: this.prefixOf(id), path: this.#view(path) };
       }
     }
   }
@@ -536,7 +546,8 @@ export class Rib extends EventEmitter<{
 
   #view(path: number): Path {
     const set = this.#setOf(path);
-    const excluded = EXCLUSIONS[this.#exclusion(path)] || (this.#isReachable(path) ? null : 'next hop unreachable');
+    const excluded =
+      EXCLUSIONS[this.#exclusion(path)] || (this.#isReachable(path) ? null : 'next hop unreachable');
     let attributes: Attributes | null = null;
     return {
       source: this.#sourceOf(path),
