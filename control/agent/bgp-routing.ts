@@ -9,6 +9,7 @@ import { Speaker } from '../bgp/speaker.ts';
 import type { AgentConfig } from '../config/config.ts';
 import type { BgpRoute, Desired } from '../desired.ts';
 import type { BgpPlan } from './bgp-plan.ts';
+import { SpeakerView } from './bgp-view.ts';
 
 /** The retry pause doubles up to so many times itself. */
 const RETRY_GROWTH = 30;
@@ -19,6 +20,8 @@ const SETTLE_LIMIT_MS = 30_000;
 
 export class BgpRouting {
   asn = 0;
+  /** What the speaker tells people. */
+  readonly view = new SpeakerView();
   readonly #config: () => AgentConfig;
   readonly #changed: () => void;
   readonly #log: Logger;
@@ -48,6 +51,7 @@ export class BgpRouting {
     try {
       if (this.#speaker) await this.#speaker.reconfigure(config);
       else await this.#start(config);
+      this.view.use({ speaker: this.#speaker!, config });
       this.#told = text;
     } catch (error) {
       // Half a speaker is none: the next attempt begins anew.
@@ -106,6 +110,7 @@ export class BgpRouting {
   async stop(): Promise<void> {
     const speaker = this.#speaker;
     this.#speaker = null;
+    this.view.use(null);
     this.#told = '';
     await speaker?.stop();
   }

@@ -17,6 +17,7 @@ import {
 import { renderMetrics } from '../api/metrics.ts';
 import type {
   AgentApi,
+  BgpView,
   DropView,
   LookupView,
   MetricsView,
@@ -37,12 +38,14 @@ import { VERSION } from '../version.ts';
 import type { NodeAgent } from './node.ts';
 
 export class AgentView implements AgentApi {
+  readonly bgp: BgpView;
   readonly #agent: NodeAgent;
   readonly #startedAt = new Date().toISOString();
   #tracing = false;
 
   constructor(agent: NodeAgent) {
     this.#agent = agent;
+    this.bgp = agent.routing.view;
   }
 
   nodeStatus(): NodeStatusView {
@@ -158,6 +161,7 @@ export class AgentView implements AgentApi {
   }
 
   async metrics(): Promise<MetricsView> {
+    const { routing } = this.#agent;
     const nodes = this.#agent.resources.filter((resource) => resource.kind === 'Node');
     const own = nodes.find(({ metadata }) => metadata.name === this.#agent.config.nodeName);
     return renderMetrics({
@@ -170,6 +174,7 @@ export class AgentView implements AgentApi {
       hosts: nodes.length,
       blocks: own?.spec.blocks.length ?? 0,
       inSync: this.#agent.isInSync(),
+      bgp: routing.view.isRunning ? { ...this.bgp.summary(), peers: this.bgp.peers() } : null,
     });
   }
 

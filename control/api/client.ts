@@ -3,6 +3,13 @@ import { type IncomingMessage, request } from 'node:http';
 import { EX_NOPERM, EX_UNAVAILABLE, TortieError } from '../error.ts';
 import type {
   ApiErrorBody,
+  BgpEvent,
+  BgpPeerView,
+  BgpRouteQuery,
+  BgpRouteView,
+  BgpSummaryView,
+  BgpWatchQuery,
+  BgpWhyView,
   DropView,
   LookupView,
   NodeStatusView,
@@ -14,7 +21,7 @@ import type {
   WorkerView,
 } from './types.ts';
 
-/** Longest silence of an agent that was asked something, ms. A trace may be silent for as long as it likes. */
+/** Longest silence of an agent that was asked something, ms. What comes in lines may be silent for as long as it likes. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
 /**
@@ -37,18 +44,36 @@ export class ApiClient {
   runtime = (): Promise<RuntimeView> => this.#get('/v1/runtime');
   config = (): Promise<unknown> => this.#get('/v1/config');
 
+  readonly bgp = {
+    summary: (): Promise<BgpSummaryView> => this.#get('/v1/bgp/summary'),
+    peers: (): Promise<BgpPeerView[]> => this.#get('/v1/bgp/peers'),
+    /** In no order; as many as there are, so nobody should keep them. */
+    routes: (query: BgpRouteQuery, signal: AbortSignal): AsyncGenerator<BgpRouteView> =>
+      this.#lines(`/v1/bgp/routes?${queryOf(query)}`, signal),
+    why: (prefix: string): Promise<BgpWhyView> => this.#get(`/v1/bgp/why?${queryOf({ prefix })}`),
+    /** What happens from when `onBegun` is called. Ends with the signal. */
+    monitor: (query: BgpWatchQuery, signal: AbortSignal, onBegun = () => {}): AsyncGenerator<BgpEvent> =>
+      this.#lines(`/v1/bgp/monitor?${queryOf(query)}`, signal, onBegun),
+    refresh: async (peer: string): Promise<void> => {
+      await this.#get(`/v1/bgp/refresh?${queryOf({ peer })}`, 'POST');
+    },
+    reset: async (peer: string, message?: string): Promise<void> => {
+      await this.#get(`/v1/bgp/reset?${queryOf({ peer, message })}`, 'POST');
+    },
+  };
+
   /** Traced packets as they come; `onBegun` is called once the agent is tracing. Ends with the count or the signal. */
-  async *trace(wanted: TraceRequest, signal: AbortSignal, onBegun = () => {}): AsyncGenerator<TraceView> {
-    const query = new URLSearchParams(
-      Object.entries(wanted).map(([key, value]): [string, string] => [key, String(value)]),
-    );
+  trace = (wanted: TraceRequest, signal: AbortSignal, onBegun = () => {}): AsyncGenerator<TraceView> =>
+    this.#lines(`/v1/trace?${queryOf(wanted)}`, signal, onBegun);
+
+  async *#lines<T extends object>(path: string, signal: AbortSignal, onBegun = () => {}): AsyncGenerator<T> {
     try {
-      const response = await this.#open(`/v1/trace?${query}`, signal);
+      const response = await this.#open(path, signal);
       onBegun();
       for await (const line of linesOf(response)) {
-        const packet = JSON.parse(line) as TraceView | ApiErrorBody;
-        if ('error' in packet) throw new TortieError(packet.error.code, packet.error.message);
-        yield packet;
+        const row = JSON.parse(line) as T | ApiErrorBody;
+        if ('error' in row) throw new TortieError(row.error.code, row.error.message);
+        yield row;
       }
       if (!response.complete) throw this.#gone();
     } catch (error) {
@@ -56,10 +81,10 @@ export class ApiClient {
     }
   }
 
-  async #get<T>(path: string): Promise<T> {
+  async #get<T>(path: string, method?: 'POST'): Promise<T> {
     const silence = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
     try {
-      return JSON.parse(await textOf(await this.#open(path, silence))) as T;
+      return JSON.parse(await textOf(await this.#open(path, silence, method))) as T;
     } catch (error) {
       if (error instanceof TortieError) throw error;
       if (!silence.aborted) throw this.#gone();
@@ -70,9 +95,9 @@ export class ApiClient {
   }
 
   /** A successful response, its body still to be read. */
-  async #open(path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  async #open(path: string, signal: AbortSignal, method = 'GET'): Promise<IncomingMessage> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const sent = request({ socketPath: this.path, path, signal, agent: false }, resolve);
+      const sent = request({ socketPath: this.path, path, method, signal, agent: false }, resolve);
       sent.once('error', (error) => reject(this.#connectError(error)));
       sent.end();
     });
@@ -107,6 +132,14 @@ export class ApiClient {
     return new TortieError('AGENT_GONE', `the agent on ${this.path} went away`, EX_UNAVAILABLE);
   }
 }
+
+/** What is given of a query. */
+const queryOf = (query: object): URLSearchParams =>
+  new URLSearchParams(
+    Object.entries(query)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]): [string, string] => [key, String(value)]),
+  );
 
 async function textOf(response: IncomingMessage): Promise<string> {
   const parts: Buffer[] = [];

@@ -1,4 +1,5 @@
 /** An agent that answers the same every time, for tests of what stands around it. */
+import { fakeBgp } from './fake-bgp.ts';
 import type { AgentApi, RouteView, TraceView } from './types.ts';
 
 const route: RouteView = {
@@ -129,6 +130,7 @@ export const fakeAgent = (): AgentApi => ({
     contentType: 'text/plain; version=0.0.4; charset=utf-8',
     text: '# HELP tortie_routes Routes in the FIB.\n# TYPE tortie_routes gauge\ntortie_routes 2\n',
   }),
+  bgp: fakeBgp(),
   configShow: () => ({ nodeName: 'node1', workers: 1 }),
   trace: async (request, emit) => {
     for (let packet = 1; packet <= request.count; packet++) emit({ ...tracedPing, packet });

@@ -16,6 +16,7 @@ const source = async () => ({
   hosts: 2,
   blocks: 1,
   inSync: true,
+  bgp: { ...agent.bgp.summary(), peers: agent.bgp.peers() },
 });
 
 let server: MetricsServer | undefined;
@@ -44,11 +45,28 @@ it('renders what Prometheus reads: one HELP and TYPE a family, every sample with
   expect(contentType).toBe('text/plain; version=0.0.4; charset=utf-8');
   for (const { name, type } of FAMILIES) expect(text.split(`# TYPE ${name} ${type}\n`)).toHaveLength(2);
   for (const line of text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))) {
-    expect(line).toMatch(/^(tortie|felix|ipam)_[a-z_]+(\{([a-z]+="[^"]*",?)*\})? \d+(\.\d+)?(e[-+]?\d+)?$/);
+    expect(line).toMatch(
+      /^(tortie|felix|ipam|bgp)_[a-z_]+(\{([a-z_]+="[^"]*",?)*\})? \d+(\.\d+)?(e[-+]?\d+)?$/,
+    );
   }
   for (const line of [
     'tortie_routes 2',
     'tortie_bgp_peer_established{peer="192.0.2.2",type="node-to-node mesh"} 1',
+    'bgp_peer_up{peer="192.0.2.2",asn="64512",type="node-to-node mesh"} 1',
+    'bgp_peer_state{peer="198.51.100.1"} 3',
+    'bgp_last_error_info{peer="198.51.100.1",error="BFD: the path to the peer is down"} 1',
+    'bgp_routes_received{peer="192.0.2.2",route_family="ipv6-unicast"} 1',
+    'bgp_routes_stale{peer="198.51.100.1",route_family="ipv4-unicast"} 1',
+    'bgp_messages_total{peer="192.0.2.2",direction="in",type="update"} 4',
+    'bgp_messages_total{peer="192.0.2.2",direction="in",type="open"} 1',
+    'bgp_session_flaps_total{peer="198.51.100.1"} 2',
+    'bgp_bfd_up{peer="192.0.2.2"} 1',
+    'bgp_bfd_up{peer="198.51.100.1"} 0',
+    'bgp_peer_established_seconds{peer="198.51.100.1"} 0',
+    'bgp_rib_prefixes{route_family="ipv4-unicast"} 4',
+    'bgp_rib_paths{route_family="ipv4-unicast"} 5',
+    'bgp_rib_bytes{route_family="ipv6-unicast"} 983040',
+    'bgp_attribute_sets 5',
     'tortie_port_up{port="ipip",kind="ipip"} 0',
     'tortie_port_receive_frames_total{port="pod1",kind="pod"} 12',
     'tortie_port_drops_total{port="pod1",reason="ttl_expired"} 3',

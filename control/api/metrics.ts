@@ -5,9 +5,19 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { FamilyName } from '../bgp/family.ts';
+import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from '../bgp/status.ts';
 import { TortieError } from '../error.ts';
 import { closeServer, HTTP_LIMITS } from './http.ts';
-import type { AgentApi, DropView, MetricsView, NodeStatusView, PortView, RuntimeView } from './types.ts';
+import type {
+  AgentApi,
+  BgpSummaryView,
+  DropView,
+  MetricsView,
+  NodeStatusView,
+  PortView,
+  RuntimeView,
+} from './types.ts';
 
 /** What a scrape tells of. */
 export interface MetricsSource {
@@ -22,6 +32,8 @@ export interface MetricsSource {
   readonly blocks: number;
   /** Whether the store is in reach and what it says is in the tables. */
   readonly inSync: boolean;
+  /** Null: this agent speaks no BGP. */
+  readonly bgp: (BgpSummaryView & { readonly peers: readonly PeerStatus[] }) | null;
 }
 
 interface Family {
@@ -84,6 +96,162 @@ const perStage =
       stages.map((stage): [number, string, string] => [value(stage), String(index), stage.stage]),
     );
 
+/** A metric of each BGP peer, without our prefix: GoBGP has the same where it has one. */
+const ofPeers = (
+  name: string,
+  type: Family['type'],
+  labels: readonly string[],
+  help: string,
+  samples: (peer: PeerStatus) => [number, ...string[]][],
+): Family => ({
+  name: `bgp_${name}`,
+  help,
+  type,
+  labels: ['peer', ...labels],
+  samples: ({ bgp }) =>
+    (bgp?.peers ?? []).flatMap((peer) =>
+      samples(peer).map(([value, ...values]): [number, ...string[]] => [value, peer.address, ...values]),
+    ),
+});
+
+const ofFamilies = (name: string, help: string, value: (family: FamilyStatus) => number): Family =>
+  ofPeers(name, 'gauge', ['route_family'], help, ({ families }) =>
+    families.map((family) => [value(family), ROUTE_FAMILIES[family.family]]),
+  );
+
+const ofTables = (
+  name: string,
+  help: string,
+  value: (table: BgpSummaryView['tables'][number]) => number,
+): Family => ({
+  name: `bgp_${name}`,
+  help,
+  type: 'gauge',
+  labels: ['route_family'],
+  samples: ({ bgp }) => (bgp?.tables ?? []).map((table) => [value(table), ROUTE_FAMILIES[table.family]]),
+});
+
+const ofCounter = (name: string, counter: keyof PeerCounters, help: string): Family =>
+  ofPeers(name, 'counter', [], help, ({ counters }) => [[counters[counter]]]);
+
+const ROUTE_FAMILIES: Readonly<Record<FamilyName, string>> = { ipv4: 'ipv4-unicast', ipv6: 'ipv6-unicast' };
+
+/** bgpPeerState of RFC 4273. */
+const STATE_NUMBERS: Readonly<Record<SessionState, number>> = {
+  Idle: 1,
+  Connect: 2,
+  Active: 3,
+  OpenSent: 4,
+  OpenConfirm: 5,
+  Established: 6,
+};
+
+const MESSAGE_TYPES = [
+  ['update', 'updatesIn', 'updatesOut'],
+  ['keepalive', 'keepalivesIn', 'keepalivesOut'],
+  ['refresh', 'refreshesIn', 'refreshesOut'],
+  ['notification', 'notificationsIn', 'notificationsOut'],
+] as const;
+
+const BGP_FAMILIES: readonly Family[] = [
+  ofPeers('peer_up', 'gauge', ['asn', 'type'], '1 while the session is established, else 0.', (peer) => [
+    [peer.state === 'Established' ? 1 : 0, String(peer.asn), peer.label],
+  ]),
+  ofPeers(
+    'peer_state',
+    'gauge',
+    [],
+    'State as RFC 4273 counts: 1 Idle, 2 Connect, 3 Active, 4 OpenSent, 5 OpenConfirm, 6 Established.',
+    ({ state }) => [[STATE_NUMBERS[state]]],
+  ),
+  ofPeers(
+    'peer_state_since_seconds',
+    'gauge',
+    [],
+    'When the session came into its state, Unix time.',
+    ({ since }) => [[since.getTime() / 1000]],
+  ),
+  ofPeers(
+    'peer_established_seconds',
+    'gauge',
+    [],
+    'How long the session is established; 0 while it is not.',
+    ({ state, since }) => [[state === 'Established' ? Math.max(0, Date.now() - since.getTime()) / 1000 : 0]],
+  ),
+  ofPeers(
+    'last_error_info',
+    'gauge',
+    ['error'],
+    'Always 1; why the last session or attempt ended. Only peers that are not established.',
+    ({ lastError }) => (lastError === null ? [] : [[1, lastError]]),
+  ),
+  ofFamilies('routes_received', 'Routes of the peer that may be used.', ({ received }) => received),
+  ofFamilies('routes_filtered', 'Routes of the peer that are kept and not used.', ({ filtered }) => filtered),
+  ofFamilies(
+    'routes_stale',
+    'Routes of a session that ended, kept until the peer is back.',
+    ({ stale }) => stale,
+  ),
+  ofFamilies('routes_sent', 'Routes that the peer has of us.', ({ sent }) => sent),
+  ofPeers(
+    'messages_total',
+    'counter',
+    ['direction', 'type'],
+    'Messages; type is update, keepalive, refresh, notification or open.',
+    ({ counters }) =>
+      (['in', 'out'] as const).flatMap((direction): [number, string, string][] => {
+        const told = MESSAGE_TYPES.map(([type, ins, outs]): [number, string, string] => [
+          counters[direction === 'in' ? ins : outs],
+          direction,
+          type,
+        ]);
+        const all = direction === 'in' ? counters.messagesIn : counters.messagesOut;
+        const opens = all - told.reduce((sum, [count]) => sum + count, 0);
+        return [...told, [Math.max(0, opens), direction, 'open']];
+      }),
+  ),
+  ofPeers('bytes_total', 'counter', ['direction'], 'Bytes of those messages.', ({ counters }) => [
+    [counters.bytesIn, 'in'],
+    [counters.bytesOut, 'out'],
+  ]),
+  ofCounter('sessions_total', 'established', 'Sessions that were established.'),
+  ofCounter('session_flaps_total', 'flaps', 'Sessions that ended.'),
+  ofCounter(
+    'routes_refused_total',
+    'routesRefused',
+    'Prefixes told that may not be used: loops and the like.',
+  ),
+  ofCounter('routes_filtered_total', 'routesFiltered', 'Prefixes told that the import policy refused.'),
+  ofCounter(
+    'updates_malformed_total',
+    'updatesMalformed',
+    'UPDATEs whose routes counted as withdrawn for malformed attributes (RFC 7606).',
+  ),
+  ofCounter(
+    'attributes_discarded_total',
+    'attributesDiscarded',
+    'Attributes left out of UPDATEs that were used (RFC 7606).',
+  ),
+  ofPeers('queue_bytes', 'gauge', [], 'Bytes that wait to be sent.', ({ queuedBytes }) => [[queuedBytes]]),
+  ofPeers(
+    'bfd_up',
+    'gauge',
+    [],
+    '1 while BFD says that the path to the peer is up. Only peers with BFD.',
+    ({ bfd }) => (bfd === null ? [] : [[/^up\b/i.test(bfd) ? 1 : 0]]),
+  ),
+  ofTables('rib_prefixes', 'Prefixes that somebody announces.', ({ prefixes }) => prefixes),
+  ofTables('rib_paths', 'Paths to them, those that cannot be used included.', ({ paths }) => paths),
+  ofTables('rib_bytes', 'Memory of the tables of prefixes and paths.', ({ bytes }) => bytes),
+  {
+    name: 'bgp_attribute_sets',
+    help: 'Different sets of attributes that paths, and what peers were told, share.',
+    type: 'gauge',
+    labels: [],
+    samples: ({ bgp }) => (bgp ? [[bgp.attributeSets]] : []),
+  },
+];
+
 /** Every family there is, in the order of the manual. */
 export const FAMILIES: readonly Family[] = [
   family(
@@ -123,6 +291,7 @@ export const FAMILIES: readonly Family[] = [
         type,
       ]),
   ),
+  ...BGP_FAMILIES,
   known('felix_active_local_endpoints', 'Pods of this node whose port is up.', ({ ports }) => [
     ports.filter(({ kind, state }) => kind === 'pod' && state === 'up').length,
   ]),

@@ -1,22 +1,34 @@
 /**
- * The control socket: HTTP/1.1 over a Unix socket that only its owner may open. Every request is a GET without
- * a body; answers are JSON, a trace is one JSON object a line (NDJSON) for as long as the client stays, and
- * /metrics is Prometheus' text.
+ * The control socket: HTTP/1.1 over a Unix socket that only its owner may open. What asks is a GET, what changes
+ * something a POST, both without a body. Answers are JSON; long lists are one JSON object a line (NDJSON), and so are
+ * a trace and what BGP does, for as long as the client stays; /metrics is Prometheus' text.
  */
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { tryAddress4, tryAddress6 } from '../address.ts';
+import { FAMILIES } from '../bgp/family.ts';
 import { EX_UNAVAILABLE, TortieError } from '../error.ts';
 import { closeServer, HTTP_LIMITS } from './http.ts';
+import { writeLines } from './lines.ts';
 import { answerMetrics } from './metrics.ts';
-import { type AgentApi, type ApiErrorBody, MAX_TRACE_COUNT, type TraceRequest } from './types.ts';
+import {
+  type AgentApi,
+  type ApiErrorBody,
+  type BgpRouteQuery,
+  type BgpWatch,
+  type BgpWatchQuery,
+  MAX_TRACE_COUNT,
+  type TraceRequest,
+} from './types.ts';
 
 /** Longest path that fits a sockaddr_un, with its final zero. */
 const MAX_SOCKET_PATH = 107;
 /** A tracing client that lets this much pile up, bytes, is cut off. */
 const MAX_TRACE_BACKLOG = 4 * 1024 * 1024;
+/** Long lists that may be read at a time. A reader may take as long as it likes. */
+const MAX_LISTS = 16;
 
 export interface ApiServer {
   readonly path: string;
@@ -35,8 +47,9 @@ export async function serveApi(
 ): Promise<ApiServer> {
   await claim(path);
   const leaving = new AbortController();
+  const lists = new Lists(leaving.signal);
   const server = createServer(HTTP_LIMITS, (request, response) => {
-    answer(api, request, response, leaving.signal).catch((error) => fail(response, error, onError));
+    answer(api, request, response, leaving.signal, lists).catch((error) => fail(response, error, onError));
   });
   server.maxConnections = HTTP_LIMITS.maxConnections;
   await new Promise<void>((resolve, reject) => {
@@ -108,20 +121,25 @@ class RequestError extends TortieError {
   }
 }
 
+/** What changes something. */
+const ACTIONS = ['/v1/bgp/refresh', '/v1/bgp/reset'];
+
 async function answer(
   api: AgentApi,
   request: IncomingMessage,
   response: ServerResponse,
   leaving: AbortSignal,
+  lists: Lists,
 ): Promise<void> {
-  if (request.method !== 'GET')
-    throw new RequestError(405, 'METHOD', `${request.method}: only GET is served`);
+  const url = new URL(request.url ?? '/', 'http://tortie');
+  const query = url.searchParams;
+  const method = ACTIONS.includes(url.pathname) ? 'POST' : 'GET';
+  if (request.method !== method)
+    throw new RequestError(405, 'METHOD', `${request.method}: only ${method} is served`);
   if (request.headers['transfer-encoding'] || Number(request.headers['content-length'] ?? 0) > 0) {
     response.setHeader('connection', 'close');
     throw new RequestError(413, 'BODY', 'a request has no body');
   }
-  const url = new URL(request.url ?? '/', 'http://tortie');
-  const query = url.searchParams;
   switch (url.pathname) {
     case '/v1/node/status':
       return json(response, api.nodeStatus());
@@ -141,6 +159,22 @@ async function answer(
       return answerMetrics(api, response);
     case '/v1/config':
       return json(response, api.configShow());
+    case '/v1/bgp/summary':
+      return json(response, api.bgp.summary());
+    case '/v1/bgp/peers':
+      return json(response, api.bgp.peers());
+    case '/v1/bgp/routes':
+      return lists.write(response, api.bgp.routes(routeQuery(query)));
+    case '/v1/bgp/why':
+      return json(response, api.bgp.why(query.get('prefix') ?? ''));
+    case '/v1/bgp/monitor':
+      return lists.follow(response, (wake) => api.bgp.watch(watchQuery(query), wake));
+    case '/v1/bgp/refresh':
+      api.bgp.refresh(query.get('peer') ?? '');
+      return json(response, {});
+    case '/v1/bgp/reset':
+      api.bgp.reset(query.get('peer') ?? '', query.get('message') ?? '');
+      return json(response, {});
     case '/v1/trace':
       return trace(api, traceRequest(query), response, leaving);
     default:
@@ -167,6 +201,91 @@ function traceRequest(query: URLSearchParams): TraceRequest {
     ...(port !== null && { port }),
     ...(host !== null && { host: addressOf(host) }),
   };
+}
+
+function routeQuery(query: URLSearchParams): BgpRouteQuery {
+  const text = (name: 'prefix' | 'in' | 'out') => {
+    const value = query.get(name);
+    return value === null ? {} : { [name]: value };
+  };
+  const name = query.get('family');
+  const family = FAMILIES.find((known) => known.name === name);
+  if (name !== null && !family) {
+    const names = FAMILIES.map((known) => known.name).join(' or ');
+    throw new RequestError(400, 'FAMILY', `"${name}" is no family; give ${names}`);
+  }
+  if (query.has('in') && query.has('out')) {
+    throw new RequestError(
+      400,
+      'QUERY',
+      'either what a peer told us or what we told it: give one of in and out',
+    );
+  }
+  return {
+    ...text('prefix'),
+    ...text('in'),
+    ...text('out'),
+    longer: query.get('longer') === 'true',
+    best: query.get('best') === 'true',
+    ...(family && { family: family.name }),
+  };
+}
+
+function watchQuery(query: URLSearchParams): BgpWatchQuery {
+  const peer = query.get('peer');
+  return { ...(peer !== null && { peer }), best: query.get('best') === 'true' };
+}
+
+/** Lists that are being read, as many as there may be. */
+class Lists {
+  readonly #leaving: AbortSignal;
+  #open = 0;
+
+  constructor(leaving: AbortSignal) {
+    this.#leaving = leaving;
+  }
+
+  write(response: ServerResponse, rows: Iterable<object | null>): Promise<void> {
+    return this.#begin(response, (signal) => writeLines(response, rows, signal));
+  }
+
+  /** What is there and what comes, until the client goes. */
+  follow(response: ServerResponse, open: (wake: () => void) => BgpWatch): Promise<void> {
+    return this.#begin(response, async (signal) => {
+      let wake = () => {};
+      signal.addEventListener('abort', () => wake());
+      const watch = open(() => wake());
+      try {
+        // The head tells the client that from now on nothing escapes it.
+        response.flushHeaders();
+        while (!signal.aborted) {
+          const woken = new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+          await writeLines(response, watch.events(), signal);
+          if (!signal.aborted) await woken;
+        }
+      } finally {
+        watch.close();
+      }
+    });
+  }
+
+  async #begin(response: ServerResponse, write: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    if (this.#open === MAX_LISTS) {
+      throw new RequestError(503, 'BUSY', `${MAX_LISTS} lists are being read; wait until one has ended`);
+    }
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    response.setHeader('content-type', 'application/x-ndjson');
+    this.#open++;
+    try {
+      await write(AbortSignal.any([gone.signal, this.#leaving]));
+    } finally {
+      this.#open--;
+    }
+    response.end();
+  }
 }
 
 async function trace(

@@ -3,6 +3,12 @@
  * { error: { code, message } } with a 4xx or 5xx status. The agent implements AgentApi; server.ts serves it;
  * client.ts and the CLI consume it.
  */
+
+import type { MessageView } from '../bgp/describe.ts';
+import type { FamilyName } from '../bgp/family.ts';
+import type { PeerStatus, SessionState } from '../bgp/status.ts';
+import type { AttributesView } from '../bgp/text.ts';
+
 export interface ApiErrorBody {
   error: { code: string; message: string };
 }
@@ -137,7 +143,126 @@ export interface TraceView {
   verdict: string;
 }
 
+/** A shape as JSON carries it: dates are ISO 8601. */
+export type AsJson<T> = T extends Date
+  ? string
+  : T extends readonly (infer U)[]
+    ? AsJson<U>[]
+    : T extends object
+      ? { [K in keyof T]: AsJson<T[K]> }
+      : T;
+
+export type BgpPeerView = AsJson<PeerStatus>;
+
+export interface BgpSummaryView {
+  asn: number;
+  routerId: string;
+  clusterId: string;
+  /** `bytes`: memory of the tables of prefixes and paths. */
+  tables: { family: FamilyName; prefixes: number; paths: number; bytes: number }[];
+  /** Different sets of attributes, which all these paths and what peers were told share. */
+  attributeSets: number;
+}
+
+export interface BgpRouteQuery {
+  /** A prefix, or an address: the longest prefix that holds it. Default: all. */
+  prefix?: string;
+  /** Also what lies within the prefix. */
+  longer?: boolean;
+  /** What this peer told us, what we refused of it included. */
+  in?: string;
+  /** What we told this peer. */
+  out?: string;
+  /** Best paths only. */
+  best?: boolean;
+  /** Default: both. */
+  family?: FamilyName;
+}
+
+export interface BgpRouteView extends AttributesView {
+  family: FamilyName;
+  prefix: string;
+  /** RFC 7911; 0: none. */
+  pathId: number;
+  /** Null: this node's own. */
+  nextHop: string | null;
+  /** Interior cost of the next hop; null where it cannot be reached, and on routes of our own. */
+  cost: number | null;
+  /** Who told it; null: this node itself. */
+  peer: string | null;
+  peerAsn: number | null;
+  /** When it came: ISO 8601; null on what we sent. */
+  since: string | null;
+  /** Of a session that has ended and is to come back. */
+  stale: boolean;
+  state: 'best' | 'multipath' | 'worse' | 'excluded' | 'sent';
+  /** The step by which it is best, or worse than a better path; or why it cannot be chosen. */
+  reason: string;
+  /** What that step compared: "3 against 1"; null where the step says it all. */
+  detail: string | null;
+}
+
+export interface BgpWhyView {
+  /** The prefix that was found; null: there is none. */
+  prefix: string | null;
+  /** What packets follow instead: the longest prefix with a best path that holds what was asked for; null: none. */
+  covering: string | null;
+  /** The step that decided; null: no path can be chosen. */
+  decidedBy: string | null;
+  /** The best first, in order, then those that cannot be chosen. */
+  candidates: BgpRouteView[];
+}
+
+export interface BgpWatchQuery {
+  /** What concerns this peer alone. Default: all. */
+  peer?: string;
+  /** Also what becomes the best path of each prefix. */
+  best?: boolean;
+}
+
+export type BgpEvent = { at: string } & (
+  | { event: 'state'; peer: string; asn: number; state: SessionState; lastError: string | null }
+  | ({ event: 'message'; peer: string; direction: 'in' | 'out' } & MessageView)
+  /** The best path of a prefix, as it is when the event is read; null: none any more. */
+  | { event: 'best'; family: FamilyName; prefix: string; route: BgpRouteView | null }
+  /** So many events came faster than they were read, and are not told. */
+  | { event: 'lost'; count: number }
+);
+
+/** Somebody who watches. It remembers a bounded number of events. */
+export interface BgpWatch {
+  /** Those since the last call. */
+  events(): Iterable<BgpEvent>;
+  close(): void;
+}
+
+/** The BGP speaker, to look at. Everything throws BGP_OFF where there is none. */
+export interface BgpView {
+  summary(): BgpSummaryView;
+  peers(): PeerStatus[];
+  /**
+   * In no order, each as it is when its turn comes: nothing is copied. Null: nothing found so far, the reader may
+   * pause. Throws PEER_UNKNOWN and PREFIX before the first.
+   */
+  routes(query: BgpRouteQuery): Iterable<BgpRouteView | null>;
+  /** All paths of a prefix, or of the longest that holds an address. Throws PREFIX. */
+  why(prefix: string): BgpWhyView;
+  /** `wake` is called when there are events, and not again before they are read. Throws PEER_UNKNOWN. */
+  watch(query: BgpWatchQuery, wake: () => void): BgpWatch;
+  /**
+   * Ask a peer for all its routes again, and tell it ours (RFC 2918). Throws PEER_UNKNOWN, BGP_PEER_DOWN or
+   * BGP_NO_REFRESH.
+   */
+  refresh(peer: string): void;
+  /**
+   * End a session and begin anew, with words for the peer's operator (RFC 9003): at most 255 bytes of UTF-8. Throws
+   * PEER_UNKNOWN or BGP_TEXT.
+   */
+  reset(peer: string, message: string): void;
+}
+
 export interface AgentApi {
+  readonly bgp: BgpView;
   nodeStatus(): NodeStatusView;
   ports(): PortView[];
   routes(): RouteView[];

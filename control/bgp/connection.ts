@@ -444,7 +444,7 @@ function agree(config: ConnectionConfig, theirs: Abilities, theirHoldTime: numbe
   };
 }
 
-const offerOf = (
+export const offerOf = (
   asn: number,
   routerId: number,
   holdTime: number,
@@ -457,7 +457,7 @@ const offerOf = (
 });
 
 /** What a NOTIFICATION says, with the operator's words in a shutdown (RFC 9003). */
-function explain({ code, subcode, data }: Notification): string {
+export function explain({ code, subcode, data }: Notification): string {
   const text = describe(code, subcode);
   if (code !== CEASE) return text;
   if (subcode === CEASE_HARD_RESET && data.length >= 2) {

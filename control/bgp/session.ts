@@ -356,6 +356,12 @@ export class Session implements ConnectionOwner {
     if (out) yield* out.group.toldTo(out);
   }
 
+  /** What it has of one prefix, by its number in the RIB. */
+  *adjOutAt(family: Family, id: number) {
+    const out = this.#established?.out[family.index];
+    if (out) yield* out.group.toldAt(out, id);
+  }
+
   /** The peer has connected. */
   accept(socket: Socket): void {
     // A peer that dials again has given up what it dialled before.

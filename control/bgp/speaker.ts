@@ -189,6 +189,11 @@ export class Speaker extends EventEmitter<{
     return this.#sessions.get(address)?.adjOut(family) ?? [];
   }
 
+  /** What it has of one prefix, by its number in the RIB. */
+  adjOutAt(address: string, family: Family, id: number): Iterable<Route> {
+    return this.#sessions.get(address)?.adjOutAt(family, id) ?? [];
+  }
+
   /** Ask a peer to tell its routes again, and tell it ours. False: it cannot, or is not up. */
   refresh(address: string): boolean {
     const session = this.#sessions.get(address);

@@ -49,6 +49,8 @@ export interface Route {
   readonly prefix: Prefix;
   readonly pathId: number;
   readonly attributes: Attributes;
+  /** Whose path it is. */
+  readonly source: PathSource;
 }
 
 /** What is told of prefixes: a set of attributes, held while `uses` are there, and whose path it is. */
@@ -244,18 +246,22 @@ export class UpdateGroup {
   }
 
   /** What a member has, or will have when it has heard all. */
-  *toldTo({ source }: Member): Generator<Route> {
-    for (let id = 0; id < this.#rib.end; id++) {
-      for (const [pathId, { set, source: from }] of this.#toldOf(id)) {
-        if (from === source) continue;
-        yield {
-          prefix: this.#rib.prefixOf(id),
-          pathId,
-          get attributes() {
-            return set.attributes;
-          },
-        };
-      }
+  *toldTo(member: Member): Generator<Route> {
+    for (let id = 0; id < this.#rib.end; id++) yield* this.toldAt(member, id);
+  }
+
+  /** The same of one prefix, by its number. */
+  *toldAt(member: Member, id: number): Generator<Route> {
+    for (const [pathId, { set, source }] of this.#toldOf(id)) {
+      if (source === member.source) continue;
+      yield {
+        prefix: this.#rib.prefixOf(id),
+        pathId,
+        get attributes() {
+          return set.attributes;
+        },
+        source,
+      };
     }
   }
 

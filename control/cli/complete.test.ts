@@ -4,12 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fakeAgent } from '../api/fake-agent.ts';
+import { type ApiServer, serveApi } from '../api/server.ts';
 import { runCli } from './test-io.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/control/cli/main.js', import.meta.url));
 
 let folder: string;
-beforeAll(() => {
+let server: ApiServer;
+beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'tortie-complete-'));
   const pool = (name: string, cidr: string) =>
     `apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: ${name}}\nspec: {cidr: ${cidr}}\n`;
@@ -20,10 +23,14 @@ beforeAll(() => {
   writeFileSync(join(folder, 'agent.yaml'), 'nodeName: a\ndatastore: {kind: static, path: resources.yaml}\n');
   mkdirSync(join(folder, 'run', 'node7'), { recursive: true });
   writeFileSync(join(folder, 'run', 'node7', 'api.sock'), '');
+  server = await serveApi(join(folder, 'run', 'node8', 'api.sock'), fakeAgent());
   mkdirSync(join(folder, 'bin'));
   symlinkSync(MAIN, join(folder, 'bin', 'tortie'));
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(async () => {
+  await server.close();
+  rmSync(folder, { recursive: true });
+});
 
 async function complete(...words: string[]): Promise<string[]> {
   const { out } = await runCli(['complete', '--', ...words], {
@@ -70,12 +77,32 @@ describe('what may come next', () => {
       ['strategic', 'json', 'merge'],
     ],
     [['apply', '-f', ''], []],
-    [['show', 'ports', '--node', ''], ['node7']],
+    [
+      ['show', 'ports', '--node', ''],
+      ['node7', 'node8'],
+    ],
     [
       ['completion', ''],
       ['bash', 'zsh'],
     ],
     [['show', 'lookup', ''], []],
+    [
+      ['bgp', 're'],
+      ['refresh', 'reset'],
+    ],
+    [
+      ['bgp', 'peer', '--node', 'node8', ''],
+      ['192.0.2.2', '198.51.100.1'],
+    ],
+    [['bgp', 'reset', '--node', 'node8', '19', ''], []],
+    [['bgp', 'routes', '--node', 'node8', '--in', '192'], ['192.0.2.2']],
+    [['bgp', 'monitor', '--node', 'node8', '198'], ['198.51.100.1']],
+    // Nobody answers there.
+    [['bgp', 'peer', '--node', 'node7', ''], []],
+    [
+      ['bgp', 'routes', '--family', ''],
+      ['ipv4', 'ipv6'],
+    ],
   ])('%j', async (words, expected) => {
     expect((await complete(...words)).filter((word) => word !== 'help').sort()).toEqual([...expected].sort());
   });

@@ -7,7 +7,7 @@ import { basename, dirname } from 'node:path';
 import { Argument, type Command, type Option } from 'commander';
 import { SPELLINGS } from '../resources/kinds.ts';
 import { KINDS } from '../resources/schema.ts';
-import { socketsIn } from './daemon.ts';
+import { daemon, socketsIn } from './daemon.ts';
 import type { Io } from './io.ts';
 import { keysOfNames } from './resources/input.ts';
 import { withStore } from './resources/store.ts';
@@ -70,7 +70,7 @@ export async function candidates(program: Command, words: readonly string[], io:
     }
   }
   const found = expects
-    ? await valuesOf(command, expects, io)
+    ? await valuesOf(command, expects, options, io)
     : current.startsWith('-')
       ? optionsOf(command, seen)
       : [...verbsOf(command, given), ...(await argumentsOf(command, given, current, options, io))];
@@ -103,9 +103,15 @@ const optionsOf = (command: Command, seen: readonly string[]): Candidate[] =>
 
 const OUTPUTS = ['ps', 'wide', 'yaml', 'json', 'name', 'custom-columns='];
 
-async function valuesOf(command: Command, option: Option, io: Io): Promise<Candidate[]> {
+async function valuesOf(
+  command: Command,
+  option: Option,
+  options: ReadonlyMap<string, string>,
+  io: Io,
+): Promise<Candidate[]> {
   const name = option.attributeName();
   if (option.argChoices) return plain(option.argChoices, option.description);
+  if (option.flags.endsWith('<peer>')) return peersOf(options, io);
   if (name === 'output' && command.name() === 'get') return plain(OUTPUTS, 'format');
   if (name === 'node')
     return plain(
@@ -132,6 +138,7 @@ async function argumentsOf(
   if (!argument) return [];
   if (argument.argChoices) return plain(argument.argChoices, argument.description);
   if (argument.name() === 'kind') return kindsOf(current);
+  if (argument.name() === 'peer') return given.length === 0 ? peersOf(options, io) : [];
   const [kind] = given;
   return argument.name() === 'name' && kind !== undefined ? namesOfKind(kind, options, io) : [];
 }
@@ -143,6 +150,18 @@ function kindsOf(current: string): Candidate[] {
   );
   const own = all.filter(({ isOwn }) => isOwn);
   return own.some(({ word }) => word.startsWith(current)) ? own : all;
+}
+
+/** Addresses of BGP peers, of the agent that is meant; nothing where none answers. */
+async function peersOf(options: ReadonlyMap<string, string>, io: Io): Promise<Candidate[]> {
+  try {
+    const [socket, node] = [options.get('socket'), options.get('node')];
+    const where = { ...(socket !== undefined && { socket }), ...(node !== undefined && { node }) };
+    const peers = await daemon(io, where).bgp.peers();
+    return peers.map(({ address, asn, state }) => ({ word: address, description: `AS ${asn}, ${state}` }));
+  } catch {
+    return [];
+  }
 }
 
 /** Nothing where the datastore is out of reach: a completion does not complain. */

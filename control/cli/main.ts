@@ -31,8 +31,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(0);
 });
 
-const [verb] = process.argv.slice(2);
-// Only a trace is ended gently; the agent has handlers of its own.
-if (verb === 'trace') process.once('SIGINT', () => interrupt.abort());
+const [verb, ...more] = process.argv.slice(2);
+// Only what goes on for ever is ended gently; the agent has handlers of its own.
+if (verb === 'trace' || (verb === 'bgp' && more[0] === 'monitor'))
+  process.once('SIGINT', () => interrupt.abort());
 
 process.exitCode = await run(process.argv.slice(2), io);

@@ -4,6 +4,7 @@ import { EX_USAGE, TortieError } from '../error.ts';
 import { ConfigError } from '../resources/yaml.ts';
 import { VERSION } from '../version.ts';
 import { addAgent, addPurge } from './agent.ts';
+import { addBgp } from './bgp.ts';
 import { addCompletion } from './complete.ts';
 import { addConfig } from './config.ts';
 import { addInstall } from './install.ts';
@@ -38,6 +39,7 @@ export function buildProgram(io: Io): Command {
   addIpam(program, io);
   addNode(program, io);
   addShow(program, io);
+  addBgp(program, io);
   addTrace(program, io);
   addReplay(program, io);
   addCompletion(program, io);

@@ -9,6 +9,94 @@ export const columns = (header: readonly string[], rows: readonly (readonly stri
     .map((line) => `${line.trimEnd()}\n`)
     .join('');
 
+/** Characters that are written at once. */
+const CHUNK = 64 * 1024;
+
+/** Many lines, written some at a time. */
+export class Lines {
+  readonly #write: (text: string) => void;
+  #text = '';
+
+  constructor(write: (text: string) => void) {
+    this.#write = write;
+  }
+
+  add(line: string): void {
+    this.#text += line;
+    if (this.#text.length >= CHUNK) this.end();
+  }
+
+  end(): void {
+    if (this.#text !== '') this.#write(this.#text);
+    this.#text = '';
+  }
+}
+
+/** Rows that are looked at before the first is written. */
+const SAMPLE = 2048;
+
+/**
+ * Columns of a list that may be of any length: the first rows are sorted and set the widths, and are all that is
+ * kept; those that follow are written as they come, and make a column wider from there on if they must.
+ */
+export class LongTable<Row> {
+  readonly #lines: Lines;
+  readonly #header: readonly string[];
+  readonly #cells: (row: Row) => readonly string[];
+  readonly #order: (a: Row, b: Row) => number;
+  #first: Row[] | null = [];
+  #widths: number[] = [];
+
+  constructor(
+    write: (text: string) => void,
+    header: readonly string[],
+    cells: (row: Row) => readonly string[],
+    order: (a: Row, b: Row) => number,
+  ) {
+    this.#lines = new Lines(write);
+    this.#header = header;
+    this.#cells = cells;
+    this.#order = order;
+  }
+
+  get isEmpty(): boolean {
+    return this.#first?.length === 0;
+  }
+
+  add(row: Row): void {
+    if (!this.#first) this.#lines.add(this.#line(this.#cells(row)));
+    else {
+      this.#first.push(row);
+      if (this.#first.length === SAMPLE) this.#begin();
+    }
+  }
+
+  /** All rows are there. */
+  end(): void {
+    if (this.#first) this.#begin();
+    this.#lines.end();
+  }
+
+  #begin(): void {
+    const rows = [this.#header, ...this.#first!.sort(this.#order).map(this.#cells)];
+    this.#first = null;
+    for (const row of rows) this.#widen(row);
+    for (const row of rows) this.#lines.add(this.#line(row));
+  }
+
+  #widen(row: readonly string[]): void {
+    this.#widths = row.map((cell, i) => Math.max(this.#widths[i] ?? MIN_WIDTH, cell.length + PADDING));
+  }
+
+  #line(row: readonly string[]): string {
+    this.#widen(row);
+    return `${row
+      .map((cell, i) => cell.padEnd(this.#widths[i]!))
+      .join('')
+      .trimEnd()}\n`;
+  }
+}
+
 /** A table to the letter as calicoctl's `get` prints it: each cell is filled up, and an empty line follows. */
 export const getTable = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
   `${padded(header, rows).join('\n')}\n\n`;

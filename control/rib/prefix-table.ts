@@ -18,6 +18,7 @@ export class PrefixTable {
   /** Number of a prefix + 1, 0 is free; the length is a power of two. */
   readonly #shards: Int32Array[] = Array.from({ length: SHARDS }, () => new Int32Array(FIRST_SLOTS));
   readonly #used = new Int32Array(SHARDS);
+  #slots = SHARDS * FIRST_SLOTS;
 
   /** `notes`: int32 a prefix for others. */
   constructor(family: Family, notes: number) {
@@ -25,6 +26,11 @@ export class PrefixTable {
     this.#words = family.words;
     this.lengthField = family.words;
     this.records = new Records(family.words + 1 + notes);
+  }
+
+  /** Memory of the records and the hash. */
+  get bytes(): number {
+    return this.records.bytes + this.#slots * 4;
   }
 
   /** The number of the prefix whose words are data[at...], or -1. */
@@ -113,5 +119,6 @@ export class PrefixTable {
       slots[slot] = entry;
     }
     this.#shards[shard] = slots;
+    this.#slots += before.length;
   }
 }

@@ -27,6 +27,11 @@ export class Records {
     return this.#end;
   }
 
+  /** Memory, used or not. */
+  get bytes(): number {
+    return this.#pages.length * PAGE * this.stride * 4;
+  }
+
   /** The page of a record; it begins there at `at(id)`. */
   page(id: number): Int32Array {
     return this.#pages[id >> PAGE_BITS]!;

@@ -285,6 +285,11 @@ export class Rib extends EventEmitter<{
     return this.#paths.size;
   }
 
+  /** Memory of prefixes and paths, used or not; attributes are the table's. */
+  get bytes(): number {
+    return this.#prefixes.bytes + this.#paths.bytes;
+  }
+
   /** No best path is still to be chosen. */
   get isSettled(): boolean {
     return this.#dirtyAt === this.#dirtyEnd && this.#sweeps.length === 0;

@@ -1,0 +1,220 @@
+/** `tortie bgp`: the BGP speaker, to look at. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import {
+  tryAddress4,
+  tryAddress6,
+  tryInterface4,
+  tryInterface6,
+  tryPrefix4,
+  tryPrefix6,
+} from '../address.ts';
+import type { BgpPeerView, BgpRouteQuery, BgpRouteView, BgpWatchQuery } from '../api/types.ts';
+import { FAMILIES } from '../bgp/family.ts';
+import { TortieError } from '../error.ts';
+import {
+  byPrefix,
+  eventText,
+  peersText,
+  peerText,
+  ROUTE_HEADER,
+  routeCells,
+  summaryText,
+  whyText,
+} from './bgp-text.ts';
+import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
+import { type Io, printJson } from './io.ts';
+import { addressArgument } from './show.ts';
+import { Lines, LongTable } from './table.ts';
+
+export function addBgp(program: Command, io: Io): void {
+  const bgp = program.command('bgp').description('the BGP speaker: peers, routes, and why they are best');
+  addPeers(bgp, io);
+  addRoutes(bgp, io);
+  addWhy(bgp, io);
+  addMonitor(bgp, io);
+  addRefresh(bgp, io);
+  addReset(bgp, io);
+}
+
+function addPeers(bgp: Command, io: Io): void {
+  asksDaemon(bgp.command('peers'))
+    .description('peers, the states of their sessions, and why those are down that are')
+    .addHelpText('after', '\nExample:\n  tortie bgp peers')
+    .action(async (options: DaemonOptions) => {
+      const peers = await daemon(io, options).bgp.peers();
+      if (options.json) printJson(io, peers);
+      else io.out(peersText(peers, io.now()));
+    });
+  asksDaemon(bgp.command('summary'))
+    .description('the speaker as a whole: its tables, and what each session carries')
+    .addHelpText('after', '\nExample:\n  tortie bgp summary')
+    .action(async (options: DaemonOptions) => {
+      const client = daemon(io, options);
+      const [summary, peers] = [await client.bgp.summary(), await client.bgp.peers()];
+      if (options.json) printJson(io, { ...summary, peers });
+      else io.out(summaryText(summary, peers, io.now()));
+    });
+  asksDaemon(bgp.command('peer'))
+    .description('all about one peer: what both sides offer, timers, counters, the last error')
+    .argument('<peer>', 'its address', addressArgument)
+    .addHelpText('after', '\nExample:\n  tortie bgp peer 192.0.2.2')
+    .action(async (address: string, options: DaemonOptions) => {
+      const peer = peerOf(await daemon(io, options).bgp.peers(), address);
+      if (options.json) printJson(io, peer);
+      else io.out(peerText(peer, io.now()));
+    });
+}
+
+function peerOf(peers: readonly BgpPeerView[], address: string): BgpPeerView {
+  const found = peers.find((peer) => isSame(peer.address, address));
+  if (found) return found;
+  const names = peers.map((peer) => peer.address).join(', ') || 'none';
+  throw new TortieError('PEER_UNKNOWN', `no peer "${address}"; peers: ${names}`);
+}
+
+/** IPv6 addresses have many spellings. */
+const isSame = (a: string, b: string): boolean =>
+  a === b || (tryAddress6(a) !== null && tryAddress6(a)?.join() === tryAddress6(b)?.join());
+
+interface RouteOptions extends DaemonOptions, Omit<BgpRouteQuery, 'prefix'> {}
+
+function addRoutes(bgp: Command, io: Io): void {
+  asksDaemon(bgp.command('routes'))
+    .description('routes: all that peers told, what one told or was told, or the best')
+    .argument('[prefix]', 'prefix, or an address: the longest prefix that holds it', prefixArgument)
+    .option('--longer', 'also what lies within the prefix')
+    .addOption(
+      new Option('--in <peer>', 'what this peer told us, refused or not')
+        .argParser(addressArgument)
+        .conflicts(['out']),
+    )
+    .addOption(
+      new Option('--out <peer>', 'what we told this peer').argParser(addressArgument).conflicts(['best']),
+    )
+    .option('--best', 'best paths only')
+    .addOption(
+      new Option('--family <family>', 'routes of one family').choices(FAMILIES.map(({ name }) => name)),
+    )
+    .addHelpText(
+      'after',
+      '\nMarks: * best, = shares its load, ! cannot be used. With --json: one JSON object a line.\n\n' +
+        'Examples:\n  tortie bgp routes --best\n  tortie bgp routes 10.65.0.0/16 --longer --in 192.0.2.2',
+    )
+    .action(async (prefix: string | undefined, options: RouteOptions) => {
+      const { longer, in: from, out, best, family, json, ...where } = options;
+      const query = given<BgpRouteQuery>({ prefix, longer, in: from, out, best, family });
+      const routes = daemon(io, where).bgp.routes(query, io.interrupted);
+      if (json) {
+        const lines = new Lines(io.out);
+        for await (const route of routes) lines.add(`${JSON.stringify(route)}\n`);
+        return lines.end();
+      }
+      const now = io.now();
+      const cells = (route: BgpRouteView) => routeCells(route, now);
+      const table = new LongTable<BgpRouteView>(io.out, ROUTE_HEADER, cells, byPrefix);
+      for await (const route of routes) table.add(route);
+      if (!table.isEmpty) table.end();
+      else io.out('No routes.\n');
+    });
+}
+
+/** Without what is not given. */
+const given = <T extends object>(query: { [K in keyof T]: T[K] | undefined }): T =>
+  Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined)) as T;
+
+/** For commander: an address or a prefix of either family, or a usage error. */
+function prefixArgument(text: string): string {
+  const isGood = tryAddress4(text) ?? tryPrefix4(text) ?? tryAddress6(text) ?? tryPrefix6(text);
+  if (isGood !== null) return text;
+  const advice =
+    tryInterface4(text) || tryInterface6(text)
+      ? 'It has bits behind its length.'
+      : 'It is no prefix such as 10.65.1.0/26 or fd65::/64, and no address.';
+  throw new InvalidArgumentError(advice);
+}
+
+function addWhy(bgp: Command, io: Io): void {
+  asksDaemon(bgp.command('why'))
+    .description(
+      'why a path is best: all paths of a prefix in order, the step that decided, and what cannot be used',
+    )
+    .argument('<prefix>', 'prefix, or an address: the longest prefix that holds it', prefixArgument)
+    .addHelpText('after', '\nExample:\n  tortie bgp why 203.0.113.0/24')
+    .action(async (prefix: string, options: DaemonOptions) => {
+      const why = await daemon(io, options).bgp.why(prefix);
+      if (options.json) printJson(io, why);
+      else io.out(whyText(prefix, why, io.now()));
+    });
+}
+
+interface MonitorOptions extends DaemonOptions {
+  readonly best?: boolean;
+  readonly count?: number;
+}
+
+function addMonitor(bgp: Command, io: Io): void {
+  asksDaemon(bgp.command('monitor'))
+    .description('what BGP does, as it does it: states of sessions, and messages decoded, until Ctrl-C')
+    .argument('[peer]', 'what concerns this peer alone: its address', addressArgument)
+    .option('--best', 'also what becomes the best path of each prefix')
+    .option('--count <n>', 'end after so many', countArgument)
+    .addHelpText(
+      'after',
+      '\nWith --json: one JSON object a line.\n\n' +
+        'Examples:\n  tortie bgp monitor 192.0.2.2\n  tortie bgp monitor --best --count 100 --json',
+    )
+    .action(async (peer: string | undefined, { best, count, json, ...where }: MonitorOptions) => {
+      const begun = () => io.err('Watching. Ctrl-C ends it.\n');
+      const query = given<BgpWatchQuery>({ peer, best });
+      let seen = 0;
+      for await (const event of daemon(io, where).bgp.monitor(query, io.interrupted, begun)) {
+        io.out(json ? `${JSON.stringify(event)}\n` : eventText(event));
+        if (++seen === count) break;
+      }
+    });
+}
+
+function countArgument(text: string): number {
+  const count = Number(text);
+  if (!Number.isSafeInteger(count) || count < 1) throw new InvalidArgumentError('It is no number from 1.');
+  return count;
+}
+
+function addRefresh(bgp: Command, io: Io): void {
+  asksDaemon(bgp.command('refresh'))
+    .description('ask a peer for all its routes again, and tell it ours; the session goes on')
+    .argument('<peer>', 'its address', addressArgument)
+    .addHelpText('after', '\nExample:\n  tortie bgp refresh 192.0.2.2')
+    .action(async (peer: string, { json, ...where }: DaemonOptions) => {
+      await daemon(io, where).bgp.refresh(peer);
+      if (json) printJson(io, { peer });
+      else io.out(`${peer} is asked for its routes, and told ours\n`);
+    });
+}
+
+interface ResetOptions extends DaemonOptions {
+  readonly message?: string;
+}
+
+/** RFC 9003 section 2. */
+const MAX_TEXT_BYTES = 255;
+
+function addReset(bgp: Command, io: Io): void {
+  asksDaemon(bgp.command('reset'))
+    .description('end the session with a peer and begin anew: traffic stops meanwhile')
+    .argument('<peer>', 'its address', addressArgument)
+    .option('--message <text>', 'why, for the operator of the peer; at most 255 bytes', messageArgument)
+    .addHelpText('after', '\nExample:\n  tortie bgp reset 192.0.2.2 --message "new line card, back at noon"')
+    .action(async (peer: string, { message, json, ...where }: ResetOptions) => {
+      await daemon(io, where).bgp.reset(peer, message);
+      if (json) printJson(io, { peer, message: message ?? null });
+      else io.out(`The session with ${peer} is reset\n`);
+    });
+}
+
+function messageArgument(text: string): string {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_TEXT_BYTES)
+    throw new InvalidArgumentError(`It has ${bytes} bytes; 255 are allowed (RFC 9003).`);
+  return text;
+}
