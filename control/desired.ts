@@ -10,7 +10,9 @@ import * as adj from '../dataplane/fib/adjacency.ts';
 import type { Limit, Limits, NodeSpec, PortKind } from '../dataplane/messages.ts';
 import {
   contains4,
+  contains6,
   formatAddress4,
+  formatAddress6,
   formatPrefix4,
   isIp6,
   mask4,
@@ -55,7 +57,7 @@ export interface DesiredSettings {
   readonly icmpRate: number;
 }
 
-/** A route that BGP found best. Addresses are int32, host order. */
+/** A route that stands for one of BGP's where no speaker runs. Addresses are int32, host order. */
 export interface BgpRoute {
   readonly prefix: number;
   readonly length: number;
@@ -120,8 +122,33 @@ export interface Desired {
   readonly six: Desired6;
   /** What this node announces by BGP. */
   readonly originate: readonly Prefix4[];
+  readonly learning: Learning;
   /** What could not be had as the resources want it, for people. */
   readonly problems: readonly string[];
+}
+
+/** How packets to a prefix that BGP told travel, besides what the FIB says. */
+export interface Reach {
+  readonly adjacency: DesiredAdjacency;
+  /** The kernel forwards there itself (address, text), or is to hand packets to the host device (null). */
+  readonly via: string | null;
+  /** Preferred source of the kernel's route, text, or null. */
+  readonly source: string | null;
+  /** Where a tunnel ends, so that packets may come from there: int32, or null. */
+  readonly peer: number | null;
+}
+
+/** What the resources say of routes that BGP tells, route by route. Pools are known by number; -1: outside of all. */
+export interface Learning {
+  /** Other text, other pools: what was asked is to be asked again. */
+  readonly pools: string;
+  pool4(prefix: number, length: number): number;
+  pool6(words: ArrayLike<number>, length: number): number;
+  /** Null: such a route is left out. Next hops are one int32 or four. */
+  reach4(pool: number, nextHop: readonly number[]): Reach | null;
+  reach6(pool: number, nextHop: readonly number[]): Reach | null;
+  /** Why a route is left out that somebody might miss, or null. */
+  fault(prefix: string, nextHop: string, peerLabel: string): string | null;
 }
 
 /** One number for a prefix. */
@@ -148,11 +175,14 @@ export function deviceMac(nodeName: string, device: string): Uint8Array {
 
 const digest = (text: string): Buffer => createHash('sha1').update(text).digest();
 
-/** Throws a TortieError if the resources have no address for this node; all lesser faults are `problems`. */
+/**
+ * `bgpRoutes`: what BGP would tell where no speaker runs; a running one's routes are taken one by one, by `learning`.
+ * Throws a TortieError if the resources have no address for this node; all lesser faults are `problems`.
+ */
 export function desiredState(
   settings: DesiredSettings,
   resources: readonly Resource[],
-  bgpRoutes: Iterable<BgpRoute>,
+  bgpRoutes: Iterable<BgpRoute> = [],
 ): Desired {
   return new Builder(settings, resources).build(bgpRoutes);
 }
@@ -289,6 +319,7 @@ class Builder {
       kernelRoutes: this.#kernelRoutes,
       six,
       originate: this.#originate,
+      learning: this.#learning(),
       problems: [...this.#problems, ...six.problems],
     };
   }
@@ -425,22 +456,93 @@ class Builder {
   }
 
   #addBgp({ prefix, length, nextHop, peerLabel }: BgpRoute): void {
-    const pool = this.#poolOf(prefix, length);
-    if (pool && encapsulationOf(pool.spec) === 'vxlan') {
-      // The datastore is the one owner of such a pool's routes. A node that announces what is its there does no harm.
-      const known = this.#routes.get(routeKey(prefix, length));
-      if (known?.adjacency.nextHop !== nextHop) {
-        this.#problems.push(
-          `${formatPrefix4(prefix, length)} of VXLAN pool ${formatPrefix4(pool.prefix, pool.length)} is announced by ${peerLabel} with next hop ${formatAddress4(nextHop)}, which the datastore does not say; the announcement is left out`,
-        );
-      }
-      return;
-    }
-    this.#reach({ prefix, length }, nextHop, pool ? this.#wayTo(pool, nextHop) : 'none', `bgp ${peerLabel}`);
+    const fault = this.#bgpFault({ prefix, length }, nextHop, peerLabel);
+    if (fault !== null) this.#problems.push(fault);
+    const reach = this.#reach4(this.#poolOf(prefix, length), nextHop);
+    if (!reach || length === 0 || this.#routes.has(routeKey(prefix, length))) return;
+    this.#route(prefix, length, reach.adjacency, `bgp ${peerLabel}`);
+    if (reach.peer !== null) this.#peers.add(reach.peer);
+    const source = reach.source === null ? null : parseAddress4(reach.source);
+    const via = reach.via === null ? null : nextHop;
+    this.#kernelRoutes.set(routeKey(prefix, length), { prefix, length, via, source });
+  }
+
+  /**
+   * What BGP announces of a VXLAN pool is left out: the datastore is the one owner of such a pool's routes. A node that
+   * announces what is its there does no harm.
+   */
+  #bgpFault(to: Prefix4, nextHop: number, peerLabel: string): string | null {
+    const pool = this.#poolOf(to.prefix, to.length);
+    if (!pool || encapsulationOf(pool.spec) !== 'vxlan') return null;
+    const known = this.#routes.get(routeKey(to.prefix, to.length));
+    if (known?.adjacency.nextHop === nextHop || this.#own.has(nextHop)) return null;
+    return `${formatPrefix4(to.prefix, to.length)} of VXLAN pool ${formatPrefix4(pool.prefix, pool.length)} is announced by ${peerLabel} with next hop ${formatAddress4(nextHop)}, which the datastore does not say; the announcement is left out`;
+  }
+
+  /** How packets to an address of a pool, or of none, travel to a BGP next hop. Null: that route is left out. */
+  #reach4(pool: Pool | undefined, nextHop: number): Reach | null {
+    // Announced by ourselves and reflected.
+    if (this.#own.has(nextHop)) return null;
+    const way = pool ? this.#wayTo(pool, nextHop) : 'none';
+    if (pool && encapsulationOf(pool.spec) === 'vxlan') return null;
+    if (way === 'none') return this.#direct(nextHop, formatAddress4(nextHop));
+    const adjacency = this.#ipip(nextHop);
+    const source = this.#ipipAddress ?? this.#vxlanAddress;
+    return {
+      adjacency,
+      via: null,
+      source: source === null ? null : formatAddress4(source),
+      peer: nextHop,
+    };
+  }
+
+  /** By the host's kernel to a next hop. `identity`: its node's IPv4 address, 0 where that is not known. */
+  #direct(identity: number, via: string): Reach {
+    return { adjacency: this.#hostAdjacency(identity), via, source: null, peer: null };
+  }
+
+  #learning(): Learning {
+    const pools6 = this.#pools6;
+    const byAddress6 = new Map(
+      this.#remotes.flatMap(({ name, address, spec }) => {
+        const own = node6(name, address, spec).address;
+        return own ? [[own.join(), address] as const] : [];
+      }),
+    );
+    const own6 = new Set([this.#self6.address, this.#self6.tunnelAddress].map((words) => words?.join()));
+    const reach6 = (nextHop: readonly number[]): Reach | null => {
+      if (own6.has(nextHop.join())) return null;
+      return this.#direct(byAddress6.get(nextHop.join()) ?? 0, formatAddress6(nextHop as Words6));
+    };
+    return {
+      pools: JSON.stringify([this.#pools.map(({ spec }) => spec), pools6.map(({ spec }) => spec)]),
+      pool4: (prefix, length) => this.#poolIndex(prefix, length),
+      pool6: (words, length) =>
+        pools6.findIndex(({ prefix }) => prefix.length <= length && contains6(prefix, words as Words6)),
+      reach4: (pool, nextHop) =>
+        nextHop.length > 1
+          ? this.#pools[pool] && encapsulationOf(this.#pools[pool].spec) !== 'none'
+            ? null
+            : reach6(nextHop)
+          : this.#reach4(this.#pools[pool], nextHop[0]!),
+      reach6: (pool, nextHop) => {
+        const inVxlan = pool >= 0 && pools6[pool]!.spec.vxlanMode !== 'Never';
+        if (inVxlan) return null;
+        return nextHop.length > 1 ? reach6(nextHop) : this.#direct(nextHop[0]!, formatAddress4(nextHop[0]!));
+      },
+      fault: (prefix, nextHop, peerLabel) =>
+        isIp6(prefix) || isIp6(nextHop)
+          ? null
+          : this.#bgpFault(parsePrefix4(prefix), parseAddress4(nextHop), peerLabel),
+    };
   }
 
   #poolOf(prefix: number, length: number): Pool | undefined {
-    return this.#pools.find((pool) => pool.length <= length && contains4(pool, prefix));
+    return this.#pools[this.#poolIndex(prefix, length)];
+  }
+
+  #poolIndex(prefix: number, length: number): number {
+    return this.#pools.findIndex((pool) => pool.length <= length && contains4(pool, prefix));
   }
 
   /** How packets to a pool's address travel to a node. */
@@ -451,8 +553,6 @@ class Builder {
   }
 
   #reach(to: Prefix4, nextHop: number, way: Encapsulation, origin: string): void {
-    // Announced by ourselves and reflected, or a default route: the host's own default stays the host's.
-    if (this.#own.has(nextHop) || to.length === 0) return;
     if (this.#routes.has(routeKey(to.prefix, to.length))) return;
     if (way === 'none') {
       this.#route(to.prefix, to.length, this.#hostAdjacency(nextHop), origin);
@@ -562,10 +662,9 @@ class Builder {
     this.#kernelRoutes.set(routeKey(prefix, length), { prefix, length, via, source });
   }
 
-  /** Tunnels that an enabled pool asks for, or a route uses. */
+  /** Tunnels that a pool asks for, or a route uses. A disabled pool gives no new addresses; those it gave live on. */
   #addTunnelPorts(): void {
-    for (const { spec } of [...this.#pools, ...this.#pools6])
-      if (!spec.disabled) this.#tunnels.add(encapsulationOf(spec));
+    for (const { spec } of [...this.#pools, ...this.#pools6]) this.#tunnels.add(encapsulationOf(spec));
     const base = {
       netns: null,
       device: '',

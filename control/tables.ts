@@ -27,7 +27,21 @@ interface Written6 {
   readonly index: number;
 }
 
+/** What fills prefixes that no near route has: routes that others told. Rows of the adjacency table; 0: none. */
+export interface Learned {
+  row4(prefix: number, length: number): number;
+  row6(words: Words6, length: number): number;
+  /** May send us tunnel packets. */
+  readonly peers: Iterable<number>;
+}
+
+const nearKey = (words: Words6, length: number): string => `${words.join()}/${length}`;
+
+const NOTHING: Learned = { row4: () => 0, row6: () => 0, peers: [] };
+
 export class TableWriter {
+  /** Asked when a near route goes. */
+  learned = NOTHING;
   readonly shared: SharedTables;
   readonly #grace: GracePeriods;
   readonly #fib: Fib4Writer;
@@ -36,6 +50,9 @@ export class TableWriter {
   #routes = new Map<number, Written>();
   readonly #fib6: Fib6Writer;
   #routes6 = new Map<string, Written6>();
+  /** Prefixes of near routes: quicker to ask for than their text. */
+  #near6: ReadonlySet<string> = new Set();
+  #near: ReadonlySet<number> = new Set();
 
   constructor() {
     this.shared = {
@@ -81,14 +98,15 @@ export class TableWriter {
     }
     for (const [key, { route, index }] of before) {
       if (after.has(key)) continue;
-      this.#fib.delete(route.prefix, route.length);
+      this.#write4(route.prefix, route.length, this.learned.row4(route.prefix, route.length));
       released.push(index);
     }
     this.#routes = after;
     this.#apply6(desired.six.routes, portId, released, problems);
     // Only now does no route refer to the old rows.
     for (const index of released) this.#adjacencies.release(index);
-    for (const peer of [...this.#peers.values()]) if (!desired.peers.has(peer)) this.#peers.delete(peer);
+    this.#near = desired.peers;
+    this.prunePeers();
     this.#grace.poll();
     return problems;
   }
@@ -115,10 +133,60 @@ export class TableWriter {
     }
     for (const [key, { route, index }] of before) {
       if (after.has(key)) continue;
-      this.#fib6.delete(bytesOf6(route.to.words), route.to.length);
+      this.#write6(route.to.words, route.to.length, this.learned.row6(route.to.words, route.to.length));
       released.push(index);
     }
     this.#routes6 = after;
+    this.#near6 = new Set([...after.values()].map(({ route: { to } }) => nearKey(to.words, to.length)));
+  }
+
+  /**
+   * A learned route in its row, or (0) gone. A near route for the prefix stays. Throws FibError if the FIB is full;
+   * nothing was changed then.
+   */
+  learn4(prefix: number, length: number, row: number): void {
+    if (!this.#routes.has(routeKey(prefix, length))) this.#write4(prefix, length, row);
+  }
+
+  learn6(words: Words6, length: number, row: number): void {
+    if (!this.#near6.has(nearKey(words, length))) this.#write6(words, length, row);
+  }
+
+  /** The row of an adjacency, to be given back by `release`; null while its port is not there. Throws if all are in use. */
+  acquire(adjacency: DesiredAdjacency, portId: (name: string) => number | null): number | null {
+    return this.#acquire(adjacency, portId);
+  }
+
+  release(row: number): void {
+    this.#adjacencies.release(row);
+  }
+
+  /** Learned routes have a peer more. False: the table is full. */
+  addPeer(address: number): boolean {
+    return this.#peers.add(address);
+  }
+
+  /** Forget peers that neither near nor learned routes have. */
+  prunePeers(): void {
+    const learned = new Set(this.learned.peers);
+    for (const peer of [...this.#peers.values()]) {
+      if (!this.#near.has(peer) && !learned.has(peer)) this.#peers.delete(peer);
+    }
+  }
+
+  /** Routes of a family in the FIB, near and learned. */
+  count(): { routes4: number; routes6: number } {
+    return { routes4: this.#fib.stats().routes, routes6: this.#fib6.stats().routes };
+  }
+
+  #write4(prefix: number, length: number, row: number): void {
+    if (row > 0) this.#fib.set(prefix, length, row);
+    else this.#fib.delete(prefix, length);
+  }
+
+  #write6(words: Words6, length: number, row: number): void {
+    if (row > 0) this.#fib6.set(bytesOf6(words), length, row);
+    else this.#fib6.delete(bytesOf6(words), length);
   }
 
   /** Give back memory whose grace period is over; call now and then. */
@@ -126,14 +194,14 @@ export class TableWriter {
     this.#grace.poll();
   }
 
-  /** The routes as written, in order of prefix. */
+  /** The near routes as written, in order of prefix. */
   routes(): DesiredRoute[] {
     return [...this.#routes.values()]
       .map(({ route }) => route)
       .sort((a, b) => (a.prefix >>> 0) - (b.prefix >>> 0) || a.length - b.length);
   }
 
-  /** The IPv6 routes as written, in order of prefix. */
+  /** The near IPv6 routes as written, in order of prefix. */
   routes6(): DesiredRoute6[] {
     const unsigned = ({ to }: DesiredRoute6) => to.words.map((word) => word >>> 0);
     return [...this.#routes6.values()]
@@ -145,7 +213,7 @@ export class TableWriter {
       });
   }
 
-  /** The IPv6 routes that cover an address, the one that counts first. */
+  /** The near IPv6 routes that cover an address, the one that counts first. */
   matches6(words: Words6): DesiredRoute6[] {
     return [...this.#routes6.values()]
       .map(({ route }) => route)
@@ -153,7 +221,7 @@ export class TableWriter {
       .sort((a, b) => b.to.length - a.to.length);
   }
 
-  /** The routes that cover an address, the one that counts first. */
+  /** The near routes that cover an address, the one that counts first. */
   matches(address: number): DesiredRoute[] {
     const found: DesiredRoute[] = [];
     for (let length = 32; length >= 0; length--) {

@@ -3,17 +3,18 @@ import type { Logger } from 'pino';
 import { formatAddress4, formatPrefix4 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
-import { IPV4 } from '../bgp/family.ts';
 import { ACCEPT_ALL } from '../bgp/policy.ts';
 import { Speaker } from '../bgp/speaker.ts';
 import type { AgentConfig } from '../config/config.ts';
-import type { BgpRoute, Desired } from '../desired.ts';
+import type { Desired } from '../desired.ts';
 import type { BgpPlan } from './bgp-plan.ts';
 import { SpeakerView } from './bgp-view.ts';
+import type { Feeder } from './feeder.ts';
+import type { KernelRoutes } from './kernel-routes.ts';
 
 /** The retry pause doubles up to so many times itself. */
 const RETRY_GROWTH = 30;
-/** After all sessions are up: how long no route may change until we take the picture for full. */
+/** A peer that does not say when it has told all: how long no route may change until we take that for granted. */
 const QUIET_MS = 2000;
 /** A peer that does not come up holds the picture up no longer than this. */
 const SETTLE_LIMIT_MS = 30_000;
@@ -22,19 +23,24 @@ export class BgpRouting {
   asn = 0;
   /** What the speaker tells people. */
   readonly view = new SpeakerView();
+  /** There was an agent before this one, whose forwarding state we have (RFC 4724 section 4.1). */
+  isRestart = false;
   readonly #config: () => AgentConfig;
-  readonly #changed: () => void;
+  readonly #feeder: Feeder;
+  readonly #kernelRoutes: KernelRoutes;
   readonly #log: Logger;
   #speaker: Speaker | null = null;
   #told = '';
   #configuredAt = 0;
   #lastChange = 0;
 
-  /** `config` is asked anew at each change, `changed` is called when best routes are others. */
-  constructor(config: () => AgentConfig, changed: () => void, log: Logger) {
+  /** `config` is asked anew at each change. Best routes go to the feeder; next hops are those of the kernel. */
+  constructor(config: () => AgentConfig, feeder: Feeder, kernelRoutes: KernelRoutes, log: Logger) {
     this.#config = config;
-    this.#changed = changed;
+    this.#feeder = feeder;
+    this.#kernelRoutes = kernelRoutes;
     this.#log = log;
+    kernelRoutes.onResolved = () => this.#speaker?.nextHopsChanged();
   }
 
   /**
@@ -43,7 +49,7 @@ export class BgpRouting {
    */
   async configure(plan: BgpPlan, node: Desired['node'], originate: Desired['originate']): Promise<void> {
     this.asn = plan.asn;
-    if (!this.#config().bgp.enabled) return this.stop();
+    if (!this.#config().bgp.enabled) return this.#abandon();
     const config = this.#speakerConfig(plan, node, originate);
     const text = JSON.stringify(config);
     if (text === this.#told) return;
@@ -55,24 +61,8 @@ export class BgpRouting {
       this.#told = text;
     } catch (error) {
       // Half a speaker is none: the next attempt begins anew.
-      await this.stop();
+      await this.#abandon();
       throw error;
-    }
-  }
-
-  /** Best routes that others announced. */
-  *routes(): Iterable<BgpRoute> {
-    const [rib] = this.#speaker?.ribs ?? [];
-    for (const id of rib?.ids() ?? []) {
-      const source = rib!.bestSource(id)!;
-      const nextHop = rib!.bestSet(id)!.nextHop;
-      if (source.local || nextHop?.family !== IPV4) continue;
-      yield {
-        prefix: rib!.wordOf(id, 0),
-        length: rib!.lengthOf(id),
-        nextHop: nextHop.words[0]!,
-        peerLabel: `${source.name} (AS ${source.asn})`,
-      };
     }
   }
 
@@ -95,36 +85,52 @@ export class BgpRouting {
     return performance.now() - this.#configuredAt > SETTLE_LIMIT_MS || this.isSynchronised();
   }
 
-  /** Whether all peers are up and have told what they know, as far as one can tell: nothing new for a while. */
+  /** Whether all peers are up and have told what they know: each said so, or there was nothing new for a while. */
   isSynchronised(): boolean {
     if (!this.#config().bgp.enabled) return true;
     if (!this.#speaker) return false;
-    const now = Date.now();
     const peers = this.#speaker.peers();
     if (peers.some(({ state }) => state !== 'Established')) return false;
+    if (this.#speaker.ribs.some((rib) => !rib.isSettled)) return false;
+    if (peers.every(({ families }) => families.every(({ endOfRibReceived }) => endOfRibReceived)))
+      return true;
     const since = Math.max(this.#lastChange, ...peers.map((peer) => peer.since.getTime()));
-    return now - since > QUIET_MS;
+    return Date.now() - since > QUIET_MS;
   }
 
-  /** Cease to all peers. */
+  /** End all sessions. Peers that can are to keep our routes: what we forward goes on, and the next agent comes soon. */
   async stop(): Promise<void> {
     const speaker = this.#speaker;
     this.#speaker = null;
     this.view.use(null);
     this.#told = '';
-    await speaker?.stop();
+    await speaker?.stop({ restarting: this.#config().bgp.enabled });
+  }
+
+  /** The same, and what was learned is forgotten. */
+  async #abandon(): Promise<void> {
+    await this.stop();
+    this.#feeder.follow([]);
   }
 
   async #start(config: SpeakerConfig): Promise<void> {
     const speaker = new Speaker({
       ...config,
+      restarting: this.isRestart,
       log: (level, message, fields) => this.#log[level](fields, message),
     });
     this.#speaker = speaker;
-    speaker.ribs[0].on('change', () => {
-      this.#lastChange = Date.now();
-      this.#changed();
-    });
+    this.isRestart = false;
+    speaker.resolver = ({ text }) => {
+      this.#kernelRoutes.track(text);
+      return { reachable: this.#kernelRoutes.isReachable(text), cost: 0 };
+    };
+    for (const rib of speaker.ribs) {
+      rib.on('change', () => {
+        this.#lastChange = Date.now();
+      });
+    }
+    this.#feeder.follow(speaker.ribs);
     await speaker.start();
   }
 

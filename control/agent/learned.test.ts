@@ -1,8 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { parsePrefix4 } from '../address.ts';
+import { BLACKHOLE } from '../../dataplane/fib/adjacency.ts';
+import { formatPrefix, IPV4, IPV6, parseWords } from '../bgp/family.ts';
+import type { LearnedRoute } from './feeder.ts';
 import { LearnedRoutes, MAX_KEPT_ROUTES } from './learned.ts';
 
 let folder: string;
@@ -13,55 +15,56 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const route = (prefix: string, nextHop = 1) => ({
-  ...parsePrefix4(prefix),
-  nextHop,
-  peerLabel: '192.0.2.9 (AS 64512)',
-});
-const [a, b] = [route('10.65.1.0/26'), route('10.65.2.0/26')];
-
-function restarted(seconds: number): LearnedRoutes {
-  new LearnedRoutes(path).save([a, b]);
-  const next = new LearnedRoutes(path);
-  next.load(seconds, 1000);
-  return next;
+const adjacency = {
+  kind: BLACKHOLE,
+  port: null,
+  nextHop: 0,
+  mtu: 0,
+  source: 0,
+  dmac: null,
+  smac: null,
+  vni: 0,
+};
+function route(prefix: string, nextHop: string): LearnedRoute {
+  const [address = '', length] = prefix.split('/');
+  const family = prefix.includes(':') ? IPV6 : IPV4;
+  const peerLabel = '192.0.2.9 (AS 64512)';
+  return { family, words: parseWords(address), length: Number(length), nextHop, adjacency, peerLabel };
 }
 
-it('keeps what is not told anew, until all is told', () => {
-  const learned = restarted(120);
-  expect(learned.staleUntil).toEqual(new Date(121_000));
-  const newer = { ...a, nextHop: 2 };
-  expect(learned.merge([newer], false, 2000)).toEqual([newer, b]);
-  // Told anew, it goes with its peer; the other is waited for.
-  expect(learned.merge([], false, 2000)).toEqual([b]);
-  expect(learned.isOver(false, 2000)).toBe(false);
-  expect(learned.isOver(true, 2000)).toBe(true);
-  expect(learned.merge([newer], true, 2000)).toEqual([newer]);
-  expect(learned).toMatchObject({ staleCount: 0, staleUntil: null });
-  expect(learned.isOver(true, 2000)).toBe(false);
+it('keeps routes of both families for the next agent', () => {
+  const routes = [route('10.65.1.0/26', '192.0.2.2'), route('fd65:1::/122', '2001:db8::2')];
+  expect(new LearnedRoutes(path).save(routes)).toBe(true);
+  const kept = new LearnedRoutes(path).load()!;
+  expect(kept.map((one) => [formatPrefix(one), one.nextHop.text, one.peerLabel])).toEqual([
+    ['10.65.1.0/26', '192.0.2.2', '192.0.2.9 (AS 64512)'],
+    ['fd65:1::/122', '2001:db8::2', '192.0.2.9 (AS 64512)'],
+  ]);
+  expect(kept[1]!.nextHop.words).toEqual(parseWords('2001:db8::2'));
 });
 
-it('keeps it no longer than it may', () => {
-  const learned = restarted(120);
-  expect(learned.merge([], false, 120_999)).toEqual([a, b]);
-  expect(learned.merge([], false, 121_000)).toEqual([]);
-  expect(restarted(0).merge([], false, 1000)).toEqual([]);
-});
-
-it('begins without routes where there is no file, or half a one', () => {
+it('knows of no agent before where there is no file, or half a one, or one of another form', () => {
   const learned = new LearnedRoutes(path);
-  learned.load(120);
-  learned.save([a]);
-  writeFileSync(path, '{"format":1,"rou');
-  learned.load(120);
-  expect(learned.merge([], false)).toEqual([]);
+  expect(learned.load()).toBeNull();
+  learned.save([]);
+  expect(learned.load()).toEqual([]);
+  for (const text of [
+    '{"format":2,"rou',
+    '{"format":1,"routes":[]}',
+    '{"format":2,"routes":[["x","y","z"]]}',
+  ]) {
+    writeFileSync(path, text);
+    expect(learned.load()).toBeNull();
+  }
 });
 
-it('keeps no more than it can write in a moment', () => {
-  const learned = restarted(120);
-  const many = Array.from({ length: MAX_KEPT_ROUTES + 1 }, (_, index) => ({ ...a, prefix: index << 6 }));
+it('keeps no more than it can write in a moment, but that there was an agent', () => {
+  const learned = new LearnedRoutes(path);
+  const one = route('10.0.0.0/26', '192.0.2.2');
+  const many = Array.from({ length: MAX_KEPT_ROUTES + 1 }, (_, index) => ({ ...one, words: [index << 6] }));
   expect(learned.save(many)).toBe(false);
-  const next = new LearnedRoutes(path);
-  next.load(120);
-  expect(next.staleCount).toBe(0);
+  expect(learned.load()).toEqual([]);
+  expect(learned.save(many.slice(1))).toBe(true);
+  expect(learned.load()).toHaveLength(MAX_KEPT_ROUTES);
+  expect(readFileSync(path, 'utf8').length).toBeLessThan(4_000_000);
 });

@@ -1,87 +1,73 @@
 /**
- * Routes that BGP had told the agent before, kept in a file until BGP has told them anew or a bounded time is over:
- * so a restart forgets nobody. The file is for this node alone and lives under /run, as long as the system is up.
+ * Routes that BGP had told the agent before, in a file: they stand in until BGP has told them anew, or a bounded time is
+ * over. So a restart forgets nobody. The file is for this node alone and lives under /run, as long as the system is up.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { BgpRoute } from '../desired.ts';
-import { routeKey } from '../desired.ts';
+import { formatPrefix4, formatPrefix6, tryPrefix4, tryPrefix6, type Words6 } from '../address.ts';
+import { IPV4, IPV6, parseWords } from '../bgp/family.ts';
+import type { LearnedRoute, StaleRoute } from './feeder.ts';
 
 /** More routes than this are not kept: writing them down would take longer than learning them anew. */
 export const MAX_KEPT_ROUTES = 50_000;
-const FORMAT = 1;
+const FORMAT = 2;
+
+interface Kept {
+  readonly format: number;
+  /** More than are kept: there were routes, but not these. */
+  readonly tooMany: boolean;
+  readonly routes: readonly (readonly [prefix: string, nextHop: string, peerLabel: string])[];
+}
 
 export class LearnedRoutes {
   readonly #path: string;
-  #stale = new Map<number, BgpRoute>();
-  #until = 0;
   #saved = '';
 
   constructor(path: string) {
     this.#path = path;
   }
 
-  /** Take what the agent before had learned as stale, for this many seconds. A file that is not whole is no file. */
-  load(seconds: number, now = Date.now()): void {
+  /** What the agent before had learned; null if there was none. A file that is not whole is no file. */
+  load(): StaleRoute[] | null {
     try {
-      const { format, routes } = JSON.parse(readFileSync(this.#path, 'utf8')) as {
-        format: number;
-        routes: [number, number, number, string][];
-      };
-      if (format !== FORMAT || seconds === 0) return;
-      this.#stale = new Map(
-        routes.map(([prefix, length, nextHop, peerLabel]) => [
-          routeKey(prefix, length),
-          { prefix, length, nextHop, peerLabel },
-        ]),
-      );
-      this.#until = now + seconds * 1000;
+      const { format, routes } = JSON.parse(readFileSync(this.#path, 'utf8')) as Kept;
+      return format === FORMAT ? routes.map(parse) : null;
     } catch {
-      this.#stale = new Map();
+      return null;
     }
   }
 
-  /** How many routes are stale, and until when. */
-  get staleCount(): number {
-    return this.#stale.size;
-  }
-  get staleUntil(): Date | null {
-    return this.#stale.size > 0 ? new Date(this.#until) : null;
-  }
-
-  /** Whether stale routes are there that should go. */
-  isOver(isSynchronised: boolean, now = Date.now()): boolean {
-    return this.#stale.size > 0 && (isSynchronised || now >= this.#until);
-  }
-
-  /**
-   * What BGP tells now, and what it told the agent before as long as that is stale. A route that is told anew is stale
-   * no more: when its peer then goes, so does the route.
-   */
-  merge(told: Iterable<BgpRoute>, isSynchronised: boolean, now = Date.now()): BgpRoute[] {
-    const routes = [...told];
-    if (this.isOver(isSynchronised, now)) this.#stale = new Map();
-    if (this.#stale.size === 0) return routes;
-    for (const { prefix, length } of routes) this.#stale.delete(routeKey(prefix, length));
-    return [...routes, ...this.#stale.values()];
-  }
-
-  /** Write down what is in force, for the next agent. False: it is too much, and nothing is kept. */
-  save(routes: readonly BgpRoute[]): boolean {
-    if (routes.length > MAX_KEPT_ROUTES) {
-      rmSync(this.#path, { force: true });
-      this.#saved = '';
-      return false;
+  /** Write down what is in force, for the next agent. False: it is too much, and nothing is kept of it. */
+  save(routes: Iterable<LearnedRoute>): boolean {
+    const kept: [string, string, string][] = [];
+    let tooMany = false;
+    for (const { family, words, length, nextHop, peerLabel } of routes) {
+      if (kept.length === MAX_KEPT_ROUTES) {
+        tooMany = true;
+        kept.length = 0;
+        break;
+      }
+      const text =
+        family === IPV4
+          ? formatPrefix4(words[0]!, length)
+          : formatPrefix6({ words: words as unknown as Words6, length });
+      kept.push([text, nextHop, peerLabel]);
     }
-    const text = JSON.stringify({
-      format: FORMAT,
-      routes: routes.map(({ prefix, length, nextHop, peerLabel }) => [prefix, length, nextHop, peerLabel]),
-    });
-    if (text === this.#saved) return true;
+    const text = JSON.stringify({ format: FORMAT, tooMany, routes: kept } satisfies Kept);
+    if (text === this.#saved) return !tooMany;
     mkdirSync(dirname(this.#path), { recursive: true });
     writeFileSync(`${this.#path}.new`, text, { mode: 0o600 });
     renameSync(`${this.#path}.new`, this.#path);
     this.#saved = text;
-    return true;
+    return !tooMany;
   }
+}
+
+function parse([prefix, nextHop, peerLabel]: Kept['routes'][number]): StaleRoute {
+  const via = { text: nextHop, words: parseWords(nextHop) };
+  const four = tryPrefix4(prefix);
+  if (four) return { family: IPV4, words: [four.prefix], length: four.length, nextHop: via, peerLabel };
+  const six = tryPrefix6(prefix);
+  if (!six) throw new Error(`"${prefix}" is no prefix`);
+  return { family: IPV6, words: [...six.words], length: six.length, nextHop: via, peerLabel };
 }

@@ -10,12 +10,19 @@ import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
 import { formatAddress4, formatAddress6, parseAddress4 } from '../address.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
-import { type BgpRoute, type Desired, desiredState } from '../desired.ts';
+import { type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route } from '../kernel/iproute.ts';
 import { Nat } from '../kernel/nat.ts';
 import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
-import { aliasOf, linkWithAddress, type Owner, planHost, type Resolved } from '../kernel/plan.ts';
+import {
+  aliasOf,
+  linkWithAddress,
+  type Owner,
+  planHost,
+  type Resolved,
+  ROUTE_PROTOCOL,
+} from '../kernel/plan.ts';
 import { planRoutes6 } from '../kernel/plan6.ts';
 import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
 import { applySysctls, hostSysctls, hostSysctls6 } from '../kernel/sysctl.ts';
@@ -24,6 +31,8 @@ import { NewWarnings } from '../resources/warnings.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
 import { BgpRouting } from './bgp-routing.ts';
+import { Feeder } from './feeder.ts';
+import { KernelRoutes } from './kernel-routes.ts';
 import { LearnedRoutes, MAX_KEPT_ROUTES } from './learned.ts';
 import { type PortSettings, Ports, type Refresh } from './ports.ts';
 import { DescriptorStore, type HolderKind, openHolder } from './store.ts';
@@ -42,6 +51,8 @@ const DEFAULT_MTU = 1500;
 const LIVE = ['interface', 'icmpRate', 'vni', 'bgp', 'log'] as const;
 /** While BGP comes up after a start, how often to ask whether it is settled. */
 const SETTLE_POLL_MS = 500;
+/** Learned routes are written down for the next agent so long after they change, or ten times as long as that takes. */
+const KEEP_PAUSE_MS = 200;
 
 export interface NodeAgentOptions {
   readonly config: AgentConfig;
@@ -62,7 +73,10 @@ export class NodeAgent {
   readonly workers: WorkerPool;
   readonly ports: Ports;
   readonly store: DescriptorStore;
-  readonly learned: LearnedRoutes;
+  readonly feeder: Feeder;
+  readonly kernelRoutes: KernelRoutes;
+  /** Until when routes of the agent before stand in, or null. */
+  staleUntil: Date | null = null;
   resources: readonly Resource[] = [];
   problems: readonly string[] = [];
   onTrace: ((packets: Int32Array[]) => void) | null = null;
@@ -71,6 +85,7 @@ export class NodeAgent {
   readonly #log: Logger;
   readonly #warnings = new NewWarnings();
   readonly #nat = new Nat();
+  readonly #learned: LearnedRoutes;
   #dirty = false;
   /** Somebody waits: the next reconcile comes at once. */
   #urgent = false;
@@ -81,6 +96,9 @@ export class NodeAgent {
   #stopped = false;
   #swept = false;
   #remembers = true;
+  #keeping: NodeJS.Timeout | null = null;
+  /** How long that took the last time. */
+  #keepMs = 0;
   #timer: NodeJS.Timeout | null = null;
   #retryMs = FIRST_RETRY_MS;
   #nextRefresh = 0;
@@ -115,19 +133,26 @@ export class NodeAgent {
       () => openHolder(kind, nodeName),
       (fd) => loadNative().close(fd),
     );
-    this.learned = new LearnedRoutes(join(stateFolder(nodeName), 'learned.json'));
+    this.#learned = new LearnedRoutes(join(stateFolder(nodeName), 'learned.json'));
     this.ports = new Ports(loadNative(), this.workers, this.tables.shared, this.store);
-    this.routing = new BgpRouting(
-      () => this.config,
-      () => this.changed(),
-      options.log,
+    this.feeder = new Feeder(this.tables, (name) => this.ports.idOf(name));
+    this.feeder.onChange = () => this.#keepSoon();
+    this.kernelRoutes = new KernelRoutes(this.feeder, (hops) =>
+      resolve(hops, this.ports.list().find(({ desired }) => desired.kind === 'host')?.desired.device ?? ''),
     );
+    this.routing = new BgpRouting(() => this.config, this.feeder, this.kernelRoutes, options.log);
   }
 
   /** Start the workers and reconcile once; what fails then is tried again later. */
   async start(): Promise<void> {
     await Promise.all([this.workers.start(), this.store.start()]);
-    this.learned.load(this.config.restart.staleTime);
+    const stale = this.#learned.load();
+    const { staleTime } = this.config.restart;
+    if (stale && staleTime > 0) {
+      this.feeder.restore(stale);
+      this.staleUntil = new Date(Date.now() + staleTime * 1000);
+    }
+    this.routing.isRestart = stale !== null;
     this.#started = true;
     // Nothing is written before the first full picture: this throws if there is none.
     await this.#reconcile();
@@ -179,7 +204,9 @@ export class NodeAgent {
     this.#stopped = true;
     this.#watcher?.close();
     if (this.#timer) clearTimeout(this.#timer);
+    if (this.#keeping) clearTimeout(this.#keeping);
     await this.#running;
+    if (this.#started) this.#keep();
     await this.routing.stop();
     await this.workers.stop();
     this.ports.shutdown();
@@ -204,17 +231,18 @@ export class NodeAgent {
     let due = this.#nextRefresh;
     const pause = this.#urgent ? 0 : Math.max(THROTTLE_MS, (this.#lastEnd - this.#lastStart) / 2);
     if (this.#dirty) due = this.#lastEnd + pause;
-    else if (!this.#swept || this.learned.staleCount > 0) due = Math.min(due, now + SETTLE_POLL_MS);
+    else if (!this.#swept || this.feeder.standins > 0) due = Math.min(due, now + SETTLE_POLL_MS);
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#run(), Math.max(0, due - now));
   }
 
   #run(): void {
+    if (this.#isStaleOver()) {
+      this.feeder.endRestore();
+      this.staleUntil = null;
+    }
     const isDue =
-      this.#dirty ||
-      performance.now() >= this.#nextRefresh ||
-      (!this.#swept && this.routing.isSettled()) ||
-      this.learned.isOver(this.routing.isSynchronised());
+      this.#dirty || performance.now() >= this.#nextRefresh || (!this.#swept && this.routing.isSettled());
     if (!isDue) return this.#schedule();
     // Without a cause a few pods at a time, so that a full node rests; while something is wrong, all.
     if (performance.now() >= this.#nextRefresh && this.#refresh === 'none') {
@@ -244,11 +272,10 @@ export class NodeAgent {
     const { config } = this;
     const { nodeName } = config;
     const resources = await this.#options.resources();
-    const { links, routes } = readNamespace(null);
+    const { links, routes } = readNamespace(null, ROUTE_PROTOCOL);
     const problems: string[] = [];
     const underlayMtu = this.#underlayMtu(resources, links, problems);
-    const bgpRoutes = this.learned.merge(this.routing.routes(), this.routing.isSynchronised());
-    const desired = desiredState({ ...config, underlayMtu }, resources, bgpRoutes);
+    const desired = desiredState({ ...config, underlayMtu }, resources);
     problems.push(...desired.problems);
     this.resources = resources;
     for (const warning of this.#warnings.of(resources)) this.#log.warn(warning);
@@ -265,12 +292,12 @@ export class NodeAgent {
     const known = made ? links.filter((link) => link.ifname !== host.device) : links;
     const sweep = !this.#swept && this.routing.isSettled();
     const { commands, failures } = await this.#planHost(desired, known, routes, sweep || this.#swept);
-    const routes6 = readRoutes6(null);
+    const routes6 = readRoutes6(null, ROUTE_PROTOCOL);
     await this.#planHost6(desired, routes6, sweep || this.#swept, commands, failures);
     const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
     failures.push(...(await ipApply(null, commands.filter(leadsAway))));
-    this.#remember(bgpRoutes);
     problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
+    this.feeder.learn(desired.learning);
     await this.ports.release();
     failures.push(
       ...(await ipApply(
@@ -279,6 +306,8 @@ export class NodeAgent {
       )),
     );
     problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
+    await this.#followInKernel(host.device, links, made, refresh, sweep);
+    problems.push(...this.feeder.problems(), ...this.kernelRoutes.problems());
     const facts = { nodeName, hostDevice: host.device, resources };
     problems.push(...(await this.#nat.apply(facts, refresh !== 'none')));
     await this.routing
@@ -314,10 +343,41 @@ export class NodeAgent {
     return ways;
   }
 
-  /** For the agent after this one. */
-  #remember(routes: readonly BgpRoute[]): void {
+  /** Learned routes in the kernel, by the links that are there now. */
+  async #followInKernel(
+    device: string,
+    links: readonly Link[],
+    made: boolean,
+    refresh: Refresh,
+    sweep: boolean,
+  ): Promise<void> {
+    const known = made ? readNamespace(null, ROUTE_PROTOCOL).links : links;
+    await this.kernelRoutes.refresh(device, known, refresh !== 'none');
+    if (sweep) await this.kernelRoutes.sweep();
+  }
+
+  #isStaleOver(): boolean {
+    if (this.feeder.standins === 0) return false;
+    return this.routing.isSynchronised() || Date.now() >= (this.staleUntil?.getTime() ?? 0);
+  }
+
+  /** For the agent after this one: what is learned, a moment after it has changed. */
+  #keepSoon(): void {
+    if (this.#keeping || this.#stopped || !this.#started) return;
+    this.#keeping = setTimeout(
+      () => {
+        this.#keeping = null;
+        const begun = performance.now();
+        this.#keep();
+        this.#keepMs = performance.now() - begun;
+      },
+      Math.max(KEEP_PAUSE_MS, 10 * this.#keepMs),
+    );
+  }
+
+  #keep(): void {
     try {
-      const isKept = this.learned.save(routes);
+      const isKept = this.#learned.save(this.feeder.routes());
       if (!isKept && this.#remembers) {
         this.#log.warn(`more than ${MAX_KEPT_ROUTES} BGP routes: a restart learns them anew`);
       }

@@ -30,11 +30,13 @@ import type {
   WorkerRuntimeView,
   WorkerView,
 } from '../api/types.ts';
+import { formatPrefix, IPV4, IPV6 } from '../bgp/family.ts';
 import type { DesiredAdjacency, DesiredRoute } from '../desired.ts';
 import type { DesiredRoute6 } from '../desired6.ts';
 import { TortieError } from '../error.ts';
 import { explain } from '../explain.ts';
 import { VERSION } from '../version.ts';
+import type { LearnedRoute } from './feeder.ts';
 import type { NodeAgent } from './node.ts';
 
 export class AgentView implements AgentApi {
@@ -90,16 +92,26 @@ export class AgentView implements AgentApi {
   }
 
   routes(): RouteView[] {
-    const { tables } = this.#agent;
-    return [...tables.routes().map(routeView), ...tables.routes6().map(routeView6)];
+    const { tables, feeder } = this.#agent;
+    const near = [...tables.routes().map(routeView), ...tables.routes6().map(routeView6)];
+    const taken = new Set(near.map(({ prefix }) => prefix));
+    const learned = [...feeder.routes()].map(learnedView);
+    return [...near, ...learned.filter(({ prefix }) => !taken.has(prefix))];
   }
 
   lookup(address: string): LookupView {
-    const { tables } = this.#agent;
+    const { tables, feeder } = this.#agent;
     const words = tryAddress6(address);
-    const candidates = words
+    const near = words
       ? tables.matches6(words).map(routeView6)
       : tables.matches(parseAddress4(address)).map(routeView);
+    const taken = new Set(near.map(({ prefix }) => prefix));
+    const learned = [...feeder.matches(words ? IPV6 : IPV4, words ?? [parseAddress4(address)])].map(
+      learnedView,
+    );
+    const candidates = [...near, ...learned.filter(({ prefix }) => !taken.has(prefix))].sort(
+      (a, b) => lengthOf(b.prefix) - lengthOf(a.prefix),
+    );
     const prefix = words ? '::/0' : '0.0.0.0/0';
     const none: RouteView = { prefix, nextHop: null, via: 'no-route', port: null, origin: '' };
     return { address, route: candidates[0] ?? none, candidates };
@@ -147,14 +159,14 @@ export class AgentView implements AgentApi {
       const { deaths } = this.#agent.workers.slots[index]!;
       return { index, startedAt: startedAt.toISOString(), deaths, ...rest, stages };
     });
-    const { store, learned } = this.#agent;
+    const { store, feeder, staleUntil } = this.#agent;
     return {
       restart: {
         holder: store.problem === null ? store.kind : 'none',
         held: store.size,
         inherited: store.inherited,
-        staleRoutes: learned.staleCount,
-        staleUntil: learned.staleUntil?.toISOString() ?? null,
+        staleRoutes: feeder.standins,
+        staleUntil: feeder.standins > 0 ? (staleUntil?.toISOString() ?? null) : null,
       },
       workers,
     };
@@ -227,12 +239,12 @@ export class AgentView implements AgentApi {
   }
 
   #explain(packet: Int32Array): Omit<TraceView, 'packet'> {
-    const { ports, tables } = this.#agent;
+    const { ports } = this.#agent;
     return explain(packet, {
       port: (id) => ports.list().find((port) => port.id === id)?.desired.name ?? `port ${id}`,
       route: (address) => {
-        const [route] = tables.matches(address);
-        return route ? routeView(route) : null;
+        const { route } = this.lookup(formatAddress4(address));
+        return route.via === 'no-route' ? null : route;
       },
     });
   }
@@ -243,6 +255,15 @@ function hostFilter(host: string): Pick<TraceFilter, 'host' | 'host6'> {
   const words = tryAddress6(host);
   return words ? { host6: words } : { host: parseAddress4(host) };
 }
+
+const lengthOf = (prefix: string): number => Number(prefix.split('/')[1]);
+
+const learnedView = (route: LearnedRoute): RouteView => ({
+  prefix: formatPrefix(route),
+  ...wayView(route.adjacency),
+  nextHop: route.nextHop,
+  origin: `bgp ${route.peerLabel}`,
+});
 
 const routeView6 = ({ to, adjacency, origin }: DesiredRoute6): RouteView => ({
   prefix: formatPrefix6(to),

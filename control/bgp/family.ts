@@ -45,3 +45,10 @@ export function parseWords(text: string): number[] {
   if (!words) throw new Error(`"${text}" is no IPv6 address`);
   return [...words];
 }
+
+/** An address without what lies beyond so many bits. */
+export const maskWords = (words: ArrayLike<number>, length: number): number[] =>
+  Array.from(words, (word, i) => {
+    const bits = length - 32 * i;
+    return bits >= 32 ? word : bits <= 0 ? 0 : word & (-1 << (32 - bits));
+  });

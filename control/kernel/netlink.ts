@@ -24,7 +24,7 @@ const IFLA = { address: 1, name: 3, mtu: 4, queueLength: 13, info: 18, alias: 20
 const IFLA_INFO_DATA = 2;
 const IFLA_TUN_MULTI_QUEUE = 7;
 const IFA = { address: 1, local: 2 } as const;
-const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, table: 15 } as const;
+const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, table: 15, via: 18 } as const;
 const RT_TABLE_MAIN = 254;
 /** A cached copy of another route. */
 const RTM_F_CLONED = 0x200;
@@ -44,10 +44,13 @@ const FLAGS = [
 /** Netlink is in the machine's byte order. */
 const LITTLE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
-/** All links of a namespace with their addresses, and the IPv4 routes of its main table. Throws the addon's error. */
-export function readNamespace(netns: Netns): { links: Link[]; routes: Route[] } {
+/**
+ * All links of a namespace with their addresses, and the IPv4 routes of its main table: those of one routing protocol, or
+ * all. Throws the addon's error.
+ */
+export function readNamespace(netns: Netns, protocol?: number): { links: Link[]; routes: Route[] } {
   const where = netns === null ? {} : { netns };
-  const ask = (type: number, family = 0) => messages(load().netlinkDump({ ...where, type, family }));
+  const ask = (type: number) => messages(load().netlinkDump({ ...where, type, family: 0 }));
   const addresses = new Map<number, Address[]>();
   for (const message of ask(RTM_GETADDR)) {
     const ifindex = message.getUint32(4, LITTLE);
@@ -57,19 +60,42 @@ export function readNamespace(netns: Netns): { links: Link[]; routes: Route[] } 
   }
   const links = ask(RTM_GETLINK).map((message) => linkOf(message, addresses));
   const names = new Map(links.map(({ ifindex, ifname }) => [ifindex, ifname]));
-  const routes = ask(RTM_GETROUTE, AF_INET).flatMap((message) => routeOf(message, names));
-  return { links, routes };
+  return { links, routes: readFamily(netns, AF_INET, protocol, names) };
 }
 
-/** The IPv6 routes of a namespace's main table. */
-export function readRoutes6(netns: Netns): Route[] {
+/** The IPv6 routes of a namespace's main table, the same. */
+export function readRoutes6(netns: Netns, protocol?: number): Route[] {
+  return readFamily(netns, AF_INET6, protocol);
+}
+
+/** The routes of one routing protocol in the main table of our own namespace. */
+export function readRoutes(protocol: number): Route[] {
+  return [...readFamily(null, AF_INET, protocol), ...readFamily(null, AF_INET6, protocol)];
+}
+
+function readFamily(
+  netns: Netns,
+  family: number,
+  protocol: number | undefined,
+  known?: ReadonlyMap<number, string>,
+): Route[] {
   const where = netns === null ? {} : { netns };
-  const ask = (type: number, family: number) => messages(load().netlinkDump({ ...where, type, family }));
-  const routes = ask(RTM_GETROUTE, AF_INET6);
-  if (routes.length === 0) return [];
-  const links = ask(RTM_GETLINK, 0).map((message) => linkOf(message, new Map()));
-  const names = new Map(links.map(({ ifindex, ifname }) => [ifindex, ifname]));
-  return routes.flatMap((message) => routeOf(message, names));
+  const only = protocol === undefined ? {} : { protocol };
+  const found = messages(load().netlinkDump({ ...where, type: RTM_GETROUTE, family, ...only }));
+  if (found.length === 0) return [];
+  const names = known ?? namesOf(netns);
+  const routes = found.flatMap((message) => routeOf(message, names));
+  // A kernel before 4.20 does not choose for us.
+  return protocol === undefined ? routes : routes.filter((route) => route.protocol === String(protocol));
+}
+
+/** Names of a namespace's links by index. */
+function namesOf(netns: Netns): Map<number, string> {
+  const where = netns === null ? {} : { netns };
+  const links = messages(load().netlinkDump({ ...where, type: RTM_GETLINK, family: 0 }));
+  return new Map(
+    links.map((message) => linkOf(message, new Map())).map(({ ifindex, ifname }) => [ifindex, ifname]),
+  );
 }
 
 /** The bodies of messages that lie one behind another. */
@@ -147,7 +173,11 @@ function routeOf(message: DataView, names: ReadonlyMap<number, string>): Route[]
   if (table !== RT_TABLE_MAIN || message.getUint32(8, LITTLE) & RTM_F_CLONED) return [];
   const length = message.getUint8(1);
   const whole = message.getUint8(0) === AF_INET6 ? 128 : 32;
-  const [to, gateway, prefsrc] = [RTA.dst, RTA.gateway, RTA.prefsrc].map((type) => attributes.get(type));
+  const [to, prefsrc] = [RTA.dst, RTA.prefsrc].map((type) => attributes.get(type));
+  const via = attributes.get(RTA.via);
+  // struct rtvia: a family before the address.
+  const other = via && new DataView(via.buffer, via.byteOffset + 2, via.byteLength - 2);
+  const gateway = attributes.get(RTA.gateway) ?? other;
   const dev = names.get(numberOf(attributes.get(RTA.oif)));
   const metric = numberOf(attributes.get(RTA.metric));
   const dst = to ? `${ipOf(to)}${length === whole ? '' : `/${length}`}` : 'default';

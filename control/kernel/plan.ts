@@ -11,6 +11,8 @@ import { planAddresses6 } from './plan6.ts';
 
 /** Routing protocol number of the routes that tortie makes (rtnetlink's free range; BIRD's is 12). */
 export const ROUTE_PROTOCOL = 84;
+/** The same for routes that others told by BGP: there may be a million, so they are looked after apart. */
+export const LEARNED_PROTOCOL = 85;
 /** The address that pods have as their gateway; proxy ARP answers for it. */
 const GATEWAY = '169.254.1.1';
 
@@ -162,10 +164,10 @@ const ROUTE_TYPES: Record<string, string> = {
 };
 
 /** The command that removes exactly this route. */
-export function deleteRoute({ type, dst, gateway, dev, metric }: Route): string {
+export function deleteRoute({ type, dst, gateway, dev, metric, protocol }: Route): string {
   const kind = ROUTE_TYPES[type ?? ''] ?? '';
   const way = `${gateway ? ` via ${gateway}` : ''}${dev ? ` dev ${dev}` : ''}`;
-  return `route del ${kind}${dst}${way} proto ${ROUTE_PROTOCOL}${metric ? ` metric ${metric}` : ''}`;
+  return `route del ${kind}${dst}${way} proto ${protocol}${metric ? ` metric ${metric}` : ''}`;
 }
 
 /** The link that has this address: the underlay device. */

@@ -5,12 +5,15 @@
 import { getSystemErrorName } from 'node:util';
 import { native as load } from '../../dataplane/native/index.ts';
 import { bytesOf6, isIp6, parseAddress4, parseMac, tryAddress6 } from '../address.ts';
+import type { Prefix } from '../bgp/family.ts';
 import { type Failure, ipApply, type Netns } from './iproute.ts';
 
 const RTM_NEWLINK = 16;
 const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
 const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
+const NLM_F_REPLACE = 0x100;
 const NLM_F_EXCL = 0x200;
 const NLM_F_CREATE = 0x400;
 const CREATE = NLM_F_CREATE | NLM_F_EXCL;
@@ -25,7 +28,7 @@ const GEN_MODES: Record<string, number> = { eui64: 0, none: 1 };
 const IFF_UP = 1;
 const IFA = { address: 1, local: 2 } as const;
 const IFA_F_NODAD = 2;
-const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6 } as const;
+const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, via: 18 } as const;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_LINK = 253;
@@ -131,6 +134,50 @@ function route(index: number, to: string | null, gateway: string | null, metric:
   if (gateway !== null) attributes.push([RTA.gateway, bytesOf(gateway)]);
   if (metric > 0) attributes.push([RTA.metric, u32(metric)]);
   return message(RTM_NEWROUTE, CREATE, body, attributes);
+}
+
+const ROUTE_ACTIONS = {
+  add: [RTM_NEWROUTE, CREATE],
+  replace: [RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE],
+  del: [RTM_DELROUTE, 0],
+} as const;
+
+export interface RouteForm {
+  /** Address, or null: what is there is on the link. */
+  readonly gateway: string | null;
+  /** Of the device. */
+  readonly index: number;
+  /** Preferred source, address, or null. */
+  readonly source: string | null;
+}
+
+/** A request for the main table of either family. An IPv4 route may have an IPv6 gateway. */
+export function encodeRoute(
+  action: keyof typeof ROUTE_ACTIONS,
+  { family, words, length }: Prefix,
+  { gateway, index, source }: RouteForm,
+  protocol: number,
+): Uint8Array {
+  const [type, flags] = ROUTE_ACTIONS[action];
+  const is6 = family.words === 4;
+  const body = new Uint8Array(12);
+  const scope = gateway === null && !is6 ? RT_SCOPE_LINK : 0;
+  body.set([is6 ? AF_INET6 : AF_INET, length, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST]);
+  const dst = new Uint8Array(4 * family.words);
+  const view = new DataView(dst.buffer);
+  for (let i = 0; i < family.words; i++) view.setInt32(4 * i, words[i]!);
+  const attributes: Attribute[] = [
+    [RTA.dst, dst],
+    [RTA.oif, u32(index)],
+  ];
+  if (gateway !== null) {
+    const hop = bytesOf(gateway);
+    const isOther = hop.length !== dst.length;
+    const other = Uint8Array.of(...new Uint8Array(Uint16Array.of(AF_INET6).buffer), ...hop);
+    attributes.push(isOther ? [RTA.via, other] : [RTA.gateway, hop]);
+  }
+  if (source !== null) attributes.push([RTA.prefsrc, bytesOf(source)]);
+  return message(type, flags, body, attributes);
 }
 
 /** The request that a command stands for, or null if it is none of those that plan.ts writes for pods. */

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { KEEPER_PREFIX } from '../keeper/protocol.ts';
 import type { Netns, Route } from './iproute.ts';
 import { readNamespace, readRoutes6 } from './netlink.ts';
-import { type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
+import { LEARNED_PROTOCOL, type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
 export const RUN_NETNS = '/run/netns';
 /** Abstract socket that an agent holds in its namespace while it lives; `@` is how /proc/net/unix shows it. */
@@ -67,7 +67,8 @@ function isNamespace(path: string): boolean {
   return optional(() => statSync(path).dev === statSync('/proc/self/ns/net').dev) ?? false;
 }
 
-const isOurs = ({ protocol }: Route): boolean => protocol === String(ROUTE_PROTOCOL);
+const PROTOCOLS = [ROUTE_PROTOCOL, LEARNED_PROTOCOL].map(String);
+const isOurs = ({ protocol }: Route): boolean => PROTOCOLS.includes(protocol ?? '');
 
 /** Devices of ours in a namespace, and routes with our protocol number. Nothing if the namespace is gone. */
 export async function findOurs({

@@ -95,8 +95,11 @@ export interface Native {
   ipipMarkSupported(): boolean;
   /** Set a kernel parameter, "net/ipv4/ip_forward", in a network namespace: a name, a path, or "" for the caller's own. */
   sysctlSet(netns: string, name: string, value: string): void;
-  /** All messages of a dump of rtnetlink(7), one behind another. `type`: RTM_GETLINK and the like; `family`: AF_INET, or all. */
-  netlinkDump(options: { netns?: string; type: number; family?: number }): Uint8Array;
+  /**
+   * All messages of a dump of rtnetlink(7), one behind another. `type`: RTM_GETLINK and the like; `family`: AF_INET, or all;
+   * `protocol`: of routes only those with this one, where the kernel can choose.
+   */
+  netlinkDump(options: { netns?: string; type: number; family?: number; protocol?: number }): Uint8Array;
   /**
    * Carry out requests of rtnetlink(7), one behind another in `requests`, in a namespace ("": the caller's own). Into `errors`, as long
    * as there are requests, goes each one's errno, or 0.

@@ -76,14 +76,20 @@ static int dump_receive(int netlink, struct dump *dump, char *buffer) {
   return 0;
 }
 
-static int dump_all(int netlink, int type, int family, struct dump *dump) {
+/* Of routes, those of one routing protocol (0: of all): the kernel chooses if it can (Linux 4.20), else it tells all. */
+static int dump_all(int netlink, int type, int family, int protocol, struct dump *dump) {
   struct {
     struct nlmsghdr header;
-    struct rtgenmsg body;
+    struct rtmsg body;
   } request = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtgenmsg)),
                           .nlmsg_type = (uint16_t)type,
                           .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-               .body = {.rtgen_family = (unsigned char)family}};
+               .body = {.rtm_family = (unsigned char)family}};
+  int on = 1;
+  if (protocol > 0 && setsockopt(netlink, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on) == 0) {
+    request.header.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg));
+    request.body.rtm_protocol = (unsigned char)protocol;
+  }
   char *buffer = malloc(DUMP_BUFFER);
   if (!buffer) return -1;
   int ended = send(netlink, &request, request.header.nlmsg_len, 0) < 0 ? -1 : 0;
@@ -97,12 +103,13 @@ napi_value netlink_dump(napi_env env, napi_callback_info info) {
   napi_value options, buffer, result;
   char netns[NETNS_SIZE], suffix[NETNS_SIZE + 32];
   bool given;
-  int64_t type, family = AF_UNSPEC;
+  int64_t type, family = AF_UNSPEC, protocol = 0;
   void *bytes;
   if (!get_args(env, info, "netlinkDump", 1, &options) || !get_object(env, options, "netlinkDump") ||
       !option_string(env, options, "netns", netns, sizeof netns, &given) ||
       !option_int(env, options, "type", RTM_BASE, RTM_MAX, &type, NULL) ||
-      !option_int(env, options, "family", 0, AF_MAX, &family, &given))
+      !option_int(env, options, "family", 0, AF_MAX, &family, &given) ||
+      !option_int(env, options, "protocol", 0, UINT8_MAX, &protocol, &given))
     return NULL;
   struct failure failure;
   struct netns moved;
@@ -112,7 +119,7 @@ napi_value netlink_dump(napi_env env, napi_callback_info info) {
   int netlink = netlink_open("a dump", where, &failure);
   netns_leave(&moved);
   if (netlink < 0) return throw_failure(env, &failure);
-  int failed = dump_all(netlink, (int)type, (int)family, &dump);
+  int failed = dump_all(netlink, (int)type, (int)family, (int)protocol, &dump);
   if (failed < 0) fail(&failure, "netlink dump", "type %d%s", (int)type, where);
   close(netlink);
   if (failed == 0) {

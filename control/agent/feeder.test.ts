@@ -1,0 +1,306 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ADJ_KIND, ADJ_NEXT_HOP, ADJ_ROW, KIND_NAMES } from '../../dataplane/fib/adjacency.ts';
+import { lookup4, openFib4 } from '../../dataplane/fib/fib4.ts';
+import { lookup6, openFib6 } from '../../dataplane/fib/fib6.ts';
+import { hasPeer } from '../../dataplane/fib/peers.ts';
+import { bytesOf6, formatAddress4, mask4, parseAddress4, parsePrefix4, tryAddress6 } from '../address.ts';
+import { AttributeTable } from '../bgp/attribute-table.ts';
+import { IPV4, IPV6 } from '../bgp/family.ts';
+import { attributesOf, listOf, sourceOf } from '../bgp/test-routes.ts';
+import { until } from '../bgp/until.ts';
+import { desiredState } from '../desired.ts';
+import { type Resource, SCHEMAS } from '../resources/schema.ts';
+import { Rib } from '../rib/rib.ts';
+import { TableWriter } from '../tables.ts';
+import { Feeder, type StaleRoute } from './feeder.ts';
+
+const settings = { nodeName: 'n1', hostDevice: 'tortie0', underlayMtu: 1500, vni: 4096, icmpRate: 100 };
+const head = { apiVersion: 'projectcalico.org/v3' };
+const pool = (cidr: string, modes: object): Resource =>
+  SCHEMAS.IPPool.parse({ ...head, kind: 'IPPool', metadata: { name: 'pool' }, spec: { cidr, ...modes } });
+const node = (name: string, ipv4Address: string, blocks: string[] = [], bgp: object = {}) =>
+  SCHEMAS.Node.parse({
+    ...head,
+    kind: 'Node',
+    metadata: { name },
+    spec: { bgp: { ipv4Address, ...bgp }, blocks },
+  });
+const self = node('n1', '192.0.2.1/24', ['10.65.0.0/26'], { ipv6Address: '2001:db8::1/64' });
+const ipip = pool('10.65.0.0/16', { ipipMode: 'Always' });
+
+const table = new AttributeTable();
+const one = sourceOf(1);
+const two = sourceOf(2);
+
+let tables: TableWriter;
+let ribs: [Rib, Rib];
+let feeder: Feeder;
+let ports: Map<string, number>;
+
+beforeEach(() => {
+  tables = new TableWriter();
+  ports = new Map([
+    ['tortie0', 1],
+    ['ipip', 2],
+    ['vxlan', 3],
+  ]);
+  feeder = new Feeder(tables, (name) => ports.get(name) ?? null);
+  ribs = newRibs();
+});
+
+function newRibs(): [Rib, Rib] {
+  const made: [Rib, Rib] = [new Rib(IPV4, table), new Rib(IPV6, table)];
+  for (const rib of made) for (const source of [one, two]) rib.addSource(source);
+  return made;
+}
+
+/** What the agent does with what the resources say. */
+function learn(...resources: Resource[]): string[] {
+  const desired = desiredState(settings, resources);
+  const problems = tables.apply(desired, (name) => ports.get(name) ?? null);
+  feeder.learn(desired.learning);
+  return [...problems, ...feeder.problems()];
+}
+function announce(source: typeof one, nextHop: string, ...prefixes: string[]): void {
+  const set = table.acquire(attributesOf(nextHop));
+  ribs[prefixes[0]!.includes(':') ? 1 : 0].announce(source, set, listOf(...prefixes));
+  table.release(set.id);
+}
+const withdraw = (source: typeof one, ...prefixes: string[]) =>
+  ribs[prefixes[0]!.includes(':') ? 1 : 0].withdraw(source, listOf(...prefixes));
+const settled = () => until('best paths are chosen', () => ribs.every((rib) => rib.isSettled));
+
+/** What a worker finds for an address: "ipip 192.0.2.2". */
+function found(address: string): string {
+  const words = tryAddress6(address);
+  const row = words
+    ? lookup6(openFib6(tables.shared.fib6), new DataView(bytesOf6(words).buffer), 0)
+    : lookup4(openFib4(tables.shared.fib4), parseAddress4(address));
+  const rows = new Int32Array(tables.shared.adjacencies);
+  const hop = rows[row * ADJ_ROW + ADJ_NEXT_HOP]!;
+  return `${KIND_NAMES[rows[row * ADJ_ROW + ADJ_KIND]!]}${hop ? ` ${formatAddress4(hop)}` : ''}`;
+}
+const isPeer = (address: string) => hasPeer(new Int32Array(tables.shared.peers), parseAddress4(address));
+
+describe('routes that BGP tells', () => {
+  beforeEach(() => {
+    feeder.follow(ribs);
+    learn(ipip, self);
+  });
+
+  it('travel as their pool says, and by the host outside of pools', async () => {
+    announce(one, '192.0.2.2', '10.65.1.0/26', '203.0.113.0/24');
+    announce(one, '2001:db8::2', 'fd65:1::/122');
+    await settled();
+    expect([found('10.65.1.9'), found('203.0.113.9')]).toEqual(['ipip 192.0.2.2', 'host 192.0.2.2']);
+    expect(found('fd65:1::9')).toBe('host');
+    expect([...feeder.routes()].map(({ nextHop, peerLabel }) => `${nextHop} ${peerLabel}`)).toEqual([
+      '192.0.2.2 10.0.0.1 (AS 64512)',
+      '192.0.2.2 10.0.0.1 (AS 64512)',
+      '2001:db8::2 10.0.0.1 (AS 64512)',
+    ]);
+    expect(feeder.size).toBe(3);
+    withdraw(one, '10.65.1.0/26', '203.0.113.0/24');
+    withdraw(one, 'fd65:1::/122');
+    await settled();
+    expect([found('10.65.1.9'), found('203.0.113.9'), found('fd65:1::9')]).toEqual([
+      'host',
+      'host',
+      'no-route',
+    ]);
+    expect(feeder.size).toBe(0);
+  });
+
+  it('move to another next hop, and back to what covers them', async () => {
+    announce(one, '192.0.2.2', '10.65.1.0/26');
+    announce(two, '192.0.2.3', '10.65.0.0/20');
+    await settled();
+    announce(one, '192.0.2.4', '10.65.1.0/26');
+    await settled();
+    expect(found('10.65.1.1')).toBe('ipip 192.0.2.4');
+    withdraw(one, '10.65.1.0/26');
+    await settled();
+    expect(found('10.65.1.1')).toBe('ipip 192.0.2.3');
+  });
+
+  it('let those send tunnel packets whose tunnels they are, as long as there is one', async () => {
+    announce(one, '198.51.100.7', '10.65.1.0/26', '10.65.2.0/26');
+    await settled();
+    expect(isPeer('198.51.100.7')).toBe(true);
+    withdraw(one, '10.65.1.0/26');
+    await settled();
+    expect(isPeer('198.51.100.7')).toBe(true);
+    withdraw(one, '10.65.2.0/26');
+    await settled();
+    await until('the peer is forgotten', () => !isPeer('198.51.100.7'));
+  });
+
+  it('stand behind near routes, and take their place when these go', async () => {
+    announce(one, '192.0.2.9', '10.65.0.0/26', '192.0.2.1/32');
+    await settled();
+    expect([found('10.65.0.5'), found('192.0.2.1')]).toEqual(['blackhole', 'host']);
+    learn(ipip, node('n1', '192.0.2.1/24'));
+    expect(found('10.65.0.5')).toBe('ipip 192.0.2.9');
+    learn(ipip, self);
+    expect(found('10.65.0.5')).toBe('blackhole');
+  });
+
+  it('never are the default, nor lead to ourselves', async () => {
+    announce(one, '192.0.2.9', '0.0.0.0/0');
+    announce(one, '192.0.2.1', '10.65.7.0/26');
+    announce(one, '2001:db8::1', 'fd65::/64');
+    await settled();
+    expect([found('8.8.8.8'), found('10.65.7.1'), found('fd65::1')]).toEqual(['host', 'host', 'no-route']);
+    expect([...feeder.routes()]).toEqual([]);
+  });
+
+  it('of VXLAN pools are the datastore’s, and what BGP says beside it is said, until it says so no more', async () => {
+    announce(one, '192.0.2.7', '10.65.1.0/26');
+    await settled();
+    const vxlan = pool('10.65.0.0/16', { vxlanMode: 'Always' });
+    learn(vxlan, self);
+    expect(found('10.65.1.1')).toBe('host');
+    expect(learn(vxlan, self)).toEqual([
+      expect.stringContaining('10.65.1.0/26 of VXLAN pool 10.65.0.0/16 is announced by 10.0.0.1 (AS 64512)'),
+    ]);
+    withdraw(one, '10.65.1.0/26');
+    await settled();
+    expect(learn(vxlan, self)).toEqual([]);
+  });
+
+  it('are forwarded anew when pools or ports change', async () => {
+    announce(one, '192.0.2.2', '10.65.1.0/26');
+    await settled();
+    learn(pool('10.65.0.0/16', { ipipMode: 'CrossSubnet' }), self);
+    expect(found('10.65.1.1')).toBe('host 192.0.2.2');
+    learn(pool('10.66.0.0/16', { ipipMode: 'Always' }), self);
+    expect(found('10.65.1.1')).toBe('host 192.0.2.2');
+    ports.delete('ipip');
+    learn(ipip, self);
+    expect(found('10.65.1.1')).toBe('host');
+    ports.set('ipip', 7);
+    learn(ipip, self);
+    expect(found('10.65.1.1')).toBe('ipip 192.0.2.2');
+  });
+
+  it('go with their speaker', async () => {
+    announce(one, '192.0.2.2', '10.65.1.0/26');
+    await settled();
+    ribs = newRibs();
+    announce(one, '192.0.2.3', '10.65.2.0/26');
+    await settled();
+    feeder.follow(ribs);
+    expect([found('10.65.1.1'), found('10.65.2.1')]).toEqual(['host', 'ipip 192.0.2.3']);
+  });
+});
+
+describe('routes of the agent before', () => {
+  const stale = (prefix: string, nextHop: string): StaleRoute => {
+    const { prefix: word, length } = parsePrefix4(prefix);
+    return {
+      family: IPV4,
+      words: [word],
+      length,
+      nextHop: { text: nextHop, words: [parseAddress4(nextHop)] },
+      peerLabel: 'before',
+    };
+  };
+
+  it('stand in until they are told anew, or are known to be no more', async () => {
+    feeder.restore([stale('10.65.1.0/26', '192.0.2.2'), stale('10.65.2.0/26', '192.0.2.2')]);
+    learn(ipip, self);
+    feeder.follow(ribs);
+    expect([found('10.65.1.1'), found('10.65.2.1')]).toEqual(['ipip 192.0.2.2', 'ipip 192.0.2.2']);
+    announce(one, '192.0.2.3', '10.65.1.0/26');
+    await settled();
+    expect([found('10.65.1.1'), feeder.standins]).toEqual(['ipip 192.0.2.3', 1]);
+    expect([...feeder.routes()].map(({ peerLabel }) => peerLabel)).toEqual(['10.0.0.1 (AS 64512)', 'before']);
+    // Told anew, it goes with its peer.
+    withdraw(one, '10.65.1.0/26');
+    await settled();
+    expect([found('10.65.1.1'), found('10.65.2.1')]).toEqual(['host', 'ipip 192.0.2.2']);
+    feeder.endRestore();
+    expect([found('10.65.2.1'), feeder.standins]).toEqual(['host', 0]);
+  });
+});
+
+it('is in the tables what a naive model says, after any changes', async () => {
+  const prefixes = [
+    '10.65.0.0/16',
+    '10.65.0.0/26',
+    '10.65.1.0/26',
+    '10.65.1.4/32',
+    '10.0.0.0/8',
+    '203.0.113.0/24',
+  ];
+  const hops = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '198.51.100.4'];
+  const modes = [{ ipipMode: 'Always' }, { ipipMode: 'CrossSubnet' }, {}];
+  const step = fc.oneof(
+    fc.record({ prefix: fc.constantFrom(...prefixes), hop: fc.constantFrom(...hops, null) }),
+    fc.record({ mode: fc.constantFrom(...modes), blocks: fc.subarray(['10.65.0.0/26', '10.65.1.0/26']) }),
+  );
+  const mayFollow = fc.record({
+    steps: fc.array(step, { maxLength: 25 }),
+    waits: fc.infiniteStream(fc.boolean()),
+  });
+  await fc.assert(
+    fc.asyncProperty(mayFollow, async ({ steps, waits }) => {
+      tables = new TableWriter();
+      feeder = new Feeder(tables, (name) => ports.get(name) ?? null);
+      ribs = newRibs();
+      feeder.follow(ribs);
+      let mode: object = modes[0]!;
+      let blocks: string[] = [];
+      const told = new Map<string, string>();
+      const update = () => learn(pool('10.65.0.0/16', mode), node('n1', '192.0.2.1/24', blocks));
+      update();
+      for (const next of steps) {
+        if ('mode' in next) {
+          ({ mode, blocks } = next);
+          update();
+        } else if (next.hop === null) {
+          told.delete(next.prefix);
+          withdraw(one, next.prefix);
+        } else {
+          told.set(next.prefix, next.hop);
+          announce(one, next.hop, next.prefix);
+        }
+        if (waits.next().value) await settled();
+      }
+      await settled();
+      for (const address of ['10.65.0.5', '10.65.1.4', '10.65.1.5', '10.65.9.9', '10.1.1.1', '203.0.113.1']) {
+        expect(found(address), address).toBe(expected(parseAddress4(address), mode, blocks, told));
+      }
+    }),
+    { numRuns: 200 },
+  );
+});
+
+/** The longest prefix that says something counts; blocks before BGP. */
+function expected(
+  address: number,
+  mode: { ipipMode?: string },
+  blocks: readonly string[],
+  told: ReadonlyMap<string, string>,
+): string {
+  const routes: { length: number; way: string }[] = blocks
+    .filter((block) => covers(block, address))
+    .map((block) => ({ length: parsePrefix4(block).length, way: 'blackhole' }));
+  for (const [prefix, hop] of told) {
+    if (!covers(prefix, address) || hop === '192.0.2.1') continue;
+    const { prefix: word, length } = parsePrefix4(prefix);
+    const isPooled = length >= 16 && covers('10.65.0.0/16', word);
+    const isNear = hop.startsWith('192.0.2.');
+    const isTunnelled =
+      isPooled && (mode.ipipMode === 'Always' || (mode.ipipMode === 'CrossSubnet' && !isNear));
+    routes.push({ length, way: `${isTunnelled ? 'ipip' : 'host'} ${hop}` });
+  }
+  // Stable: of one length, blocks come first.
+  return routes.sort((a, b) => b.length - a.length)[0]?.way ?? 'host';
+}
+
+function covers(text: string, address: number): boolean {
+  const { prefix, length } = parsePrefix4(text);
+  return (address & mask4(length)) === prefix;
+}
