@@ -51,7 +51,7 @@ const DEFAULT_MTU = 1500;
 const LIVE = ['interface', 'icmpRate', 'vni', 'bgp', 'log'] as const;
 /** While BGP comes up after a start, how often to ask whether it is settled. */
 const SETTLE_POLL_MS = 500;
-/** Learned routes are written down for the next agent so long after they change, or ten times as long as that takes. */
+/** Between two times that learned routes are written down for the next agent; at least ten times as long as that takes. */
 const KEEP_PAUSE_MS = 200;
 
 export interface NodeAgentOptions {
@@ -97,7 +97,8 @@ export class NodeAgent {
   #swept = false;
   #remembers = true;
   #keeping: NodeJS.Timeout | null = null;
-  /** How long that took the last time. */
+  /** When that was done last, and how long it took. */
+  #keptAt = Number.NEGATIVE_INFINITY;
   #keepMs = 0;
   #timer: NodeJS.Timeout | null = null;
   #retryMs = FIRST_RETRY_MS;
@@ -361,17 +362,19 @@ export class NodeAgent {
     return this.routing.isSynchronised() || Date.now() >= (this.staleUntil?.getTime() ?? 0);
   }
 
-  /** For the agent after this one: what is learned, a moment after it has changed. */
+  /** For the agent after this one: what is learned, at once, but not all the time. */
   #keepSoon(): void {
     if (this.#keeping || this.#stopped || !this.#started) return;
+    const due = this.#keptAt + Math.max(KEEP_PAUSE_MS, 10 * this.#keepMs);
     this.#keeping = setTimeout(
       () => {
         this.#keeping = null;
         const begun = performance.now();
         this.#keep();
-        this.#keepMs = performance.now() - begun;
+        this.#keptAt = performance.now();
+        this.#keepMs = this.#keptAt - begun;
       },
-      Math.max(KEEP_PAUSE_MS, 10 * this.#keepMs),
+      Math.max(0, due - performance.now()),
     );
   }
 
