@@ -16,6 +16,7 @@
         "dataplane/native/socket.c",
         "dataplane/native/spread.c",
         "dataplane/native/tap.c",
+        "dataplane/native/tcp.c",
         "dataplane/native/unix.c",
         "dataplane/native/value.c",
         "dataplane/native/watch.c"

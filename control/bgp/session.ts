@@ -3,6 +3,7 @@
  * what comes into the RIB and what goes out, and what stays while a peer restarts (RFC 4724, 8538, 9494).
  */
 import type { Socket } from 'node:net';
+import { TortieError } from '../error.ts';
 import type { PathSource } from '../rib/decision.ts';
 import type { Rib } from '../rib/rib.ts';
 import type { AttributeTable } from './attribute-table.ts';
@@ -28,6 +29,7 @@ import { Importer } from './importer.ts';
 import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from './message.ts';
 import type { NextHop } from './next-hop.ts';
 import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
+import { describeRefusals, type Refusals, readRefusals } from './refusals.ts';
 import { type Dialing, dial } from './socket.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from './status.ts';
 import { endOfRib, UpdateDecoder } from './update.ts';
@@ -196,6 +198,8 @@ export class Session implements ConnectionOwner {
   #since = new Date();
   #lastError: string | null = null;
   #lastErrorAt: Date | null = null;
+  /** What the kernel had refused when the session was last told. */
+  #refusals = readRefusals();
   /** Until when routes of the session before are kept; then for long-lived ones by family. */
   #restartUntil: Date | null = null;
   #restart: NodeJS.Timeout | undefined;
@@ -370,6 +374,16 @@ export class Session implements ConnectionOwner {
     earlier?.fail(new BgpError(CEASE, CEASE_COLLISION, 'the peer has connected again'));
   }
 
+  /** Why a peer that is waited for may have been kept out: what the kernel refused, or a `fault` of our listening. */
+  tellRefusals(now: Refusals, fault: string | null): void {
+    if (!this.#running || !this.config.peer.passive || this.#connections.length > 0) return;
+    const refused = this.#takeRefusals(now);
+    const reason = fault ?? refused;
+    if (reason === null || reason === this.#lastError) return;
+    this.#failed(reason);
+    this.#host.log('warn', 'the peer cannot connect', { peer: this.name, reason });
+  }
+
   /** Whether a connection of the peer is welcome now. */
   get accepts(): boolean {
     return this.#running && Date.now() >= this.#idleUntil;
@@ -472,6 +486,7 @@ export class Session implements ConnectionOwner {
     const collided = error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_COLLISION;
     if (live?.connection === connection) {
       this.#established = null;
+      this.#refusals = readRefusals();
       this.counters.flaps++;
       live.decoder.release();
       this.#endTelling(live);
@@ -781,13 +796,29 @@ export class Session implements ConnectionOwner {
       (error: NodeJS.ErrnoException) => {
         if (this.#dialing !== dialing) return;
         this.#dialing = null;
-        this.#failed(`cannot connect: ${error.code ?? error.message}`);
-        this.#host.log('debug', 'cannot connect', { peer: this.name, reason: error.message });
+        const isPlain = error.code === undefined || error instanceof TortieError;
+        const refused = this.#takeRefusals(readRefusals());
+        this.#failed(
+          `cannot connect: ${isPlain ? error.message : error.code}${refused ? `; ${refused}` : ''}`,
+        );
+        this.#host.log(refused ? 'warn' : 'debug', 'cannot connect', {
+          peer: this.name,
+          reason: error.message,
+          ...(refused ? { refused } : {}),
+        });
         this.#retryLater();
         this.#refreshState();
       },
     );
     this.#refreshState();
+  }
+
+  /** What of the kernel's refusals since the last time can have to do with this peer, in words, or null. */
+  #takeRefusals(now: Refusals): string | null {
+    const { password = null, ttlSecurity = null } = this.config.peer;
+    const before = this.#refusals;
+    this.#refusals = now;
+    return describeRefusals(before, now, { password, ttlSecurity });
   }
 
   /** Dial again after a while that doubles with each attempt, shortened at random by up to a quarter. */

@@ -17,8 +17,9 @@ import { FAMILIES, type Family, familyNamed, IPV4, IPV6, type Prefix, parseWords
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
+import { readRefusals } from './refusals.ts';
 import { type Log, Session, type SessionConfig, type SessionHost } from './session.ts';
-import { Listener } from './socket.ts';
+import { type Guard, Listener, MAX_PASSWORD } from './socket.ts';
 import type { PeerStatus } from './status.ts';
 import { type Route, UpdateGroup } from './update-group.ts';
 
@@ -35,6 +36,8 @@ const DEFAULT_MAX_PREFIXES = 2_000_000;
 const DEFAULT_MAX_OUTPUT = 8 * 1024 * 1024;
 /** After a restart: how long peers are waited for until we tell others what we know (RFC 4724 section 4.1). */
 const DEFERRAL_MS = 60_000;
+/** How often peers that are waited for are told what kept them out. */
+const WATCH_MS = 2_000;
 
 /** A session that is up, for those who watch it: what was said in OPEN, whole messages. */
 export interface SessionUp {
@@ -82,6 +85,7 @@ export class Speaker extends EventEmitter<{
   #running = false;
   #restarting = false;
   #deferral: NodeJS.Timeout | undefined;
+  #watch: NodeJS.Timeout | undefined;
   /** Changes of configuration and the stop happen one after another. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -102,6 +106,7 @@ export class Speaker extends EventEmitter<{
     return this.#inTurn(async () => {
       await this.#listen();
       this.#running = true;
+      this.#watch = setInterval(() => this.#tellRefusals(), WATCH_MS);
       this.#originate();
       this.#startSessions();
       if (this.#restarting) this.#deferral = setTimeout(() => this.#endRestart(), DEFERRAL_MS);
@@ -117,6 +122,7 @@ export class Speaker extends EventEmitter<{
     return this.#inTurn(async () => {
       this.#running = false;
       clearTimeout(this.#deferral);
+      clearInterval(this.#watch);
       this.#unlisten();
       const sessions = [...this.#sessions.values()];
       this.#sessions.clear();
@@ -155,7 +161,7 @@ export class Speaker extends EventEmitter<{
           deaf = error;
         });
       }
-      this.#guard();
+      this.#listener?.setPeers(this.#guards());
       this.#originate();
       this.#startSessions();
       if (deaf) throw deaf;
@@ -391,20 +397,27 @@ export class Speaker extends EventEmitter<{
     if (!listen) return;
     this.#listener = await Listener.open(
       listen,
+      this.#guards(),
       (socket, from) => this.#accept(socket, from),
       (error) => this.#log('error', 'BGP listener', { reason: error.message }),
     );
-    this.#guard();
   }
 
   /** Passwords and the like of the peers, before they connect. */
-  #guard(): void {
-    const guards = this.#config.peers.map(({ address, password, ttlSecurity }) => ({
+  #guards(): Guard[] {
+    return this.#config.peers.map(({ address, password, ttlSecurity }) => ({
       address,
       password: password ?? null,
       ttlSecurity: ttlSecurity ?? null,
     }));
-    this.#listener?.setPeers(guards);
+  }
+
+  /** A passive session makes no attempt that could fail: what the kernel refuses is all that can be known. */
+  #tellRefusals(): void {
+    const now = readRefusals();
+    for (const [address, session] of this.#sessions) {
+      session.tellRefusals(now, this.#listener?.faults.get(address) ?? null);
+    }
   }
 
   #unlisten(): void {
@@ -464,6 +477,9 @@ function sessionKey(config: SessionConfig): string {
 
 const MAX_ADD_PATH = 64;
 
+const isPassword = (text: string): boolean =>
+  text !== '' && Buffer.byteLength(text) <= MAX_PASSWORD && !text.includes('\0');
+
 function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerConfig): void {
   const fault = (text: string) => new TortieError('BGP_CONFIG', `BGP: ${text}`);
   const wellFormed = <T>(what: string, parse: () => T): T => {
@@ -513,6 +529,10 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
     for (const address of [peer.localAddress, peer.nextHop4, peer.nextHop6]) {
       if (address !== undefined) wellFormed(name, () => parseWords(address));
     }
+    if (peer.localAddress !== undefined && peer.localAddress.includes(':') !== peer.address.includes(':'))
+      throw fault(`${name}: source address ${peer.localAddress} is of the other family`);
+    if (peer.password !== undefined && !isPassword(peer.password))
+      throw fault(`${name}: a password has 1 to ${MAX_PASSWORD} bytes, none of them 0`);
     const internal = peer.asn === (peer.localAsn ?? asn);
     if (peer.role && internal) throw fault(`${name}: roles are for external peers`);
     if (peer.reflectorClient && !internal) throw fault(`${name}: a reflector's client is an internal peer`);

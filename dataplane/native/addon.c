@@ -45,23 +45,36 @@ bool env_adopt(napi_env env, int fd) {
   return true;
 }
 
-/* Only what this environment opened: closing another's descriptor would leave that one with a stale number,
- * and its clean-up would close whatever has the number by then. */
-napi_value env_close(napi_env env, napi_callback_info info) {
-  napi_value args[1];
-  int fd;
-  if (!get_args(env, info, "close", 1, args) || !get_fd(env, args[0], &fd)) return NULL;
+/* Forget a descriptor that this environment opened. Throws if it did not: closing another's would leave that one
+ * with a stale number, and its clean-up would close whatever has the number by then. */
+static bool forget(napi_env env, const char *call, int fd) {
   struct env_state *state = env_state(env);
   for (size_t i = 0; i < state->count; i++) {
     if (state->fds[i] != fd) continue;
     state->fds[i] = state->fds[--state->count];
-    close(fd); /* Linux frees the number whatever close reports. */
-    return NULL;
+    return true;
   }
   struct failure failure;
   errno = EBADF;
-  fail(&failure, "close", "descriptor %d", fd);
-  return throw_failure(env, &failure);
+  fail(&failure, call, "descriptor %d", fd);
+  throw_failure(env, &failure);
+  return false;
+}
+
+napi_value env_close(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  int fd;
+  if (!get_args(env, info, "close", 1, args) || !get_fd(env, args[0], &fd)) return NULL;
+  if (forget(env, "close", fd)) close(fd); /* Linux frees the number whatever close reports. */
+  return NULL;
+}
+
+napi_value env_release(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  int fd;
+  if (!get_args(env, info, "release", 1, args) || !get_fd(env, args[0], &fd)) return NULL;
+  forget(env, "release", fd);
+  return NULL;
 }
 
 static const struct {
@@ -80,6 +93,10 @@ static const struct {
     {"udpOpen", udp_open},
     {"rawOpen", raw_open},
     {"socketSpread", socket_spread},
+    {"tcpOpen", tcp_open},
+    {"tcpPassword", tcp_password},
+    {"tcpTtl", tcp_ttl},
+    {"socketFilter", socket_filter},
     {"unixListen", unix_listen},
     {"unixConnect", unix_connect},
     {"unixAccept", unix_accept},
@@ -88,6 +105,7 @@ static const struct {
     {"notifySend", notify_send},
     {"adopt", adopt_fd},
     {"close", env_close},
+    {"release", env_release},
     {"tapRead", tap_read},
     {"tapWrite", tap_write},
     {"udpReceive", udp_receive},

@@ -114,6 +114,29 @@ export interface Native {
    */
   socketSpread(fd: number, share: { index: number; count: number }): void;
   close(fd: number): void;
+  /** Let go of a descriptor that another owner in this process closes from now on, such as a socket of Node's. */
+  release(fd: number): void;
+
+  /**
+   * A TCP socket, non-blocking, bound unless `address` is 0.0.0.0 or :: and `port` 0. It is to be connected or
+   * listened with by Node (`release`).
+   */
+  tcpOpen(options: { address: string; port: number }): number;
+  /**
+   * Sign what goes to an address, and take only what is signed from there (RFC 2385, TCP_MD5SIG). A password of up to 80
+   * bytes; "": no longer. Connections inherit the key of their peer from the socket that listens.
+   */
+  tcpPassword(fd: number, address: string, password: string): void;
+  /**
+   * TTL or hop limit of what goes, 1 to 255, or -1 for the system's; and the least of what is taken, 0 for any
+   * (IP_MINTTL, IPV6_MINHOPCOUNT).
+   */
+  tcpTtl(fd: number, ttl: number, least: number): void;
+  /**
+   * Classic BPF for what comes (SO_ATTACH_FILTER), four numbers an instruction: code, jt, jf, k; none: no filter.
+   * Connections inherit it from the socket that listens.
+   */
+  socketFilter(fd: number, program: Int32Array): void;
 
   /**
    * Unix sockets of SOCK_SEQPACKET, non-blocking. `path` begins with / or, in the abstract namespace, with @. A listening

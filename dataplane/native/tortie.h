@@ -21,6 +21,7 @@
  * the descriptor, when memory runs out. */
 bool env_adopt(napi_env env, int fd);
 napi_value env_close(napi_env env, napi_callback_info info);
+napi_value env_release(napi_env env, napi_callback_info info);
 
 /* ---- error.c ------------------------------------------------------------------------------------ */
 
@@ -143,6 +144,10 @@ napi_value ipip_mark_supported(napi_env env, napi_callback_info info);
 napi_value udp_open(napi_env env, napi_callback_info info);
 napi_value raw_open(napi_env env, napi_callback_info info);
 napi_value socket_spread(napi_env env, napi_callback_info info);
+napi_value tcp_open(napi_env env, napi_callback_info info);
+napi_value tcp_password(napi_env env, napi_callback_info info);
+napi_value tcp_ttl(napi_env env, napi_callback_info info);
+napi_value socket_filter(napi_env env, napi_callback_info info);
 napi_value unix_listen(napi_env env, napi_callback_info info);
 napi_value unix_connect(napi_env env, napi_callback_info info);
 napi_value unix_accept(napi_env env, napi_callback_info info);
