@@ -8,6 +8,7 @@
         "dataplane/native/burst.c",
         "dataplane/native/capabilities.c",
         "dataplane/native/checksum.c",
+        "dataplane/native/datagram.c",
         "dataplane/native/epoll.c",
         "dataplane/native/error.c",
         "dataplane/native/link.c",

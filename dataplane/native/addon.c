@@ -92,6 +92,8 @@ static const struct {
     {"ipipMarkSupported", ipip_mark_supported},
     {"udpOpen", udp_open},
     {"rawOpen", raw_open},
+    {"datagramOpen", datagram_open},
+    {"socketDrops", socket_drops},
     {"socketSpread", socket_spread},
     {"tcpOpen", tcp_open},
     {"tcpPassword", tcp_password},

@@ -62,6 +62,20 @@ export interface RawOptions {
   readonly headerIncluded?: boolean;
   readonly bufferBytes?: number;
 }
+export interface DatagramOptions {
+  /** Local, IPv4 or IPv6 as text. */
+  readonly address: string;
+  readonly port: number;
+  /** Of what is sent. Default 64. */
+  readonly ttl?: number;
+  /** What arrives with less is discarded by the kernel (RFC 5082). Default 0. */
+  readonly leastTtl?: number;
+  /** TOS, or Traffic Class, of what is sent. Default 0. */
+  readonly trafficClass?: number;
+  readonly bufferBytes?: number;
+  /** True: whatever arrives is discarded at once. */
+  readonly sendOnly?: boolean;
+}
 
 /** What `fdWatch` gives and `fdUnwatch` takes. */
 export type FdWatch = object & { readonly brand: 'FdWatch' };
@@ -107,6 +121,10 @@ export interface Native {
   netlinkChange(netns: string, requests: Uint8Array, errors: Int32Array): void;
   udpOpen(options: UdpOptions): number;
   rawOpen(options: RawOptions): number;
+  /** A bound socket for node:dgram (`bind({ fd })`), which closes it: the one descriptor that is not this environment's. */
+  datagramOpen(options: DatagramOptions): number;
+  /** Datagrams that the kernel did not queue for a socket: refused by its filter, or no room. Modulo 2^32. */
+  socketDrops(fd: number): number;
   /**
    * Of `count` raw sockets of tunnels (1 to 64), keep for this one the packets whose inner flow hashes to `index` (spread.c); called
    * again, the new share replaces the old. While the shares of several sockets change one by one, a packet may

@@ -143,6 +143,8 @@ napi_value ipip_mark_detach(napi_env env, napi_callback_info info);
 napi_value ipip_mark_supported(napi_env env, napi_callback_info info);
 napi_value udp_open(napi_env env, napi_callback_info info);
 napi_value raw_open(napi_env env, napi_callback_info info);
+napi_value datagram_open(napi_env env, napi_callback_info info);
+napi_value socket_drops(napi_env env, napi_callback_info info);
 napi_value socket_spread(napi_env env, napi_callback_info info);
 napi_value tcp_open(napi_env env, napi_callback_info info);
 napi_value tcp_password(napi_env env, napi_callback_info info);
