@@ -6,7 +6,16 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type ControlPacket, DOWN, decode, diagnosticText, encode, LENGTH, type State, UP } from './packet.ts';
+import {
+  type ControlPacket,
+  DOWN,
+  decode,
+  diagnosticText,
+  encode,
+  LENGTH,
+  type State,
+  UP,
+} from './packet.ts';
 
 const example: ControlPacket = {
   diagnostic: 3,
@@ -71,11 +80,7 @@ it.each([
   ['no discriminator of its own', changed(4, 0, 0, 0, 0), 'discriminator'],
   ['Up without our discriminator', changed(8, 0, 0, 0, 0), 'state'],
   ['Init without our discriminator', Buffer.from(changed(8, 0, 0, 0, 0)).fill(0x80, 1, 2), 'state'],
-  [
-    'authentication',
-    Buffer.concat([changed(1, 0xc4, 3, 26), Buffer.of(1, 2)]),
-    'authentication',
-  ],
+  ['authentication', Buffer.concat([changed(1, 0xc4, 3, 26), Buffer.of(1, 2)]), 'authentication'],
 ])('discards a packet with %s', (_, packet, reason) => {
   expect(decode(packet)).toBe(reason);
 });
@@ -110,15 +115,32 @@ it.skipIf(!existsSync(TSHARK))('is read by tshark as it is meant', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'tortie-bfd-'));
   const file = join(folder, 'bfd.pcap');
   writeFileSync(file, pcap(encode(example)));
-  const fields = ['version', 'diag', 'sta', 'flags.p', 'flags.c', 'detect_time_multiplier', 'my_discriminator'];
+  const fields = [
+    'version',
+    'diag',
+    'sta',
+    'flags.p',
+    'flags.c',
+    'detect_time_multiplier',
+    'my_discriminator',
+  ];
   fields.push('your_discriminator', 'desired_min_tx_interval', 'required_min_rx_interval');
   try {
     const args = ['-r', file, '-T', 'fields', ...fields.flatMap((field) => ['-e', `bfd.${field}`])];
     const { stdout } = await promisify(execFile)(TSHARK, [...args, '-e', '_ws.expert'], { timeout: 60_000 });
     const said = stdout.trimEnd().split('\t');
-    expect(said.map((text) => (text === 'True' ? '1' : text))).toEqual(
-      ['1', '0x03', '0x03', '1', '1', '3', '0xdeadbeef', '0x01020304', '300000', '100000'],
-    );
+    expect(said.map((text) => (text === 'True' ? '1' : text))).toEqual([
+      '1',
+      '0x03',
+      '0x03',
+      '1',
+      '1',
+      '3',
+      '0xdeadbeef',
+      '0x01020304',
+      '300000',
+      '100000',
+    ]);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -104,7 +104,8 @@ export function decode(bytes: Buffer): ControlPacket | Discard {
   const flags = bytes[1]!;
   const length = bytes[3]!;
   if (bytes[0]! >> 5 !== VERSION) return 'version';
-  if (length < (flags & AUTHENTICATED ? LEAST_AUTHENTICATED : LENGTH) || length > bytes.length) return 'length';
+  if (length < (flags & AUTHENTICATED ? LEAST_AUTHENTICATED : LENGTH) || length > bytes.length)
+    return 'length';
   if (bytes[2] === 0) return 'multiplier';
   if (flags & MULTIPOINT) return 'multipoint';
   const mine = bytes.readUInt32BE(4);

@@ -28,14 +28,18 @@ class Bench {
   readonly session: BfdSession;
 
   constructor(timers: Partial<Timers> = {}) {
-    this.session = new BfdSession(7, { ...TIMERS, ...timers }, {
-      send: (packet) => {
-        this.sent.push(packet);
-        this.times.push(this.now);
+    this.session = new BfdSession(
+      7,
+      { ...TIMERS, ...timers },
+      {
+        send: (packet) => {
+          this.sent.push(packet);
+          this.times.push(this.now);
+        },
+        changed: (change) => void this.changes.push(change),
+        random: () => this.chance,
       },
-      changed: (change) => void this.changes.push(change),
-      random: () => this.chance,
-    });
+    );
     this.session.advance(0);
   }
 
@@ -369,7 +373,12 @@ class Pair {
   readonly #latencyMs: number;
   readonly #isLost: () => boolean;
 
-  constructor(timers: readonly [Timers, Timers], latencyMs: number, random: () => number, isLost: () => boolean) {
+  constructor(
+    timers: readonly [Timers, Timers],
+    latencyMs: number,
+    random: () => number,
+    isLost: () => boolean,
+  ) {
     this.#latencyMs = latencyMs;
     this.#isLost = isLost;
     const end = (own: 0 | 1) =>
@@ -395,7 +404,10 @@ class Pair {
     for (;;) {
       // The latency is the same for all, so that packets come in order.
       const [packet] = this.#onItsWay;
-      const next = Math.min(packet?.at ?? Number.POSITIVE_INFINITY, ...this.ends.map(({ deadline }) => deadline));
+      const next = Math.min(
+        packet?.at ?? Number.POSITIVE_INFINITY,
+        ...this.ends.map(({ deadline }) => deadline),
+      );
       if (next > stop) break;
       this.now = Math.max(this.now, next);
       if (packet && packet.at <= this.now) {
@@ -442,29 +454,45 @@ function chance(seed: number): () => number {
 
 describe('two ends', () => {
   it('disagree no longer than it takes both to notice, whatever is lost, and come up when nothing is', () => {
-    const phases = fc.array(fc.record({ loss: fc.double({ min: 0, max: 1, noNaN: true }), ms: fc.integer({ min: 1, max: 20_000 }) }), { maxLength: 8 });
-    fc.assert(
-      fc.property(timersOf, timersOf, fc.integer({ min: 0, max: 9 }), fc.integer(), phases, (a, b, latency, seed, all) => {
-        const random = chance(seed);
-        let loss = 0;
-        const pair = new Pair([a, b], latency, random, () => random() < loss);
-        for (const phase of all) {
-          loss = phase.loss;
-          pair.run(phase.ms);
-        }
-        loss = 0;
-        pair.run(60_000);
-        expect(pair.isUp).toBe(true);
-        const { downs } = pair;
-        pair.run(60_000);
-        expect(pair.downs).toBe(downs);
+    const phases = fc.array(
+      fc.record({
+        loss: fc.double({ min: 0, max: 1, noNaN: true }),
+        ms: fc.integer({ min: 1, max: 20_000 }),
       }),
+      { maxLength: 8 },
+    );
+    fc.assert(
+      fc.property(
+        timersOf,
+        timersOf,
+        fc.integer({ min: 0, max: 9 }),
+        fc.integer(),
+        phases,
+        (a, b, latency, seed, all) => {
+          const random = chance(seed);
+          let loss = 0;
+          const pair = new Pair([a, b], latency, random, () => random() < loss);
+          for (const phase of all) {
+            loss = phase.loss;
+            pair.run(phase.ms);
+          }
+          loss = 0;
+          pair.run(60_000);
+          expect(pair.isUp).toBe(true);
+          const { downs } = pair;
+          pair.run(60_000);
+          expect(pair.downs).toBe(downs);
+        },
+      ),
       { numRuns: 200 },
     );
   });
 
   it('never go down because timers change, even where a single packet may not be late', () => {
-    const changes = fc.array(fc.record({ end: fc.constantFrom(0, 1), timers: timersOf, ms: fc.integer({ min: 0, max: 4000 }) }), { minLength: 1, maxLength: 12 });
+    const changes = fc.array(
+      fc.record({ end: fc.constantFrom(0, 1), timers: timersOf, ms: fc.integer({ min: 0, max: 4000 }) }),
+      { minLength: 1, maxLength: 12 },
+    );
     fc.assert(
       fc.property(timersOf, timersOf, fc.integer(), changes, (a, b, seed, all) => {
         const pair = new Pair([a, b], 0, chance(seed), () => false);

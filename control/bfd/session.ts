@@ -49,7 +49,6 @@ interface Remote {
   readonly state: State;
   readonly diagnostic: number;
   readonly demand: boolean;
-  readonly independent: boolean;
   readonly multiplier: number;
   readonly minTxUs: number;
   readonly minRxUs: number;
@@ -59,7 +58,6 @@ const UNKNOWN: Remote = {
   state: DOWN,
   diagnostic: DIAG_NONE,
   demand: false,
-  independent: false,
   multiplier: 0,
   minTxUs: 0,
   minRxUs: 1,
@@ -150,9 +148,9 @@ export class BfdSession {
 
   /** Section 6.8.6, from where the packet is known to be well-formed and for this session. */
   receive(packet: ControlPacket, nowMs: number): void {
-    const { mine, state, diagnostic, demand, independent, multiplier, minTxUs, minRxUs } = packet;
+    const { mine, state, diagnostic, demand, multiplier, minTxUs, minRxUs } = packet;
     this.#lastRx = nowMs;
-    this.#remote = { discriminator: mine, state, diagnostic, demand, independent, multiplier, minTxUs, minRxUs };
+    this.#remote = { discriminator: mine, state, diagnostic, demand, multiplier, minTxUs, minRxUs };
     if (this.#poll === 'polling' && packet.final) {
       this.#poll = 'settling';
       this.#inForce = this.#announced;
