@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stopBfd } from './bfd/client.ts';
 import { agentSchema, apiSocket } from './config/config.ts';
 import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
 import { forEachSideBySide } from './kernel/each.ts';
@@ -33,7 +34,7 @@ export interface PurgeOptions {
 }
 
 export interface PurgeAction {
-  readonly kind: 'agent' | 'keeper' | 'device' | 'route' | 'table' | 'socket';
+  readonly kind: 'agent' | 'keeper' | 'bfd' | 'device' | 'route' | 'table' | 'socket';
   /** What was removed, for people: "device eth0 in pod1 (tortie:node1:4026531833:pod:cali1)". */
   readonly subject: string;
   /** Why it could not be removed, or null. */
@@ -78,6 +79,7 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
 
   for (const path of socketFolders(options)) {
     if (!existsSync(path)) continue;
+    actions.push(...(await purgeBfd(path, dryRun)));
     let error: string | null = null;
     try {
       if (!dryRun) rmSync(path, { recursive: true });
@@ -87,6 +89,13 @@ export async function purge(options: PurgeOptions): Promise<PurgeAction[]> {
     actions.push({ kind: 'socket', subject: path, error });
   }
   return actions;
+}
+
+/** The BFD process whose socket is in a folder takes leave of its peers and ends a few seconds later. */
+async function purgeBfd(folder: string, dryRun: boolean): Promise<PurgeAction[]> {
+  const socket = `${folder}/bfd.sock`;
+  if (!existsSync(socket) || (!dryRun && !(await stopBfd(socket)))) return [];
+  return [{ kind: 'bfd', subject: `BFD process at ${socket}`, error: null }];
 }
 
 /** Devices and routes of one namespace. */

@@ -2,10 +2,12 @@
 import type { Logger } from 'pino';
 import { formatAddress4, formatPrefix4 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
+import { BfdClient } from '../bfd/client.ts';
+import { bfdSessions } from '../bfd/sessions.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
 import { ACCEPT_ALL } from '../bgp/policy.ts';
 import { Speaker } from '../bgp/speaker.ts';
-import type { AgentConfig } from '../config/config.ts';
+import { type AgentConfig, stateFolder } from '../config/config.ts';
 import type { Desired } from '../desired.ts';
 import type { BgpPlan } from './bgp-plan.ts';
 import { SpeakerView } from './bgp-view.ts';
@@ -29,6 +31,7 @@ export class BgpRouting {
   readonly #feeder: Feeder;
   readonly #kernelRoutes: KernelRoutes;
   readonly #log: Logger;
+  readonly #bfd: BfdClient;
   #speaker: Speaker | null = null;
   #told = '';
   #configuredAt = 0;
@@ -40,6 +43,12 @@ export class BgpRouting {
     this.#feeder = feeder;
     this.#kernelRoutes = kernelRoutes;
     this.#log = log;
+    this.#bfd = new BfdClient({
+      socket: `${stateFolder(config().nodeName)}/bfd.sock`,
+      onState: ({ peer, text, failed, independent }) =>
+        this.#speaker?.bfdChanged(peer, text, failed, independent),
+      log: (level, message, fields) => log[level](fields, message),
+    });
     kernelRoutes.onResolved = () => this.#speaker?.nextHopsChanged();
   }
 
@@ -57,6 +66,7 @@ export class BgpRouting {
     try {
       if (this.#speaker) await this.#speaker.reconfigure(config);
       else await this.#start(config);
+      this.#bfd.configure(bfdSessions(config));
       this.view.use({ speaker: this.#speaker!, config });
       this.#told = text;
     } catch (error) {
@@ -104,7 +114,10 @@ export class BgpRouting {
     this.#speaker = null;
     this.view.use(null);
     this.#told = '';
-    await speaker?.stop({ restarting: this.#config().bgp.enabled });
+    const restarting = this.#config().bgp.enabled;
+    // A session that went while peers keep our routes would have them dropped.
+    this.#bfd.stop({ keep: restarting });
+    await speaker?.stop({ restarting });
   }
 
   /** The same, and what was learned is forgotten. */

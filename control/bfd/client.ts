@@ -66,8 +66,13 @@ export class BfdClient {
 
   /** Have these sessions and no others, now or as soon as the process is there. Without sessions there need be none. */
   configure(sessions: readonly SessionSpec[]): void {
-    if (this.#wanted && JSON.stringify(sessions) === JSON.stringify(this.#wanted)) return;
+    const isNew = JSON.stringify(sessions) !== JSON.stringify(this.#wanted);
     this.#wanted = sessions;
+    // To those who have begun to listen since.
+    for (const [peer, text] of this.#said) {
+      this.#options.onState({ peer, text, failed: false, independent: false });
+    }
+    if (!isNew) return;
     if (this.pid !== null) this.#tellWanted(sessions);
     // An agent before us may have left a process that nobody needs any more.
     else if (!this.#socket && (sessions.length > 0 || existsSync(this.#options.socket))) this.#connect();
@@ -229,6 +234,13 @@ export class BfdClient {
     this.#retry = setTimeout(() => this.#connect(), this.#retryMs);
     this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
   }
+}
+
+/** Have a process that an agent has left behind take leave of its peers and end. False: there is none. */
+export async function stopBfd(path: string): Promise<boolean> {
+  const socket = await dial(path);
+  socket?.end(line({ op: 'stop' }));
+  return socket !== null;
 }
 
 /** A session in words. */

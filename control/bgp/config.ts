@@ -8,10 +8,10 @@ export type PeerLabel = 'node-to-node mesh' | 'node specific' | 'global';
 export type Role = 'provider' | 'customer' | 'peer' | 'rs' | 'rs-client';
 
 export interface BfdConfig {
-  /** Milliseconds. Default 300 each. */
+  /** Milliseconds, 10 to 60,000. Default 300 each. */
   minTxMs?: number;
   minRxMs?: number;
-  /** Missed packets until the peer is down. Default 3. */
+  /** Missed packets until the peer takes us for gone: 1 to 255. Default 3. */
   multiplier?: number;
   /** The peer is further than a hop away (RFC 5883): UDP 4784, no GTSM. */
   multihop?: boolean;

@@ -343,9 +343,15 @@ export class Session implements ConnectionOwner {
     if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
   }
 
-  /** BFD says that the path to the peer is gone (RFC 5882 section 4.3). */
-  bfdDown(text: string): void {
-    this.#failAll(new BgpError(CEASE, CEASE_BFD_DOWN, `BFD: ${text}`));
+  /**
+   * BFD says that the path to the peer is gone. If its BFD is `independent` of its control plane, what failed is forwarding, and
+   * its routes go; else it may be restarting, and they are kept as for any restart (RFC 5882 section 4.3).
+   */
+  bfdDown(text: string, independent: boolean): void {
+    const error = new BgpError(CEASE, CEASE_BFD_DOWN, `BFD: ${text}`);
+    if (!independent) return this.#failAll(error);
+    for (const connection of [...this.#connections]) connection.failHard(error);
+    if (this.#before) this.#forgetRoutes();
   }
 
   /** The speaker has been told all after its restart: tell others. */

@@ -214,12 +214,15 @@ export class Speaker extends EventEmitter<{
     return session !== undefined;
   }
 
-  /** What BFD says of a peer. */
-  bfdChanged(address: string, state: string, isDown: boolean): void {
+  /**
+   * What BFD says of a peer. `failed`: the path was up and is taken for broken. `independent`: the peer's BFD lives apart from its
+   * control plane, so that it is no restart of the peer.
+   */
+  bfdChanged(address: string, state: string, failed: boolean, independent = false): void {
     const session = this.#sessions.get(address);
     if (!session) return;
     session.bfd = state;
-    if (isDown) session.bfdDown(state);
+    if (failed) session.bfdDown(state, independent);
   }
 
   /** How next hops are reached. Asked once for each; call nextHopsChanged when answers may be others. */
@@ -476,6 +479,8 @@ function sessionKey(config: SessionConfig): string {
 }
 
 const MAX_ADD_PATH = 64;
+const MIN_BFD_MS = 10;
+const MAX_BFD_MS = 60_000;
 
 const isPassword = (text: string): boolean =>
   text !== '' && Buffer.byteLength(text) <= MAX_PASSWORD && !text.includes('\0');
@@ -520,6 +525,9 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
     within(`${name}: port`, peer.port, 1, 65535);
     within(`${name}: keepalive time`, peer.keepaliveTime, 1, 65535);
     within(`${name}: TTL security`, peer.ttlSecurity, 1, 255);
+    within(`${name}: BFD interval`, peer.bfd?.minTxMs, MIN_BFD_MS, MAX_BFD_MS);
+    within(`${name}: BFD interval`, peer.bfd?.minRxMs, MIN_BFD_MS, MAX_BFD_MS);
+    within(`${name}: BFD multiplier`, peer.bfd?.multiplier, 1, 255);
     within(`${name}: own ASes allowed`, peer.allowOwnAs, 0, 255);
     within(`${name}: prefix limit`, peer.maxPrefixes, 1, 2 ** 31 - 1);
     within(`${name}: restart after too many prefixes`, peer.maxPrefixesRestart, 0, 86_400);
