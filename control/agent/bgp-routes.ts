@@ -1,10 +1,10 @@
 /** Routes of the BGP speaker for people: found by prefix or address, each with its place and why it has it. */
 import { mask4, mask6, tryAddress4, tryAddress6, tryPrefix4, tryPrefix6 } from '../address.ts';
 import type { BgpRouteQuery, BgpRouteView, BgpWhyView } from '../api/types.ts';
-import type { Attributes } from '../bgp/attributes.ts';
+import type { AttributeSet } from '../bgp/attribute-table.ts';
 import { FAMILIES, type Family, formatPrefix, IPV4, IPV6, type Prefix } from '../bgp/family.ts';
 import type { Speaker } from '../bgp/speaker.ts';
-import { attributesView } from '../bgp/text.ts';
+import { type AttributesView, attributesView } from '../bgp/text.ts';
 import { TortieError } from '../error.ts';
 import { compare, type Path, type PathSource, REASONS } from '../rib/decision.ts';
 import type { Candidate, Rib } from '../rib/rib.ts';
@@ -12,6 +12,8 @@ import { measured } from './bgp-measures.ts';
 
 /** Prefixes that are looked at in vain until the reader may pause. */
 const BREATH = 128;
+/** A power of two. */
+const KEPT_VIEWS = 256;
 
 // ---- What is asked for ---------------------------------------------------------------------------------
 
@@ -71,8 +73,11 @@ export function routesOf(
     (family) => (only ?? family.name) === family.name && (asked?.family ?? family) === family,
   );
   const source = peer === null ? null : speaker.source(peer);
+  const views = new Views();
   const rows: Rows =
-    out !== undefined ? (rib, id) => sentRows(speaker, peer!, rib, id) : tableRows(source, best);
+    out !== undefined
+      ? (rib, id) => sentRows(speaker, peer!, views, rib, id)
+      : tableRows(source, best, views);
   return list(speaker, families, asked, longer, rows);
 }
 
@@ -113,49 +118,55 @@ function* list(
 /** Numbers of prefixes that are gone are kept for others, and marked by their length. */
 const isUsed = (rib: Rib, id: number): boolean => rib.lengthOf(id) >= 0;
 
-function* sentRows(speaker: Speaker, peer: string, rib: Rib, id: number): Generator<BgpRouteView> {
-  for (const { prefix, pathId, attributes, source } of speaker.adjOutAt(peer, rib.family, id)) {
-    yield {
-      ...shared(prefix, pathId, attributes),
-      nextHop: attributes.nextHop?.text ?? null,
+function* sentRows(speaker: Speaker, peer: string, views: Views, rib: Rib, id: number) {
+  for (const { prefix, pathId, set, source } of speaker.adjOutAt(peer, rib.family, id)) {
+    const row: BgpRouteView = {
+      family: prefix.family.name,
+      prefix: formatPrefix(prefix),
+      pathId: pathId >>> 0,
+      nextHop: set.nextHop?.text ?? null,
       cost: null,
-      ...fromOf(source),
+      peer: source.local ? null : source.name,
+      peerAsn: source.local ? null : source.asn,
       since: null,
       stale: false,
       state: 'sent',
       reason: '',
       detail: null,
+      attributes: views.of(set),
     };
+    yield row;
   }
 }
 
 /** Of all sources, or of one. */
-const tableRows = (source: PathSource | null, best: boolean): Rows =>
+const tableRows = (source: PathSource | null, best: boolean, views: Views): Rows =>
   function* rows(rib, id) {
     if (best) {
       const path = rib.bestOf(id);
       if (path && (source === null || path.source === source)) {
-        yield rowOf(rib.prefixOf(id), path, 'best', rib.reasonOf(id));
+        yield rowOf(rib.prefixOf(id), path, 'best', rib.reasonOf(id), null, views);
       }
       return;
     }
     const candidates = rib.candidates(rib.prefixOf(id));
     if (source !== null && !candidates.some(({ path }) => path.source === source)) return;
-    for (const [i, row] of rowsOf(rib, id, candidates).entries()) {
+    for (const [i, row] of rowsOf(rib, id, candidates, views).entries()) {
       if (source === null || candidates[i]!.path.source === source) yield row;
     }
   };
 
 /** All paths of a prefix, each with its place and why it has it. */
-function rowsOf(rib: Rib, id: number, candidates: readonly Candidate[]): BgpRouteView[] {
+function rowsOf(rib: Rib, id: number, candidates: readonly Candidate[], views: Views): BgpRouteView[] {
   const prefix = rib.prefixOf(id);
   const contenders = candidates.length > 1 ? rib.eligible(id) : [];
   const contenderOf = ({ path }: Candidate) =>
     contenders.find(({ source, pathId }) => source === path.source && pathId === path.pathId)!;
   return candidates.map((candidate, place) => {
     const { path, reason, multipath } = candidate;
-    if (reason === null) return rowOf(prefix, path, 'excluded', path.excluded ?? 'cannot be used');
-    if (place === 0) return rowOf(prefix, path, 'best', reason);
+    if (reason === null)
+      return rowOf(prefix, path, 'excluded', path.excluded ?? 'cannot be used', null, views);
+    if (place === 0) return rowOf(prefix, path, 'best', reason, null, views);
     // Because of MED a path may be worse than another one than the best (RFC 4271 9.1.2.2 c).
     const own = contenderOf(candidate);
     const steps = candidates.slice(0, place).map((better) => compare(contenderOf(better), own));
@@ -165,36 +176,52 @@ function rowsOf(rib: Rib, id: number, candidates: readonly Candidate[]): BgpRout
     );
     const step = REASONS[Math.abs(steps[winner]!)]!;
     const detail = measured(step, own, contenderOf(candidates[winner]!), winner);
-    return { ...rowOf(prefix, path, multipath ? 'multipath' : 'worse', step), detail };
+    return rowOf(prefix, path, multipath ? 'multipath' : 'worse', step, detail, views);
   });
 }
 
-const rowOf = (prefix: Prefix, path: Path, state: BgpRouteView['state'], reason: string): BgpRouteView => ({
-  ...shared(prefix, path.pathId, path.attributes),
-  nextHop: path.nextHop?.text ?? null,
-  cost: path.nextHop?.reachable ? path.nextHop.cost : null,
-  ...fromOf(path.source),
-  since: new Date(path.since).toISOString(),
-  stale: path.stale,
-  state,
-  reason,
-  detail: null,
-});
+/** Attributes of the sets that were shown last: prefixes that share one mostly follow each other. */
+class Views {
+  readonly #sets: (AttributeSet | undefined)[] = new Array(KEPT_VIEWS);
+  readonly #views: AttributesView[] = new Array(KEPT_VIEWS);
 
-const fromOf = ({ local, name, asn }: PathSource): Pick<BgpRouteView, 'peer' | 'peerAsn'> =>
-  local ? { peer: null, peerAsn: null } : { peer: name, peerAsn: asn };
+  of(set: AttributeSet): AttributesView {
+    const at = set.id & (KEPT_VIEWS - 1);
+    if (this.#sets[at] !== set) {
+      this.#sets[at] = set;
+      this.#views[at] = attributesView(set.attributes);
+    }
+    return this.#views[at]!;
+  }
+}
 
-const shared = (prefix: Prefix, pathId: number, attributes: Attributes) => ({
+const rowOf = (
+  prefix: Prefix,
+  { source, set, nextHop, pathId, since, stale }: Path,
+  state: BgpRouteView['state'],
+  reason: string,
+  detail: string | null,
+  views: Views,
+): BgpRouteView => ({
   family: prefix.family.name,
   prefix: formatPrefix(prefix),
   pathId: pathId >>> 0,
-  ...attributesView(attributes),
+  nextHop: nextHop?.text ?? null,
+  cost: nextHop?.reachable ? nextHop.cost : null,
+  peer: source.local ? null : source.name,
+  peerAsn: source.local ? null : source.asn,
+  since: new Date(since).toISOString(),
+  stale,
+  state,
+  reason,
+  detail,
+  attributes: views.of(set),
 });
 
 /** The best path of a prefix, or null. */
 export function bestOf(speaker: Speaker, prefix: Prefix): BgpRouteView | null {
   const route = speaker.ribs[prefix.family.index].get(prefix);
-  return route && rowOf(prefix, route.path, 'best', route.reason);
+  return route && rowOf(prefix, route.path, 'best', route.reason, null, new Views());
 }
 
 // ---- Why ------------------------------------------------------------------------------------------------
@@ -205,7 +232,7 @@ export function whyOf(speaker: Speaker, text: string): BgpWhyView {
   const rib = speaker.ribs[asked.family.index];
   const hasPaths = (prefix: Prefix) => rib.candidates(prefix).length > 0;
   const found = asked.isAddress ? longest(asked, hasPaths) : hasPaths(asked) ? asked : null;
-  const candidates = found ? rowsOf(rib, rib.find(found), rib.candidates(found)) : [];
+  const candidates = found ? rowsOf(rib, rib.find(found), rib.candidates(found), new Views()) : [];
   const [first] = candidates;
   const decidedBy = first?.state === 'best' ? first.reason : null;
   const covering = decidedBy === null ? longest(asked, (prefix) => rib.get(prefix) !== null) : null;

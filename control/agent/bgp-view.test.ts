@@ -105,7 +105,13 @@ describe('routes', () => {
       `worse 203.0.113.0/24 ${LEFT} AS path length, 3 against 1`,
     ]);
     expect(rowsOf(view, { family: 'ipv6' })).toMatchObject([
-      { prefix: '2001:db8:1::/48', nextHop: '2001:db8::3', asPath: '64502', peer: RIGHT, peerAsn: 64502 },
+      {
+        prefix: '2001:db8:1::/48',
+        nextHop: '2001:db8::3',
+        peer: RIGHT,
+        peerAsn: 64502,
+        attributes: { asPath: '64502' },
+      },
     ]);
     expect(rowsOf(view, { best: true })).toHaveLength(5);
   });
@@ -143,7 +149,7 @@ describe('routes', () => {
     ]);
     expect(sent.find(({ prefix }) => prefix === '203.0.113.0/24')).toMatchObject({
       nextHop: US,
-      asPath: `${ASN} 64502`,
+      attributes: { asPath: `${ASN} 64502` },
     });
     expect(short(rowsOf(view, { out: LEFT, prefix: '203.0.113.200' }))).toEqual([
       `sent 203.0.113.128/25 ${RIGHT}`,
@@ -281,7 +287,9 @@ describe('a watch', () => {
       if (event.event === 'lost') return `lost ${event.count}`;
       if (event.type === 'KEEPALIVE') return [];
       if (event.type !== 'UPDATE') return `${event.peer} ${event.direction} ${event.type}`;
-      const announced = event.announced.map(({ prefixes, asPath }) => `+${prefixes} (${asPath})`);
+      const announced = event.announced.map(
+        ({ prefixes, attributes }) => `+${prefixes} (${attributes.asPath})`,
+      );
       const parts = [...announced, ...event.withdrawn.map((prefix) => `-${prefix}`), event.endOfRib ?? []];
       return `${event.peer} ${event.direction} ${parts.flat().join(' ')}`;
     });

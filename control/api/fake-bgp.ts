@@ -1,7 +1,7 @@
 /** A BGP speaker that says the same every time, for tests of what stands around it. */
 import { NO_ATTRIBUTES } from '../bgp/attributes.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus } from '../bgp/status.ts';
-import { attributesView } from '../bgp/text.ts';
+import { type AttributesView, attributesView } from '../bgp/text.ts';
 import { TortieError } from '../error.ts';
 import type { BgpEvent, BgpRouteView, BgpView } from './types.ts';
 
@@ -54,6 +54,8 @@ export const fakePeers = (): PeerStatus[] => [
     since: new Date('2026-01-01T09:46:48Z'),
     lastError: null,
     lastErrorAt: null,
+    endReason: null,
+    endedAt: null,
     localAddress: '192.0.2.1',
     holdTime: 90,
     keepaliveTime: 30,
@@ -95,8 +97,10 @@ export const fakePeers = (): PeerStatus[] => [
     internal: false,
     state: 'Active',
     since: new Date('2026-01-01T11:58:20Z'),
-    lastError: 'BFD: the path to the peer is down',
-    lastErrorAt: new Date('2026-01-01T11:58:20Z'),
+    lastError: 'cannot connect: EHOSTUNREACH',
+    lastErrorAt: new Date('2026-01-01T11:59:57Z'),
+    endReason: 'Cease: BFD says that the path is down (6/10): BFD: Down',
+    endedAt: new Date('2026-01-01T11:58:20Z'),
     localAddress: null,
     holdTime: null,
     keepaliveTime: null,
@@ -126,7 +130,10 @@ export const fakePeers = (): PeerStatus[] => [
   },
 ];
 
-const attributes = attributesView({ ...NO_ATTRIBUTES, localPref: 100 });
+const attributes = (values: Partial<AttributesView> = {}): AttributesView => ({
+  ...attributesView({ ...NO_ATTRIBUTES, localPref: 100 }),
+  ...values,
+});
 
 const route = (values: Partial<BgpRouteView>): BgpRouteView => ({
   family: 'ipv4',
@@ -134,7 +141,6 @@ const route = (values: Partial<BgpRouteView>): BgpRouteView => ({
   pathId: 0,
   nextHop: '192.0.2.2',
   cost: 0,
-  ...attributes,
   peer: '192.0.2.2',
   peerAsn: 64512,
   since: '2026-01-01T09:46:49.000Z',
@@ -142,46 +148,45 @@ const route = (values: Partial<BgpRouteView>): BgpRouteView => ({
   state: 'best',
   reason: 'only path',
   detail: null,
+  attributes: attributes(),
   ...values,
 });
 
-const uplink = { nextHop: '198.51.100.1', peer: '198.51.100.1', peerAsn: 64501, localPref: null } as const;
+const uplink = { nextHop: '198.51.100.1', peer: '198.51.100.1', peerAsn: 64501 } as const;
 
 export const fakeRoutes = (): BgpRouteView[] => [
   route({
     prefix: '203.0.113.0/24',
-    asPath: '64502',
-    med: 20,
-    communities: ['64512:100', 'no-export'],
     reason: 'AS path length',
+    attributes: attributes({ asPath: '64502', med: 20, communities: ['64512:100', 'no-export'] }),
   }),
   route({
     ...uplink,
     prefix: '203.0.113.0/24',
-    asPath: '64501 64502 {64503 64504}',
     since: '2025-12-29T08:00:00.000Z',
     stale: true,
     state: 'worse',
     reason: 'AS path length',
     detail: '3 against 1',
+    attributes: attributes({ localPref: null, asPath: '64501 64502 {64503 64504}' }),
   }),
   route({}),
   route({
     prefix: '10.65.0.0/26',
     nextHop: null,
     cost: null,
-    localPref: null,
     peer: null,
     peerAsn: null,
     since: '2026-01-01T09:46:40.000Z',
+    attributes: attributes({ localPref: null }),
   }),
   route({
     ...uplink,
     prefix: '10.99.0.0/16',
-    asPath: '64501 64512',
     since: '2026-01-01T11:57:00.000Z',
     state: 'excluded',
     reason: 'refused by the import policy',
+    attributes: attributes({ localPref: null, asPath: '64501 64512' }),
   }),
   route({ family: 'ipv6', prefix: 'fd65:1::/122', nextHop: '2001:db8::2' }),
 ];
@@ -199,7 +204,7 @@ const EVENTS: BgpEvent[] = [
     peer: '198.51.100.1',
     asn: 64501,
     state: 'Idle',
-    lastError: 'the peer ended the session: Cease, Administrative Shutdown, "back at noon"',
+    lastError: 'the peer sent Cease: administrative shutdown (6/2): "back at noon"',
   },
   {
     at: '2026-01-01T12:00:00.122Z',
@@ -210,7 +215,11 @@ const EVENTS: BgpEvent[] = [
     type: 'UPDATE',
     withdrawn: ['10.99.0.0/16'],
     announced: [
-      { ...attributes, prefixes: ['203.0.113.0/24'], nextHop: '192.0.2.2', asPath: '64502', med: 20 },
+      {
+        prefixes: ['203.0.113.0/24'],
+        nextHop: '192.0.2.2',
+        attributes: attributes({ asPath: '64502', med: 20 }),
+      },
     ],
     endOfRib: null,
     fault: null,
@@ -221,7 +230,7 @@ const EVENTS: BgpEvent[] = [
     event: 'best',
     family: 'ipv4',
     prefix: '203.0.113.0/24',
-    route: route({ prefix: '203.0.113.0/24', asPath: '64502', med: 20 }),
+    route: route({ prefix: '203.0.113.0/24', attributes: attributes({ asPath: '64502', med: 20 }) }),
   },
   { at: '2026-01-01T12:00:00.125Z', event: 'best', family: 'ipv4', prefix: '10.99.0.0/16', route: null },
   {

@@ -179,7 +179,7 @@ export interface BgpRouteQuery {
   family?: FamilyName;
 }
 
-export interface BgpRouteView extends AttributesView {
+export interface BgpRouteView {
   family: FamilyName;
   prefix: string;
   /** RFC 7911; 0: none. */
@@ -200,6 +200,7 @@ export interface BgpRouteView extends AttributesView {
   reason: string;
   /** What that step compared: "3 against 1"; null where the step says it all. */
   detail: string | null;
+  attributes: AttributesView;
 }
 
 export interface BgpWhyView {

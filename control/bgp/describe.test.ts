@@ -69,9 +69,11 @@ describe('a message', () => {
         {
           prefixes: ['10.0.0.0/8', '203.0.113.0/24'],
           nextHop: '192.0.2.9',
-          asPath: '64501 64502 {64503 64504}',
-          med: 20,
-          communities: ['64512:100', 'no-export'],
+          attributes: {
+            asPath: '64501 64502 {64503 64504}',
+            med: 20,
+            communities: ['64512:100', 'no-export'],
+          },
         },
       ],
       withdrawn: [],

@@ -26,7 +26,7 @@ import { UpdateDecoder } from './update.ts';
 export interface UpdateView {
   /** Path identifiers behind a "#". */
   withdrawn: string[];
-  announced: ({ prefixes: string[]; nextHop: string | null } & AttributesView)[];
+  announced: { prefixes: string[]; nextHop: string | null; attributes: AttributesView }[];
   endOfRib: FamilyName | null;
   /** Why announced routes count as withdrawn, or null (RFC 7606). */
   fault: string | null;
@@ -117,7 +117,7 @@ export class Describer {
       announced: update.announced.map(({ set: { attributes }, prefixes }) => ({
         prefixes: prefixTexts(prefixes),
         nextHop: attributes.nextHop?.text ?? null,
-        ...attributesView(attributes),
+        attributes: attributesView(attributes),
       })),
       endOfRib: update.endOfRib?.name ?? null,
       fault: update.fault,

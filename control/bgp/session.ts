@@ -200,6 +200,8 @@ export class Session implements ConnectionOwner {
   #lastErrorAt: Date | null = null;
   /** What the kernel had refused when the session was last told. */
   #refusals = readRefusals();
+  #endReason: string | null = null;
+  #endedAt: Date | null = null;
   /** Until when routes of the session before are kept; then for long-lived ones by family. */
   #restartUntil: Date | null = null;
   #restart: NodeJS.Timeout | undefined;
@@ -244,6 +246,8 @@ export class Session implements ConnectionOwner {
       since: this.#since,
       lastError: this.#lastError,
       lastErrorAt: this.#lastErrorAt,
+      endReason: this.#endReason,
+      endedAt: this.#endedAt,
       localAddress: connection?.localAddress ?? null,
       holdTime: agreement?.holdTime ?? null,
       keepaliveTime: agreement?.keepaliveTime ?? null,
@@ -494,6 +498,8 @@ export class Session implements ConnectionOwner {
       this.#established = null;
       this.#refusals = readRefusals();
       this.counters.flaps++;
+      this.#endReason = reason;
+      this.#endedAt = new Date();
       live.decoder.release();
       this.#endTelling(live);
       this.#host.onDown(this, connection, reason);

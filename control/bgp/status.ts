@@ -69,6 +69,9 @@ export interface PeerStatus {
   lastError: string | null;
   /** When that was. */
   lastErrorAt: Date | null;
+  /** Why the last session that was up ended, and when: attempts since then do not change it. Null: there was none. */
+  endReason: string | null;
+  endedAt: Date | null;
   localAddress: string | null;
   /** Seconds, as agreed on; null before. */
   holdTime: number | null;

@@ -48,6 +48,7 @@ export interface Member {
 export interface Route {
   readonly prefix: Prefix;
   readonly pathId: number;
+  readonly set: AttributeSet;
   readonly attributes: Attributes;
   /** Whose path it is. */
   readonly source: PathSource;
@@ -257,6 +258,7 @@ export class UpdateGroup {
       yield {
         prefix: this.#rib.prefixOf(id),
         pathId,
+        set,
         get attributes() {
           return set.attributes;
         },

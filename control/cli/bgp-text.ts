@@ -35,7 +35,7 @@ export const peersText = (peers: readonly BgpPeerView[], now: Date): string =>
           sum(peer, 'received'),
           sum(peer, 'sent'),
           orDash(peer.bfd),
-          orDash(peer.lastError),
+          orDash(downText(peer)),
         ]),
       );
 
@@ -101,7 +101,8 @@ export function peerText(peer: BgpPeerView, now: Date): string {
     ['Peer', `${peer.address} port ${peer.port}, ${peer.label}`],
     ['AS', `${peer.asn} (${kind}${own})`],
     ['State', `${peer.state}, since ${peer.since} (${ageText(peer.since, now)})`],
-    ['Last error', lastErrorText(peer, now)],
+    ['Last error', errorText(peer.lastError, peer.lastErrorAt, now)],
+    ['Last session', endText(peer, now)],
     ...(peer.restartUntil === null
       ? []
       : ([['Restart', `its routes are kept until ${peer.restartUntil}`]] as const)),
@@ -151,10 +152,19 @@ export function peerText(peer: BgpPeerView, now: Date): string {
   return [told, offersText(peer), families, messages, counts].join('\n');
 }
 
-function lastErrorText({ lastError, lastErrorAt }: BgpPeerView, now: Date): string {
-  if (lastError === null) return 'none';
-  return lastErrorAt === null ? lastError : `${lastError}, at ${lastErrorAt} (${ageText(lastErrorAt, now)})`;
-}
+/** Why a session is down: what ended it is of more use than what came of the attempts since. */
+const downText = ({ lastError, endReason }: BgpPeerView): string | null =>
+  lastError === null || endReason === null || endReason === lastError
+    ? lastError
+    : `${endReason}; since then ${lastError}`;
+
+const errorText = (reason: string | null, at: string | null, now: Date): string =>
+  reason === null || at === null ? 'none' : `${reason}, ${ageText(at, now)} ago`;
+
+const endText = ({ endReason, endedAt }: BgpPeerView, now: Date): string =>
+  endReason === null || endedAt === null
+    ? 'none has ended'
+    : `ended ${ageText(endedAt, now)} ago: ${endReason}`;
 
 function bothWays(incoming: boolean, outgoing: boolean, inWord: string, outWord: string): string {
   const words = [...(incoming ? [inWord] : []), ...(outgoing ? [outWord] : [])];
@@ -204,10 +214,10 @@ export const routeCells = (route: BgpRouteView, now: Date): string[] => [
   MARKS[route.state],
   route.pathId === 0 ? route.prefix : `${route.prefix}#${route.pathId}`,
   orDash(route.nextHop),
-  orDash(route.med),
-  orDash(route.localPref),
-  orDash(route.asPath),
-  route.origin,
+  orDash(route.attributes.med),
+  orDash(route.attributes.localPref),
+  orDash(route.attributes.asPath),
+  route.attributes.origin,
   fromText(route),
   route.since === null ? '-' : ageText(route.since, now),
   reasonText(route),
@@ -288,20 +298,22 @@ function candidateText(route: BgpRouteView, place: number, now: Date): string {
   const named = route.pathId === 0 ? '' : `, path identifier ${route.pathId}`;
   const cost = route.cost === null ? '' : ` (cost ${route.cost})`;
   const lists: [string, readonly string[]][] = [
-    ['communities', route.communities],
-    ['large communities', route.largeCommunities],
-    ['extended communities', route.extendedCommunities],
-    ['cluster list', route.clusterList],
-    ['other attributes', route.others],
+    ['communities', route.attributes.communities],
+    ['large communities', route.attributes.largeCommunities],
+    ['extended communities', route.attributes.extendedCommunities],
+    ['cluster list', route.attributes.clusterList],
+    ['other attributes', route.attributes.others],
   ];
   const lines = [
     `from ${fromText(route)}${named}${age}${stale}`,
     `next hop ${route.nextHop ?? 'this node'}${cost}`,
-    `local preference ${route.localPref ?? '100 (none came)'}, AS path ${route.asPath || 'empty'}, ` +
-      `origin ${route.origin}, MED ${route.med ?? 'none'}`,
-    ...(route.originatorId === null ? [] : [`originator ${route.originatorId}`]),
-    ...(route.aggregator === null ? [] : [`aggregated by AS ${route.aggregator}`]),
-    ...(route.onlyToCustomer === null ? [] : [`only to customers, says AS ${route.onlyToCustomer}`]),
+    `local preference ${route.attributes.localPref ?? '100 (none came)'}, AS path ${route.attributes.asPath || 'empty'}, ` +
+      `origin ${route.attributes.origin}, MED ${route.attributes.med ?? 'none'}`,
+    ...(route.attributes.originatorId === null ? [] : [`originator ${route.attributes.originatorId}`]),
+    ...(route.attributes.aggregator === null ? [] : [`aggregated by AS ${route.attributes.aggregator}`]),
+    ...(route.attributes.onlyToCustomer === null
+      ? []
+      : [`only to customers, says AS ${route.attributes.onlyToCustomer}`]),
     ...lists.filter(([, values]) => values.length > 0).map(([name, values]) => `${name} ${values.join(' ')}`),
   ];
   return `\n${place}. ${VERDICTS[route.state]}${why}\n${lines.map((line) => `   ${line}\n`).join('')}`;
@@ -367,9 +379,9 @@ function updateText({ withdrawn, announced, endOfRib, fault, discarded }: Update
   return parts.length === 0 ? 'nothing' : parts.join('; ');
 }
 
-const attributesText = (told: UpdateView['announced'][number]): string =>
+const attributesText = ({ nextHop, attributes: told }: UpdateView['announced'][number]): string =>
   [
-    `via ${told.nextHop ?? 'nowhere'}`,
+    `via ${nextHop ?? 'nowhere'}`,
     `AS path ${told.asPath || 'empty'}`,
     ...(told.origin === 'IGP' ? [] : [`origin ${told.origin}`]),
     ...(told.localPref === null ? [] : [`local preference ${told.localPref}`]),

@@ -184,13 +184,16 @@ describe('texts', () => {
       state: 'multipath',
       reason: 'router id',
       detail: '192.0.2.9 against 192.0.2.3',
-      largeCommunities: ['64512:1:2'],
-      extendedCommunities: ['rt:64512:1'],
-      clusterList: ['192.0.2.8', '192.0.2.9'],
-      originatorId: '192.0.2.7',
-      aggregator: '64512 192.0.2.9',
-      onlyToCustomer: 64501,
-      others: ['99:01ab'],
+      attributes: {
+        ...fakeRoutes()[0]!.attributes,
+        largeCommunities: ['64512:1:2'],
+        extendedCommunities: ['rt:64512:1'],
+        clusterList: ['192.0.2.8', '192.0.2.9'],
+        originatorId: '192.0.2.7',
+        aggregator: '64512 192.0.2.9',
+        onlyToCustomer: 64501,
+        others: ['99:01ab'],
+      },
     };
     const why = { prefix: path.prefix, covering: null, decidedBy: 'router id' };
     const text = whyText(path.prefix, { ...why, candidates: [fakeRoutes()[0]!, path] }, NOW);

@@ -28,6 +28,8 @@ export interface PathSource {
 /** A path for people. */
 export interface Path {
   readonly source: PathSource;
+  /** Good until the event loop turns. */
+  readonly set: AttributeSet;
   readonly attributes: Attributes;
   /** Null on routes of our own. */
   readonly nextHop: NextHop | null;

@@ -556,6 +556,7 @@ export class Rib extends EventEmitter<{
     let attributes: Attributes | null = null;
     return {
       source: this.#sourceOf(path),
+      set,
       get attributes() {
         attributes ??= set.attributes;
         return attributes;

@@ -1,0 +1,258 @@
+/** `tortie bgp` beside a real agent, which speaks with two BIRDs of their own ASes. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import type { BgpEvent, BgpPeerView, BgpRouteView, BgpWhyView } from '../../control/api/types.ts';
+import { until } from '../../control/bgp/until.ts';
+import { Cluster, Daemon, nodeAddress, TORTIE } from './cluster.ts';
+import { noLab } from './in-lab.ts';
+
+const US = nodeAddress(1);
+const LEFT = '192.0.2.253';
+const RIGHT = '192.0.2.254';
+const UPLINKS = { left: [LEFT, 64601], right: [RIGHT, 64602] } as const;
+type Uplink = keyof typeof UPLINKS;
+
+/** Both tell 203.0.113.0/24, the left one by a longer path; each has a route of its own. */
+const ROUTES: Readonly<Record<Uplink, string>> = {
+  left: `
+    route 203.0.113.0/24 blackhole { bgp_path.prepend(64700); bgp_community.add((64601, 7)); };
+    route 198.18.0.0/16 blackhole;`,
+  right: `
+    route 203.0.113.0/24 blackhole;
+    route 198.19.0.0/16 blackhole;`,
+};
+
+const birdConfig = (uplink: Uplink): string => {
+  const [address, asn] = UPLINKS[uplink];
+  return `
+router id ${address};
+protocol device {}
+protocol static { ipv4; ${ROUTES[uplink]} }
+protocol bgp node1 {
+  local ${address} as ${asn};
+  neighbor ${US} as 64512;
+  connect retry time 1; connect delay time 1; error wait time 1, 2;
+  ipv4 { import all; export where source = RTS_STATIC; };
+}
+`;
+};
+
+describe.skipIf(noLab)('tortie bgp', () => {
+  let cluster: Cluster;
+  const birds = new Map<Uplink, Daemon>();
+  const file = (name: string) => join(cluster.lab.folder, name);
+  const birdc = (uplink: Uplink, ...command: string[]) =>
+    cluster.lab.run(uplink, 'birdc', ['-s', file(`${uplink}.ctl`), ...command], 5000);
+
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 1, podsPerNode: 1, bgp: 'mesh', mode: 'ipip' });
+    for (const uplink of ['left', 'right'] as const) {
+      const [peerIP, asNumber] = UPLINKS[uplink];
+      await cluster.lab.netns(uplink);
+      await cluster.plug(uplink, peerIP);
+      const config = file(`${uplink}.conf`);
+      writeFileSync(config, birdConfig(uplink));
+      const command = ['bird', '-d', '-c', config, '-s', file(`${uplink}.ctl`), '-P', file(`${uplink}.pid`)];
+      birds.set(uplink, new Daemon(uplink, command, file(`${uplink}.log`)));
+      await until('BIRD answers', () => birdc(uplink, 'show', 'status').catch(() => null));
+      const peer = {
+        apiVersion: 'projectcalico.org/v3',
+        kind: 'BGPPeer',
+        metadata: { name: uplink },
+        spec: { peerIP, asNumber },
+      };
+      writeFileSync(join(cluster.resources, `peer-${uplink}.yaml`), stringify(peer));
+    }
+    cluster.reload();
+    await up();
+  });
+  afterAll(async () => {
+    for (const bird of birds.values()) await bird.stop();
+    await cluster?.close();
+  });
+
+  const tortie = (...args: string[]) => cluster.tortie(1, 'bgp', ...args);
+  const json = async <T>(...args: string[]): Promise<T> => JSON.parse(await tortie(...args, '--json')) as T;
+  const rows = async (...args: string[]): Promise<BgpRouteView[]> =>
+    (await tortie('routes', ...args, '--json'))
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line));
+  const prefixes = async (...args: string[]) => (await rows(...args)).map(({ prefix }) => prefix).sort();
+  /** Both sessions are up, all is told, and told on. */
+  const up = () =>
+    until('both peers have told all, and were told all', async () => {
+      const peers = await cluster.api(1).bgp.peers();
+      return (
+        peers.length === 2 &&
+        peers.every(
+          ({ state, families: [ip4] }) =>
+            state === 'Established' && ip4?.received === 2 && ip4.endOfRibReceived && ip4.sent >= 2,
+        )
+      );
+    });
+  /** What a command that is to fail says. */
+  const complaint = (...args: string[]) =>
+    tortie(...args).then(
+      (out) => expect.fail(`it did not fail, and said ${out}`),
+      (error: { stderr: string }) => error.stderr,
+    );
+
+  it('peers and summary list both', async () => {
+    const peers = await tortie('peers');
+    expect(peers).toMatch(/^PEER +AS +TYPE +STATE +FOR +RECEIVED +SENT +BFD +LAST ERROR\n/);
+    expect(peers).toMatch(/^192\.0\.2\.253 +64601 +global +Established +00:00:\d\d +2 +\d +- +-$/m);
+    const summary = await tortie('summary');
+    expect(summary).toMatch(/^AS 64512, router id 192\.0\.2\.1\nIPv4: 5 paths to 4 prefixes\n/);
+    expect(summary).toMatch(/^192\.0\.2\.254 +64602 +\d+ +\d+ +0 +0 +Established +\S+ +2 +0 +0 +\d$/m);
+    expect(await cluster.tortie(1, 'node', 'status')).toMatch(
+      /IPv4 BGP status\n[\s\S]*\| 192\.0\.2\.253 +\| global +\| up +\| \S+ \| Established +\|[\s\S]*IPv6 BGP status/,
+    );
+  });
+
+  it('peer shows both sides, timers and counters', async () => {
+    const text = await tortie('peer', LEFT);
+    expect(text).toMatch(/^Peer +192\.0\.2\.253 port 179, global\nAS +64601 \(external, ours 64512\)\n/);
+    expect(text).toMatch(/^Timers +hold 90 s, keepalive 30 s$/m);
+    expect(text).toMatch(/^AS +64512 +64601$/m);
+    expect(text).toMatch(/^hold time +90 s +240 s$/m);
+    expect(text).toMatch(/^IPv4 unicast +yes +yes$/m);
+    expect(text).toMatch(/^route refresh +yes +yes$/m);
+    expect(text).toMatch(/^IPv4 +2 +0 +0 +\d +received, sent +-$/m);
+    const { counters } = await json<BgpPeerView>('peer', LEFT);
+    expect(counters.updatesIn).toBeGreaterThanOrEqual(3);
+    expect(counters).toMatchObject({ established: 1, flaps: 0, updatesMalformed: 0 });
+  });
+
+  it('routes shows what came, what went, and what is best', async () => {
+    const text = await tortie('routes', '203.0.113.0/24');
+    expect(text).toMatch(
+      /^\* +203\.0\.113\.0\/24 +192\.0\.2\.254 +- +- +64602 +IGP +192\.0\.2\.254 \(AS 64602\) +\S+ +AS path length$/m,
+    );
+    expect(text).toMatch(
+      /^ +203\.0\.113\.0\/24 +192\.0\.2\.253 +- +- +64601 64700 .*worse by AS path length, 2 against 1$/m,
+    );
+    const ours = '10.65.1.0/26';
+    expect(await prefixes('--best')).toEqual([ours, '198.18.0.0/16', '198.19.0.0/16', '203.0.113.0/24']);
+    expect(await prefixes('--in', LEFT)).toEqual(['198.18.0.0/16', '203.0.113.0/24']);
+    expect(await prefixes('--out', LEFT)).toEqual([ours, '198.19.0.0/16', '203.0.113.0/24']);
+    expect(await prefixes('--out', RIGHT)).toEqual([ours, '198.18.0.0/16']);
+    expect(await prefixes('198.18.7.7')).toEqual(['198.18.0.0/16']);
+    expect(await prefixes('198.16.0.0/14', '--longer')).toEqual(['198.18.0.0/16', '198.19.0.0/16']);
+    expect(await prefixes('--family', 'ipv6')).toEqual([]);
+    // BIRD has what --out says that it has.
+    const known = await birdc('right', 'show', 'route', 'protocol', 'node1');
+    expect(known).toContain(ours);
+    expect(known).toContain('198.18.0.0/16');
+    expect(known).not.toContain('203.0.113.0/24');
+  });
+
+  it('why tells the step that decided', async () => {
+    const text = await tortie('why', '203.0.113.9');
+    expect(text).toMatch(
+      /^203\.0\.113\.0\/24: the first of 2 paths is best, by AS path length\.\n\n1\. best by AS path length\n {3}from 192\.0\.2\.254/,
+    );
+    expect(text).toContain('\n2. worse by AS path length, 2 against 1\n   from 192.0.2.253 (AS 64601)');
+    expect(text).toContain('\n   communities 64601:7\n');
+    const why = await json<BgpWhyView>('why', '203.0.113.0/24');
+    expect(why.candidates.map(({ peer, state }) => [peer, state])).toEqual([
+      [RIGHT, 'best'],
+      [LEFT, 'worse'],
+    ]);
+    expect(await tortie('why', '203.0.113.0/25')).toBe(
+      'Nobody announces 203.0.113.0/25; BGP’s route to it is 203.0.113.0/24.\n',
+    );
+  });
+
+  /** A monitor that runs until the test has what it waits for. */
+  async function monitored(args: readonly string[], act: () => Promise<unknown>, awaited: RegExp) {
+    const log = join(cluster.lab.folder, `monitor-${Math.random()}.log`);
+    const command = [process.execPath, TORTIE, 'bgp', 'monitor', ...args];
+    const monitor = new Daemon('node1', command, log);
+    try {
+      await until('it watches', () => monitor.output.includes('Watching'));
+      await act();
+      await until(`it tells ${awaited}: ${monitor.output}`, () => awaited.test(monitor.output));
+    } finally {
+      expect(await monitor.stop('SIGINT')).toBe(0);
+    }
+    return monitor.output;
+  }
+
+  it('monitor tells what comes and goes, and of one peer alone', async () => {
+    const told = await monitored(
+      ['--best'],
+      () => birdc('right', 'disable', 'node1'),
+      /best: 203\.0\.113\.0\/24 via 192\.0\.2\.253 from 192\.0\.2\.253 \(AS 64601\), only path/,
+    );
+    expect(told).toMatch(/ from 192\.0\.2\.254: NOTIFICATION Cease: administrative shutdown \(6\/2\)/);
+    expect(told).toMatch(/ 192\.0\.2\.254 \(AS 64602\) is Active: the peer sent Cease/);
+    expect(told).toMatch(/ best: nothing for 198\.19\.0\.0\/16/);
+    expect(await tortie('peers')).toMatch(/^192\.0\.2\.254 .* the peer sent Cease: administrative shutdown/m);
+    const back = await monitored(
+      [RIGHT, '--json'],
+      async () => {
+        await birdc('right', 'enable', 'node1');
+        await up();
+      },
+      /"endOfRib":"ipv4"/,
+    );
+    const events = back
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as BgpEvent);
+    expect(events.every((event) => 'peer' in event && event.peer === RIGHT)).toBe(true);
+    expect(events).toContainEqual(expect.objectContaining({ type: 'OPEN', direction: 'in', asn: 64602 }));
+    expect(events).toContainEqual(expect.objectContaining({ event: 'state', state: 'Established' }));
+    const announced = events.flatMap((event) =>
+      event.event === 'message' && event.type === 'UPDATE' && event.direction === 'in'
+        ? event.announced.flatMap((announcement) => announcement.prefixes)
+        : [],
+    );
+    expect(announced.sort()).toEqual(['198.19.0.0/16', '203.0.113.0/24']);
+  });
+
+  it('refresh has both sides tell all again', async () => {
+    const told = await monitored(
+      [LEFT],
+      () => tortie('refresh', LEFT),
+      / from 192\.0\.2\.253: UPDATE 198\.18\.0\.0\/16 /,
+    );
+    expect(told).toContain(' to 192.0.2.253: ROUTE-REFRESH ipv4 request\n');
+    expect(told).toMatch(/ to 192\.0\.2\.253: UPDATE 10\.65\.1\.0\/26 via 192\.0\.2\.1, AS path 64512/);
+    expect(await json<BgpPeerView>('peer', LEFT)).toMatchObject({ counters: { established: 1 } });
+  });
+
+  it('reset begins anew, and BIRD’s operator reads why', async () => {
+    expect(await tortie('reset', LEFT, '--message', 'new line card')).toBe(
+      `The session with ${LEFT} is reset\n`,
+    );
+    await until('BIRD was told', () => birds.get('left')!.output.includes('new line card'));
+    await up();
+    expect(await json<BgpPeerView>('peer', LEFT)).toMatchObject({ counters: { established: 2, flaps: 1 } });
+  });
+
+  it('metrics have the same', async () => {
+    const socket = '/run/tortie/node1/api.sock';
+    const text = await cluster.lab.run('node1', 'curl', ['-s', '--unix-socket', socket, 'http://x/metrics']);
+    for (const line of [
+      `bgp_peer_up{peer="${LEFT}",asn="64601",type="global"} 1`,
+      `bgp_routes_received{peer="${LEFT}",route_family="ipv4-unicast"} 2`,
+      `bgp_session_flaps_total{peer="${LEFT}"} 1`,
+      'bgp_rib_paths{route_family="ipv4-unicast"} 5',
+    ]) {
+      expect(text).toContain(`${line}\n`);
+    }
+  });
+
+  it('complains in one line', async () => {
+    expect(await complaint('peer', '192.0.2.9')).toBe(
+      `tortie: no peer "192.0.2.9"; peers: ${LEFT}, ${RIGHT} (PEER_UNKNOWN)\n`,
+    );
+    expect(await complaint('why', '10.0.0.1/8')).toContain('It has bits behind its length.');
+    await cluster.agents.get(1)!.stop();
+    expect(await complaint('peers', '--node', 'node1')).toMatch(/^tortie: no agent answers on .*\n$/);
+  });
+});
