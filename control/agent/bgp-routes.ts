@@ -73,7 +73,7 @@ export function routesOf(
     (family) => (only ?? family.name) === family.name && (asked?.family ?? family) === family,
   );
   const source = peer === null ? null : speaker.source(peer);
-  const views = new Views();
+  const views = new Views(speaker);
   const rows: Rows =
     out !== undefined
       ? (rib, id) => sentRows(speaker, peer!, views, rib, id)
@@ -164,8 +164,7 @@ function rowsOf(rib: Rib, id: number, candidates: readonly Candidate[], views: V
     contenders.find(({ source, pathId }) => source === path.source && pathId === path.pathId)!;
   return candidates.map((candidate, place) => {
     const { path, reason, multipath } = candidate;
-    if (reason === null)
-      return rowOf(prefix, path, 'excluded', path.excluded ?? 'cannot be used', null, views);
+    if (reason === null) return rowOf(prefix, path, 'excluded', views.exclusion(prefix, path), null, views);
     if (place === 0) return rowOf(prefix, path, 'best', reason, null, views);
     // Because of MED a path may be worse than another one than the best (RFC 4271 9.1.2.2 c).
     const own = contenderOf(candidate);
@@ -180,10 +179,15 @@ function rowsOf(rib: Rib, id: number, candidates: readonly Candidate[], views: V
   });
 }
 
-/** Attributes of the sets that were shown last: prefixes that share one mostly follow each other. */
+/** What is shown of attributes. It is kept of the latest sets: prefixes that share one mostly follow each other. */
 class Views {
+  readonly #speaker: Speaker;
   readonly #sets: (AttributeSet | undefined)[] = new Array(KEPT_VIEWS);
   readonly #views: AttributesView[] = new Array(KEPT_VIEWS);
+
+  constructor(speaker: Speaker) {
+    this.#speaker = speaker;
+  }
 
   of(set: AttributeSet): AttributesView {
     const at = set.id & (KEPT_VIEWS - 1);
@@ -192,6 +196,13 @@ class Views {
       this.#views[at] = attributesView(set.attributes);
     }
     return this.#views[at]!;
+  }
+
+  /** Why a path cannot be chosen: with the rule that refused it, if it still does. */
+  exclusion(prefix: Prefix, { source, attributes, excluded }: Path): string {
+    const refusal = this.#speaker.refusalOf(source.name, prefix, attributes);
+    const [kind] = excluded!.split(':');
+    return refusal === null ? excluded! : `${kind}: ${refusal}`;
   }
 }
 
@@ -221,7 +232,7 @@ const rowOf = (
 /** The best path of a prefix, or null. */
 export function bestOf(speaker: Speaker, prefix: Prefix): BgpRouteView | null {
   const route = speaker.ribs[prefix.family.index].get(prefix);
-  return route && rowOf(prefix, route.path, 'best', route.reason, null, new Views());
+  return route && rowOf(prefix, route.path, 'best', route.reason, null, new Views(speaker));
 }
 
 // ---- Why ------------------------------------------------------------------------------------------------
@@ -232,7 +243,7 @@ export function whyOf(speaker: Speaker, text: string): BgpWhyView {
   const rib = speaker.ribs[asked.family.index];
   const hasPaths = (prefix: Prefix) => rib.candidates(prefix).length > 0;
   const found = asked.isAddress ? longest(asked, hasPaths) : hasPaths(asked) ? asked : null;
-  const candidates = found ? rowsOf(rib, rib.find(found), rib.candidates(found), new Views()) : [];
+  const candidates = found ? rowsOf(rib, rib.find(found), rib.candidates(found), new Views(speaker)) : [];
   const [first] = candidates;
   const decidedBy = first?.state === 'best' ? first.reason : null;
   const covering = decidedBy === null ? longest(asked, (prefix) => rib.get(prefix) !== null) : null;

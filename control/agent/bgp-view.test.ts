@@ -163,11 +163,15 @@ describe('routes', () => {
     };
     const { speaker, view } = await start([external(LEFT, 64501, { importPolicy, keepFiltered: true })]);
     const left = await establish(speaker, LEFT, 64501);
-    left.send(...announcement([64501], LEFT, ['198.18.0.0/15', '203.0.113.0/24']));
-    await settled(speaker, 3);
+    left.send(
+      ...announcement([64501], LEFT, ['198.18.0.0/15', '203.0.113.0/24']),
+      ...announcement([64501, ASN], LEFT, ['192.0.2.0/24']),
+    );
+    await settled(speaker, 4);
     expect(short(rowsOf(view, { in: LEFT })).sort()).toEqual([
       `best 203.0.113.0/24 ${LEFT} only path`,
-      `excluded 198.18.0.0/15 ${LEFT} refused by the import policy`,
+      `excluded 192.0.2.0/24 ${LEFT} refused: our AS is in AS_PATH`,
+      `excluded 198.18.0.0/15 ${LEFT} refused by the import policy: rule 1`,
     ]);
     expect(short(rowsOf(view, { in: LEFT, prefix: '198.18.0.1' }))).toHaveLength(1);
     expect(view.why('198.18.0.0/15')).toMatchObject({ decidedBy: null, covering: null });

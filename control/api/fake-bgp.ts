@@ -39,8 +39,6 @@ const family = (values: Partial<FamilyStatus>): FamilyStatus => ({
   ...values,
 });
 
-const common = ['route refresh', 'extended message'];
-
 /** A node of the mesh that is up, and an uplink whose link has failed. */
 export const fakePeers = (): PeerStatus[] => [
   {
@@ -63,13 +61,27 @@ export const fakePeers = (): PeerStatus[] => [
       asn: 64512,
       routerId: '192.0.2.1',
       holdTime: 90,
-      capabilities: ['IPv4 unicast', 'IPv6 unicast', '4-octet AS 64512', ...common, 'graceful restart 120 s'],
+      capabilities: [
+        'IPv4 unicast',
+        'IPv6 unicast',
+        'route refresh',
+        'enhanced route refresh',
+        'extended messages',
+        '4-octet AS 64512',
+        'graceful restart (120 s; through notifications; IPv4 unicast, IPv6 unicast)',
+      ],
     },
     theirs: {
       asn: 64512,
       routerId: '192.0.2.2',
       holdTime: 180,
-      capabilities: ['IPv4 unicast', 'IPv6 unicast', '4-octet AS 64512', 'route refresh'],
+      capabilities: [
+        'IPv4 unicast',
+        'IPv6 unicast',
+        'route refresh',
+        '4-octet AS 64512',
+        'graceful restart (120 s; helper only)',
+      ],
     },
     counters: {
       ...NO_COUNTERS,
@@ -85,7 +97,7 @@ export const fakePeers = (): PeerStatus[] => [
     },
     families: [family({ received: 2, sent: 1 }), family({ family: 'ipv6', received: 1, sent: 1 })],
     queuedBytes: 0,
-    bfd: 'Up',
+    bfd: 'Up, sending every 300 ms, detection 900 ms',
     restartUntil: null,
   },
   {
@@ -185,7 +197,7 @@ export const fakeRoutes = (): BgpRouteView[] => [
     prefix: '10.99.0.0/16',
     since: '2026-01-01T11:57:00.000Z',
     state: 'excluded',
-    reason: 'refused by the import policy',
+    reason: 'refused by the import policy: rule 2 of BGPFilter uplinks',
     attributes: attributes({ localPref: null, asPath: '64501 64512' }),
   }),
   route({ family: 'ipv6', prefix: 'fd65:1::/122', nextHop: '2001:db8::2' }),

@@ -4,7 +4,7 @@ import { ADMITTED, FILTERED, REFUSED, type Rib } from '../rib/rib.ts';
 import type { AttributeSet, AttributeTable } from './attribute-table.ts';
 import type { Attributes } from './attributes.ts';
 import { apply } from './export.ts';
-import { formatPrefix } from './family.ts';
+import { formatPrefix, type Prefix } from './family.ts';
 import { type ImportRules, imported, refusal } from './import.ts';
 import { LENGTH, PrefixList, WORDS } from './nlri.ts';
 import { ACCEPT_ALL, type Operation, type Policy } from './policy.ts';
@@ -58,6 +58,16 @@ export class Importer {
       this.#announce(this.#ribs[prefixes.family.index], set, prefixes);
     }
     return count;
+  }
+
+  /** Why a route that is kept may not be used, in words, by the rules of now; null: it may. */
+  refusalOf(prefix: Prefix, attributes: Attributes): string | null {
+    const { rules, policy } = this.config;
+    const reason = refusal(attributes, rules);
+    if (reason) return reason;
+    const entering = imported(attributes, rules);
+    const verdict = policy.evaluate({ prefix, attributes: entering, source: this.#source });
+    return verdict.accept ? null : verdict.reason;
   }
 
   #announce(rib: Rib, set: AttributeSet, list: PrefixList): void {

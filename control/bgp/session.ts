@@ -7,6 +7,7 @@ import { TortieError } from '../error.ts';
 import type { PathSource } from '../rib/decision.ts';
 import type { Rib } from '../rib/rib.ts';
 import type { AttributeTable } from './attribute-table.ts';
+import type { Attributes } from './attributes.ts';
 import type { PeerConfig, PeerLabel } from './config.ts';
 import {
   type Agreement,
@@ -24,7 +25,7 @@ import {
   CEASE_MAX_PREFIXES,
   CEASE_RESET,
 } from './error.ts';
-import { FAMILIES, type Family, type FamilyName, IPV4, IPV6, parseWords } from './family.ts';
+import { FAMILIES, type Family, type FamilyName, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
 import { Importer } from './importer.ts';
 import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from './message.ts';
 import type { NextHop } from './next-hop.ts';
@@ -368,6 +369,11 @@ export class Session implements ConnectionOwner {
   *adjOut(family: Family) {
     const out = this.#established?.out[family.index];
     if (out) yield* out.group.toldTo(out);
+  }
+
+  /** Why a route that it told is kept and not used, in words; null: it may be used. */
+  refusalOf(prefix: Prefix, attributes: Attributes): string | null {
+    return this.#importer.refusalOf(prefix, attributes);
   }
 
   /** What it has of one prefix, by its number in the RIB. */

@@ -9,7 +9,7 @@ import { TortieError } from '../error.ts';
 import type { PathSource } from '../rib/decision.ts';
 import { MAX_SOURCES, Rib } from '../rib/rib.ts';
 import { AttributeTable } from './attribute-table.ts';
-import { NO_ATTRIBUTES } from './attributes.ts';
+import { type Attributes, NO_ATTRIBUTES } from './attributes.ts';
 import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts';
 import type { Connection } from './connection.ts';
 import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
@@ -193,6 +193,11 @@ export class Speaker extends EventEmitter<{
   /** What a peer has from us. */
   adjOut(address: string, family: Family): Iterable<Route> {
     return this.#sessions.get(address)?.adjOut(family) ?? [];
+  }
+
+  /** Why a route that a peer told is kept and not used, in words; null: it may be used. */
+  refusalOf(address: string, prefix: Prefix, attributes: Attributes): string | null {
+    return this.#sessions.get(address)?.refusalOf(prefix, attributes) ?? null;
   }
 
   /** What it has of one prefix, by its number in the RIB. */

@@ -34,7 +34,8 @@ export const peersText = (peers: readonly BgpPeerView[], now: Date): string =>
           ageText(peer.since, now),
           sum(peer, 'received'),
           sum(peer, 'sent'),
-          orDash(peer.bfd),
+          // How often it sends is for `bgp peer`.
+          orDash(peer.bfd?.split(/[,:]/)[0] ?? null),
           orDash(downText(peer)),
         ]),
       );
@@ -175,7 +176,8 @@ function bothWays(incoming: boolean, outgoing: boolean, inWord: string, outWord:
 function offersText({ ours, theirs }: BgpPeerView): string {
   const sides = [ours, theirs];
   if (!ours && !theirs) return 'No OPEN was sent yet.\n';
-  const names = [...new Set(sides.flatMap((side) => side?.capabilities ?? []))];
+  const offers = sides.map((side) => new Map(side?.capabilities.map(nameAndValue)));
+  const names = new Set(offers.flatMap((offer) => [...offer.keys()]));
   const value = (read: (side: NonNullable<BgpPeerView['ours']>) => string) =>
     sides.map((side) => (side === null ? '-' : read(side)));
   return columns(
@@ -184,9 +186,19 @@ function offersText({ ours, theirs }: BgpPeerView): string {
       ['AS', ...value((side) => String(side.asn))],
       ['router id', ...value((side) => side.routerId)],
       ['hold time', ...value((side) => `${side.holdTime} s`)],
-      ...names.map((name) => [name, ...value((side) => (side.capabilities.includes(name) ? 'yes' : '-'))]),
+      ...[...names].map((name) => [name, ...offers.map((offer) => offer.get(name) ?? '-')]),
     ],
   );
+}
+
+/** Capabilities that say more than that they are there. */
+const VALUED = /^(4-octet AS|role|add-path|(?:long-lived )?graceful restart) +(.*)$/;
+
+function nameAndValue(capability: string): [name: string, value: string] {
+  const [, name, value] = VALUED.exec(capability) ?? [];
+  return name === undefined || value === undefined
+    ? [capability, 'yes']
+    : [name, value.replace(/^\((.*)\)$/, '$1')];
 }
 
 const MARKS: Readonly<Record<BgpRouteView['state'], string>> = {
