@@ -91,12 +91,15 @@ export class AgentView implements AgentApi {
     });
   }
 
-  routes(): RouteView[] {
+  *routes(): Generator<RouteView> {
     const { tables, feeder } = this.#agent;
     const near = [...tables.routes().map(routeView), ...tables.routes6().map(routeView6)];
+    yield* near;
     const taken = new Set(near.map(({ prefix }) => prefix));
-    const learned = [...feeder.routes()].map(learnedView);
-    return [...near, ...learned.filter(({ prefix }) => !taken.has(prefix))];
+    for (const learned of feeder.routes()) {
+      const route = learnedView(learned);
+      if (!taken.has(route.prefix)) yield route;
+    }
   }
 
   lookup(address: string): LookupView {
@@ -173,7 +176,8 @@ export class AgentView implements AgentApi {
   }
 
   async metrics(): Promise<MetricsView> {
-    const { routing } = this.#agent;
+    const { routing, tables } = this.#agent;
+    const { routes4, routes6 } = tables.count();
     const nodes = this.#agent.resources.filter((resource) => resource.kind === 'Node');
     const own = nodes.find(({ metadata }) => metadata.name === this.#agent.config.nodeName);
     return renderMetrics({
@@ -181,7 +185,7 @@ export class AgentView implements AgentApi {
       ports: this.ports(),
       drops: this.drops(),
       runtime: await this.runtime(),
-      routes: this.routes().length,
+      routes: routes4 + routes6,
       problems: this.#agent.problems.length,
       hosts: nodes.length,
       blocks: own?.spec.blocks.length ?? 0,

@@ -36,7 +36,13 @@ export class ApiClient {
 
   nodeStatus = (): Promise<NodeStatusView> => this.#get('/v1/node/status');
   ports = (): Promise<PortView[]> => this.#get('/v1/ports');
-  routes = (): Promise<RouteView[]> => this.#get('/v1/routes');
+  /** As many as there are: for those who know that they are few. */
+  routes = async (): Promise<RouteView[]> => {
+    const routes: RouteView[] = [];
+    for await (const route of this.eachRoute(new AbortController().signal)) routes.push(route);
+    return routes;
+  };
+  eachRoute = (signal: AbortSignal): AsyncGenerator<RouteView> => this.#lines('/v1/routes', signal);
   lookup = (address: string): Promise<LookupView> =>
     this.#get(`/v1/lookup?${new URLSearchParams({ address })}`);
   drops = (): Promise<DropView[]> => this.#get('/v1/drops');

@@ -196,6 +196,29 @@ describe('what is followed', () => {
     await until('the watch is closed', () => isClosed);
   });
 
+  it('may be a message that cannot be read', async () => {
+    const malformed: BgpEvent = {
+      at: '2026-01-01T12:00:00.000Z',
+      event: 'message',
+      peer: '192.0.2.2',
+      direction: 'in',
+      length: 19,
+      type: 'malformed',
+      reason: 'type 9',
+    };
+    const waiting: BgpEvent[] = [malformed];
+    const { bgp } = await serve({
+      watch: (_, wake) => {
+        setImmediate(wake);
+        return { events: () => waiting.splice(0), close: () => {} };
+      },
+    });
+    for await (const event of bgp.monitor({}, signal)) {
+      expect(event).toEqual(malformed);
+      break;
+    }
+  });
+
   it('ends with the agent', async () => {
     const { bgp } = await serve();
     const following = collect(bgp.monitor({}, signal, () => void server!.close()));

@@ -146,7 +146,7 @@ async function answer(
     case '/v1/ports':
       return json(response, api.ports());
     case '/v1/routes':
-      return json(response, api.routes());
+      return lists.write(response, api.routes());
     case '/v1/lookup':
       return json(response, api.lookup(addressOf(query.get('address') ?? '')));
     case '/v1/drops':

@@ -266,7 +266,8 @@ export interface AgentApi {
   readonly bgp: BgpView;
   nodeStatus(): NodeStatusView;
   ports(): PortView[];
-  routes(): RouteView[];
+  /** Those of the node itself first, in order; then those that BGP told, each as it is when its turn comes. */
+  routes(): Iterable<RouteView>;
   lookup(address: string): LookupView;
   drops(): DropView[];
   workers(): Promise<WorkerView[]>;

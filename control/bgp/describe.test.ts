@@ -104,7 +104,7 @@ describe('a message', () => {
   it('that cannot be read is told by why', () => {
     expect(incoming.describe(frame(UPDATE, hex('ffff 0000')))).toMatchObject({
       type: 'malformed',
-      error: expect.stringContaining('withdrawn routes run over the end'),
+      reason: expect.stringContaining('withdrawn routes run over the end'),
     });
     // Treated as withdrawn (RFC 7606): no ORIGIN.
     const attributes = '40 02 00 40 03 04 c0000209 40 05 04 00000064';
@@ -114,7 +114,7 @@ describe('a message', () => {
       fault: 'no ORIGIN',
     });
     expect(new Describer(null, 'in', false).describe(endOfRib(IPV6))).toMatchObject({
-      error: 'UPDATE outside of a session',
+      reason: 'UPDATE outside of a session',
     });
   });
 });

@@ -42,7 +42,7 @@ export type MessageView = { length: number } & (
   | { type: 'KEEPALIVE' }
   | { type: 'ROUTE-REFRESH'; family: string; subtype: string }
   /** One that cannot be read, and why. */
-  | { type: 'malformed'; error: string }
+  | { type: 'malformed'; reason: string }
 );
 
 const SUBTYPES: Readonly<Record<number, string>> = {
@@ -79,7 +79,7 @@ export class Describer {
     try {
       return { length, ...this.#read(message) };
     } catch (error) {
-      return { length, type: 'malformed', error: error instanceof Error ? error.message : String(error) };
+      return { length, type: 'malformed', reason: error instanceof Error ? error.message : String(error) };
     }
   }
 

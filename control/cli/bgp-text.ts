@@ -376,7 +376,7 @@ function messageText(message: MessageView): string {
     case 'ROUTE-REFRESH':
       return `ROUTE-REFRESH ${message.family} ${message.subtype}`;
     case 'malformed':
-      return `a message of ${message.length} bytes that cannot be read: ${message.error}`;
+      return `a message of ${message.length} bytes that cannot be read: ${message.reason}`;
   }
 }
 

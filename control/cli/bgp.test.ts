@@ -267,7 +267,7 @@ describe('texts', () => {
     ],
     [
       'from 192.0.2.2: a message of 100 bytes that cannot be read: bad',
-      { ...message, direction: 'in', type: 'malformed', error: 'bad' },
+      { ...message, direction: 'in', type: 'malformed', reason: 'bad' },
     ],
   ])('of an event: %s', (expected, event) => {
     expect(eventText(event)).toBe(`12:00:00.120 ${expected}\n`);

@@ -14,7 +14,7 @@ import type {
 } from '../api/types.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
 import { type Io, printJson } from './io.ts';
-import { columns } from './table.ts';
+import { columns, Lines, LongTable } from './table.ts';
 
 export function addShow(program: Command, io: Io): void {
   const show = program.command('show').description('what the agent has and does');
@@ -34,7 +34,7 @@ export function addShow(program: Command, io: Io): void {
       });
 
   add('ports', 'ports, their devices and counters', (client) => client.ports(), portsText);
-  add('routes', 'the routes that packets follow, and who told them', (client) => client.routes(), routesText);
+  addRoutes(show, io);
   add('drops', 'packets dropped, by port and reason', (client) => client.drops(), dropsText);
   add('workers', 'the packet threads', (client) => client.workers(), workersText);
   add('runtime', 'how the packet threads spend their time', (client) => client.runtime(), runtimeText);
@@ -46,6 +46,30 @@ export function addShow(program: Command, io: Io): void {
       const view = await daemon(io, options).lookup(ip);
       if (options.json) printJson(io, view);
       else io.out(lookupText(view));
+    });
+}
+
+/** There may be as many as the Internet has: they are written as they come. */
+function addRoutes(show: Command, io: Io): void {
+  asksDaemon(show.command('routes'))
+    .description('the routes that packets follow, and who told them')
+    .addHelpText('after', '\nExample:\n  tortie show routes')
+    .action(async ({ json, ...where }: DaemonOptions) => {
+      const routes = daemon(io, where).eachRoute(io.interrupted);
+      if (json) {
+        const lines = new Lines(io.out);
+        let before = '[\n  ';
+        for await (const route of routes) {
+          lines.add(`${before}${JSON.stringify(route)}`);
+          before = ',\n  ';
+        }
+        lines.add(before.startsWith('[') ? '[]\n' : '\n]\n');
+        return lines.end();
+      }
+      // Those of the node itself come first, in order; they stay there.
+      const table = new LongTable<RouteView>(io.out, ROUTE_HEADER, routeRow, () => 0);
+      for await (const route of routes) table.add(route);
+      table.end();
     });
 }
 
@@ -87,7 +111,6 @@ const routeRow = (route: RouteView): string[] => [
   orDash(route.port),
   route.origin,
 ];
-const routesText = (routes: readonly RouteView[]): string => columns(ROUTE_HEADER, routes.map(routeRow));
 
 /** The route taken is marked; those below it would take its place if it went. */
 const lookupText = ({ route, candidates }: LookupView): string => {

@@ -57,6 +57,7 @@ describe('node diags', () => {
       'system.json',
       'status.json',
       'ports.json',
+      'bgp.json',
       'drops.json',
       'links.txt',
       'nftables.txt',

@@ -103,6 +103,7 @@ function makers({ agent, resources, now }: DiagsSources): Record<string, () => P
     'agent.json': asked((client) => client.config()),
     'ports.json': asked((client) => client.ports()),
     'routes.json': asked((client) => client.routes()),
+    'bgp.json': asked(async ({ bgp }) => ({ ...(await bgp.summary()), peers: await bgp.peers() })),
     'drops.json': asked((client) => client.drops()),
     'workers.json': asked((client) => client.workers()),
     'runtime.json': asked((client) => client.runtime()),
