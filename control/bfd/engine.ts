@@ -1,7 +1,7 @@
 /** All sessions of a node: what they are to be, their sockets and their timers. */
 import { randomInt } from 'node:crypto';
 import { SocketAddress } from 'node:net';
-import { type ControlPacket, DISCARDS, type Discard, decode, encode } from './packet.ts';
+import { type ControlPacket, DISCARDS, type Discard, DOWN, decode, encode } from './packet.ts';
 import { MAX_SESSIONS, type SessionReport, type SessionSpec } from './protocol.ts';
 import { BfdSession, type Timers } from './session.ts';
 import { Receiver, Sender } from './transport.ts';
@@ -158,14 +158,14 @@ export class Engine {
     this.#arm(canonical(spec.peer), entry);
   }
 
-  /** Section 6.8.16: the peer is told for as long as it would take to notice by itself. */
+  /** Section 6.8.16: the peer is told for as long as it would take to notice by itself, or until it is seen to know. */
   #leave(entry: Entry, now: number): void {
     if (entry.goesAt !== Number.POSITIVE_INFINITY) return;
     const { session } = entry;
     const { multiplier } = session.timers;
     session.disable(now);
-    // A peer that is not there is not waited for.
-    entry.goesAt = session.remote.discriminator === 0 ? now : now + multiplier * session.txMs;
+    // A peer that is down, or not there, has nothing to notice.
+    entry.goesAt = session.remote.state <= DOWN ? now : now + multiplier * session.txMs;
     this.#arm(canonical(entry.spec.peer), entry);
   }
 
@@ -224,7 +224,10 @@ export class Engine {
     }
     entry.packetsIn++;
     entry.independent = packet.independent;
-    entry.session.receive(packet, performance.now());
+    const now = performance.now();
+    entry.session.receive(packet, now);
+    // It knows: there is nothing more to say.
+    if (entry.goesAt !== Number.POSITIVE_INFINITY && packet.state <= DOWN) entry.goesAt = now;
     this.#arm(canonical(entry.spec.peer), entry);
   }
 
