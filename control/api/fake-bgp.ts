@@ -236,6 +236,7 @@ const EVENTS: BgpEvent[] = [
     endOfRib: null,
     fault: null,
     discarded: [],
+    unlisted: 0,
   },
   {
     at: '2026-01-01T12:00:00.125Z',

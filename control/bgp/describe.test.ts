@@ -7,7 +7,7 @@ import { CEASE, CEASE_HARD_RESET, CEASE_SHUTDOWN } from './error.ts';
 import { openOf } from './fake-peer.ts';
 import { IPV6 } from './family.ts';
 import { encodeNotification, encodeRouteRefresh, frame, keepalive, UPDATE } from './message.ts';
-import { announcing, attributesOf, listOf, withdrawing } from './test-routes.ts';
+import { announcing, attributesOf, listOf, many, withdrawing } from './test-routes.ts';
 import { asPathText, attributesView, communityText, extendedCommunityTexts } from './text.ts';
 import { endOfRib } from './update.ts';
 
@@ -99,6 +99,14 @@ describe('a message', () => {
     expect(new Describer(addPath, 'out', true).describe(plain!)).toMatchObject({
       announced: [{ prefixes: ['10.0.0.0/8'] }],
     });
+  });
+
+  it('of very many routes names some', () => {
+    const list = many(5000);
+    const [update] = announcing(attributesOf('192.0.2.9'), list, { maxMessage: 65_535 });
+    const view = incoming.describe(update!);
+    expect(view).toMatchObject({ unlisted: 5000 - 4096 });
+    if (view.type === 'UPDATE') expect(view.announced[0]!.prefixes).toHaveLength(4096);
   });
 
   it('that cannot be read is told by why', () => {

@@ -32,7 +32,12 @@ export interface UpdateView {
   fault: string | null;
   /** Attributes that were left out, and why. */
   discarded: string[];
+  /** Prefixes that came and are not listed here: a list has 4,096 at most. */
+  unlisted: number;
 }
+
+/** A message may hold 65,000 prefixes, and nobody reads on so far. */
+const MAX_LISTED = 4096;
 
 /** One message: its type, its length in bytes with the header, and what it says. */
 export type MessageView = { length: number } & (
@@ -112,6 +117,7 @@ export class Describer {
   #update(message: Uint8Array): UpdateView {
     if (!this.#decoder) throw new Error('UPDATE outside of a session');
     const update = this.#decoder.decode(message, HEADER, message.length);
+    const lists = [...update.withdrawn, ...update.announced.map(({ prefixes }) => prefixes)];
     const view: UpdateView = {
       withdrawn: update.withdrawn.flatMap(prefixTexts),
       announced: update.announced.map(({ set: { attributes }, prefixes }) => ({
@@ -122,6 +128,7 @@ export class Describer {
       endOfRib: update.endOfRib?.name ?? null,
       fault: update.fault,
       discarded: [...update.discarded],
+      unlisted: lists.reduce((sum, { count }) => sum + Math.max(0, count - MAX_LISTED), 0),
     };
     this.#decoder.release();
     return view;
@@ -130,7 +137,7 @@ export class Describer {
 
 function prefixTexts({ family, data, end, stride }: PrefixList): string[] {
   const texts: string[] = [];
-  for (let at = 0; at < end; at += stride) {
+  for (let at = 0; at < end && texts.length < MAX_LISTED; at += stride) {
     const words = data.subarray(at + WORDS, at + stride);
     const text = formatPrefix({ family, words, length: data[at + LENGTH]! });
     const pathId = data[at + PATH_ID]! >>> 0;

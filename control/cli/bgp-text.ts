@@ -380,12 +380,14 @@ function messageText(message: MessageView): string {
   }
 }
 
-function updateText({ withdrawn, announced, endOfRib, fault, discarded }: UpdateView): string {
+function updateText(update: UpdateView): string {
+  const { withdrawn, announced, endOfRib, fault, discarded, unlisted } = update;
   const parts = [
     ...announced.map((announcement) => `${some(announcement.prefixes)} ${attributesText(announcement)}`),
     ...(withdrawn.length === 0 ? [] : [`withdrawn ${some(withdrawn)}`]),
     ...(endOfRib === null ? [] : [`end of ${endOfRib}: all routes are told`]),
     ...(fault === null ? [] : [`malformed, taken as a withdrawal: ${fault}`]),
+    ...(unlisted === 0 ? [] : [`${unlisted} prefixes more`]),
     ...discarded.map((text) => `left out: ${text}`),
   ];
   return parts.length === 0 ? 'nothing' : parts.join('; ');

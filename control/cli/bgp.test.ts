@@ -222,6 +222,7 @@ describe('texts', () => {
     endOfRib: null,
     fault: null,
     discarded: [],
+    unlisted: 0,
   };
   it.each<[string, BgpEvent]>([
     [
@@ -255,7 +256,7 @@ describe('texts', () => {
       { ...message, direction: 'in', ...update, endOfRib: 'ipv6' },
     ],
     [
-      'from 192.0.2.2: UPDATE withdrawn 1 2 3 4 5 6 7 8 and 2 more; malformed, taken as a withdrawal: no ORIGIN; left out: MED',
+      'from 192.0.2.2: UPDATE withdrawn 1 2 3 4 5 6 7 8 and 2 more; malformed, taken as a withdrawal: no ORIGIN; 70 prefixes more; left out: MED',
       {
         ...message,
         direction: 'in',
@@ -263,6 +264,7 @@ describe('texts', () => {
         withdrawn: [...'1234567890'],
         fault: 'no ORIGIN',
         discarded: ['MED'],
+        unlisted: 70,
       },
     ],
     [
