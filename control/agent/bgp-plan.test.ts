@@ -53,6 +53,32 @@ describe('peers', () => {
   });
 });
 
+it('watches the peers that are to be watched, at both ends', () => {
+  const resources = [
+    ...nodes,
+    meshOff,
+    make('BGPPeer', 'tor', { peerIP: '192.0.2.9', asNumber: 65001, bfd: {} }),
+    make('BGPPeer', 'far', { peerIP: '192.0.2.8', asNumber: 65001 }),
+    make('BGPPeer', 'rack', {
+      node: 'n1',
+      peerSelector: 'all()',
+      bfd: { minimumSendInterval: '100ms', minimumRecvInterval: '1.5s', multiplier: 5, multihop: true },
+    }),
+  ];
+  const bfd = (name: string, address: string) =>
+    bgpPlan(name, resources).peers.find((peer) => formatAddress4(peer.address) === address)?.bfd;
+  expect(bfd('n1', '192.0.2.9')).toEqual({ minTxMs: 300, minRxMs: 300, multiplier: 3, multihop: false });
+  expect(bfd('n1', '192.0.2.8')).toBeUndefined();
+  const fast = { minTxMs: 100, minRxMs: 1500, multiplier: 5, multihop: true };
+  expect(bfd('n1', '192.0.2.2')).toEqual(fast);
+  expect(bfd('n2', '192.0.2.1')).toEqual(fast);
+  for (const interval of ['9ms', '61s', '300']) {
+    expect(() =>
+      make('BGPPeer', 'x', { peerIP: '192.0.2.9', bfd: { minimumSendInterval: interval } }),
+    ).toThrow();
+  }
+});
+
 describe('selectors', () => {
   const labelled = (name: string, address: string, labels: Record<string, string>, bgp: object = {}) =>
     SCHEMAS.Node.parse({

@@ -1,6 +1,8 @@
 /** Who this node speaks BGP with, from the resources. Pure. */
 import { isIp6, parseAddress4 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
+import type { BfdConfig } from '../bgp/config.ts';
+import { secondsOf } from '../resources/fields.ts';
 import {
   BGP_PORT,
   type BGPConfiguration,
@@ -24,6 +26,7 @@ export interface PlannedPeer {
   readonly port: number;
   readonly asn: number;
   readonly type: PeerView['type'];
+  readonly bfd?: BfdConfig;
 }
 
 /**
@@ -41,9 +44,9 @@ export function bgpPlan(nodeName: string, resources: readonly Resource[]): BgpPl
   const own = self && nodeAddress4(self.spec)?.address;
   // A reflector that is a node itself is told to peer with all, and so with itself.
   const add = (peer: PlannedPeer) => peer.address !== own && peers.set(peer.address, peer);
-  const addNode = (node: Node, type: PlannedPeer['type']) => {
+  const addNode = (node: Node, type: PlannedPeer['type'], more: Pick<PlannedPeer, 'bfd'> = {}) => {
     const at = nodeAddress4(node.spec);
-    if (at) add({ address: at.address, port: listenPort, asn: asOf(node), type });
+    if (at) add({ address: at.address, port: listenPort, asn: asOf(node), type, ...more });
   };
   if (nodeToNodeMeshEnabled && !(self && isReflector(self))) {
     for (const node of nodes) if (!isReflector(node)) addNode(node, 'node-to-node mesh');
@@ -53,6 +56,7 @@ export function bgpPlan(nodeName: string, resources: readonly Resource[]): BgpPl
     for (const resource of resources) {
       if (resource.kind !== 'BGPPeer' || typeOf(resource.spec) !== wanted) continue;
       const { spec } = resource;
+      const more = bfdOf(spec);
       const isLocal = self !== undefined && isChosen(spec, self);
       if (spec.peerSelector) {
         const remote = parseSelector(spec.peerSelector);
@@ -60,18 +64,28 @@ export function bgpPlan(nodeName: string, resources: readonly Resource[]): BgpPl
         // Both ends of such a peering are nodes of ours: the other one peers back.
         const isReversed = self && spec.reversePeering !== 'Manual' && isRemote(self);
         for (const node of nodes) {
-          if ((isLocal && isRemote(node)) || (isReversed && isChosen(spec, node))) addNode(node, wanted);
+          if ((isLocal && isRemote(node)) || (isReversed && isChosen(spec, node)))
+            addNode(node, wanted, more);
         }
       } else if (isLocal) {
         const peer = spec.peerIP === undefined ? null : tryPeer(spec.peerIP);
         if (!peer || isIp6(peer.address) || spec.asNumber === undefined) continue;
         const address = parseAddress4(peer.address);
         const usualPort = ofNodes.has(address) ? listenPort : BGP_PORT;
-        add({ address, port: peer.port ?? usualPort, asn: spec.asNumber, type: wanted });
+        add({ address, port: peer.port ?? usualPort, asn: spec.asNumber, type: wanted, ...more });
       }
     }
   }
   return { asn: asOf(self), listenPort, peers: [...peers.values()] };
+}
+
+function bfdOf({ bfd }: BGPPeer['spec']): Pick<PlannedPeer, 'bfd'> {
+  if (!bfd) return {};
+  const { minimumSendInterval, minimumRecvInterval, multiplier, multihop } = bfd;
+  const msOf = (text: string) => Math.round(secondsOf(text) * 1000);
+  return {
+    bfd: { minTxMs: msOf(minimumSendInterval), minRxMs: msOf(minimumRecvInterval), multiplier, multihop },
+  };
 }
 
 /** Reflectors peer with whom BGPPeers say, and are left out of the mesh. */

@@ -160,6 +160,7 @@ export class BgpRouting {
         asn: peer.asn,
         holdTime,
         label: peer.type,
+        ...(peer.bfd && { bfd: peer.bfd }),
         importPolicy: ACCEPT_ALL,
         exportPolicy: ACCEPT_ALL,
       })),

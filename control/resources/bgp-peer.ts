@@ -10,6 +10,7 @@ import {
   password,
   refined,
   resource,
+  secondsOf,
   selector,
 } from './fields.ts';
 
@@ -23,6 +24,17 @@ export function tryPeer(text: string): { address: string; port: number | null } 
   const port = digits === undefined ? null : Number(digits);
   return port !== null && (port < 1 || port > 65535) ? null : { address, port };
 }
+
+/** Milliseconds. */
+const MIN_BFD_MS = 10;
+const MAX_BFD_MS = 60_000;
+const bfdInterval = duration.refine(
+  (text) => {
+    const ms = secondsOf(text) * 1000;
+    return ms >= MIN_BFD_MS && ms <= MAX_BFD_MS;
+  },
+  { error: 'must be from 10ms to 60s' },
+);
 
 export const bgpPeer = resource(
   'BGPPeer',
@@ -57,6 +69,24 @@ export const bgpPeer = resource(
     reachableBy: inert(anyAddress, 'the host’s routes lead to the peer'),
     filters: inert(z.array(name), 'BGPFilters are not applied'),
     localWorkloadSelector: inert(selector, 'pods do not peer', ''),
+    bfd: z
+      .strictObject({
+        minimumSendInterval: bfdInterval
+          .default('300ms')
+          .describe('Between packets that the node sends, at least.'),
+        minimumRecvInterval: bfdInterval
+          .default('300ms')
+          .describe('Between packets that it is able to receive, at least.'),
+        multiplier: z
+          .int()
+          .min(1)
+          .max(255)
+          .default(3)
+          .describe('So many packets in a row may be lost until the peer takes the node for gone.'),
+        multihop: z.boolean().default(false).describe('The peer is more than a hop away (RFC 5883).'),
+      })
+      .optional()
+      .describe('See within a second that the peer is gone, by BFD (RFC 5880). {} for the defaults.'),
     reversePeering: z
       .enum(['Auto', 'Manual'])
       .optional()

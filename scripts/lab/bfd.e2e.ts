@@ -17,6 +17,7 @@ import { Speaker } from '../../control/bgp/speaker.ts';
 import { until } from '../../control/bgp/until.ts';
 import { Daemon } from './cluster.ts';
 import { noLab } from './in-lab.ts';
+import { Site, UNDERLAY, UNDERLAY_ADDRESS } from './site.ts';
 
 const run = promisify(execFile);
 const BFDD = '/usr/lib/frr/bfdd';
@@ -438,6 +439,88 @@ exit
       expect(peer!.lastError).toContain('BFD: Down: control detection time expired');
     },
   );
+});
+
+describe.skipIf(noLab || noBird)('BFD of an agent', () => {
+  it('lasts while the agent is killed and comes back, so that its peer keeps all routes; ends BGP, and goes by purge', async () => {
+    const site = await Site.create({ nodes: 1 });
+    const { lab } = site;
+    try {
+      const socket = join(lab.folder, 'bird.ctl');
+      const file = join(lab.folder, 'bird.conf');
+      writeFileSync(
+        file,
+        `router id ${UNDERLAY_ADDRESS};
+        protocol device {}
+        protocol bfd { interface "*" { interval 100 ms; multiplier 3; }; }
+        protocol bgp node { local ${UNDERLAY_ADDRESS} as 64512; neighbor 192.0.2.1 as 64512; direct; bfd on;
+          ipv4 { import all; export all; }; }`,
+      );
+      const bird = new Daemon(
+        UNDERLAY,
+        ['/usr/sbin/bird', '-f', '-c', file, '-s', socket, '-P', `${file}.pid`],
+        `${file}.log`,
+      );
+      const ask = (...words: string[]) =>
+        run('/usr/sbin/birdc', ['-s', socket, ...words]).then(({ stdout }) => stdout);
+      try {
+        await until('BIRD answers', () => ask('show', 'status').catch(() => null));
+        await site.apply(
+          { kind: 'IPPool', metadata: { name: 'pods' }, spec: { cidr: '10.65.0.0/16', blockSize: 26 } },
+          {
+            kind: 'BGPPeer',
+            metadata: { name: 'bird' },
+            spec: {
+              peerIP: UNDERLAY_ADDRESS,
+              asNumber: 64512,
+              bfd: { minimumSendInterval: '100ms', minimumRecvInterval: '100ms' },
+            },
+          },
+        );
+        const pod = await site.addPod('pod-a', 1);
+        const table = () => site.tortie(1, 'bgp', 'peer', UNDERLAY_ADDRESS);
+        await until('BFD is up', async () =>
+          /BFD\s+Up, sending every 100 ms, detection 300 ms/.test(await table()),
+        );
+        const [prefix] = /^10\.65\.\S+/m.exec(
+          await until('BIRD has a route', async () => {
+            const text = await ask('show', 'route');
+            return text.includes('10.65.') && text;
+          }),
+        )!;
+        const since = upSince(await ask('show', 'bfd', 'sessions'));
+
+        site.agents.get(1)!.signal('SIGKILL');
+        await until('BIRD waits for it', async () =>
+          (await ask('show', 'protocols', 'all', 'node')).includes('graceful restart'),
+        );
+        site.startAgent(1);
+        await site.ready(1);
+        await until('BGP is up again', async () => /State\s+Established/.test(await table().catch(() => '')));
+        expect(upSince(await ask('show', 'bfd', 'sessions'))).toBe(since);
+        expect(await ask('show', 'route', prefix)).toContain('192.0.2.1');
+        expect(pod.address.startsWith('10.65.')).toBe(true);
+
+        bird.signal('SIGSTOP');
+        await until('BGP has ended', async () =>
+          /BFD: Down: control detection time expired/.test(await table()),
+        );
+        await site.agents.get(1)!.stop();
+        expect(await site.tortie(1, 'purge', '--node', 'node1')).toContain(
+          'BFD process at /run/tortie/node1/bfd.sock',
+        );
+        await until(
+          'its process has ended',
+          async () => !(await lab.run('node1', 'ss', ['-lun'])).includes(':3784'),
+        );
+      } finally {
+        bird.signal('SIGCONT');
+        await bird.stop();
+      }
+    } finally {
+      await site.close();
+    }
+  });
 });
 
 /** Since when BIRD's first session is in its state. */
