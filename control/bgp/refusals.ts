@@ -13,10 +13,30 @@ const COUNTERS = {
 } as const;
 type Counter = keyof typeof COUNTERS;
 
-export type Refusals = Readonly<Record<Counter, number>>;
+type Counts = Record<Counter, number>;
+export type Refusals = Readonly<Counts> & {
+  /** What our sockets that listen have dropped, for these reasons and for their filters of TTLs. */
+  readonly dropped: number;
+};
+
+/** How old a reading may be, ms: one serves all sessions that ask. */
+const FRESH_MS = 1000;
+
+/** A reader for all sessions of a speaker; `dropped` is asked for what has no counter in /proc. */
+export function refusalReader(dropped: () => number): () => Refusals {
+  let last: Refusals | null = null;
+  let readAt = 0;
+  return () => {
+    if (!last || performance.now() - readAt >= FRESH_MS) {
+      last = { ...readCounters(), dropped: dropped() };
+      readAt = performance.now();
+    }
+    return last;
+  };
+}
 
 /** The counters now; those that the kernel does not have are 0. */
-export function readRefusals(file = '/proc/net/netstat'): Refusals {
+export function readCounters(file = '/proc/net/netstat'): Readonly<Counts> {
   const counts = { TCPMD5Failure: 0, TCPMD5NotFound: 0, TCPMD5Unexpected: 0, TCPMinTTLDrop: 0 };
   let text = '';
   try {
@@ -41,9 +61,15 @@ export function describeRefusals(
   const concerning: Counter[] =
     password === null ? ['TCPMD5Unexpected'] : ['TCPMD5Failure', 'TCPMD5NotFound'];
   if (ttlSecurity !== null) concerning.push('TCPMinTTLDrop');
+  const since = (name: keyof Refusals) => Math.max(0, now[name] - before[name]);
+  const segments = (count: number) => `${count} segment${count === 1 ? '' : 's'}`;
   const parts = concerning
-    .map((name) => ({ name, count: now[name] - before[name] }))
-    .filter(({ count }) => count > 0)
-    .map(({ name, count }) => `${count} segment${count === 1 ? '' : 's'} ${COUNTERS[name]} (${name})`);
+    .filter((name) => since(name) > 0)
+    .map((name) => `${segments(since(name))} ${COUNTERS[name]} (${name})`);
+  // A filter has no counter of its own: what else the listening socket drops is taken away.
+  const filtered =
+    since('dropped') - since('TCPMD5Failure') - since('TCPMD5NotFound') - since('TCPMD5Unexpected');
+  if (ttlSecurity !== null && filtered > 0)
+    parts.push(`${segments(filtered)} where we listen, as it does ${COUNTERS.TCPMinTTLDrop}`);
   return parts.length === 0 ? null : `the kernel refused ${parts.join(' and ')} meanwhile, of all peers`;
 }

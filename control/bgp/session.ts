@@ -30,7 +30,7 @@ import { Importer } from './importer.ts';
 import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from './message.ts';
 import type { NextHop } from './next-hop.ts';
 import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
-import { describeRefusals, type Refusals, readRefusals } from './refusals.ts';
+import { describeRefusals, type Refusals } from './refusals.ts';
 import { type Dialing, dial } from './socket.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from './status.ts';
 import { endOfRib, UpdateDecoder } from './update.ts';
@@ -70,6 +70,8 @@ export interface SessionHost {
   readonly log: Log;
   /** The speaker has restarted and has not been told all again yet. */
   readonly isRestarting: boolean;
+  /** What the kernel has refused. */
+  refusals(): Refusals;
   /** The update group of a form, made if there is none. */
   group(config: GroupConfig): UpdateGroup;
   /** A member has left it. */
@@ -200,7 +202,7 @@ export class Session implements ConnectionOwner {
   #lastError: string | null = null;
   #lastErrorAt: Date | null = null;
   /** What the kernel had refused when the session was last told. */
-  #refusals = readRefusals();
+  #refusals: Refusals;
   #endReason: string | null = null;
   #endedAt: Date | null = null;
   /** Until when routes of the session before are kept; then for long-lived ones by family. */
@@ -215,6 +217,7 @@ export class Session implements ConnectionOwner {
     this.source = source;
     this.name = source.name;
     this.#host = host;
+    this.#refusals = host.refusals();
     this.#importer = new Importer(
       host.ribs,
       host.table,
@@ -391,9 +394,9 @@ export class Session implements ConnectionOwner {
   }
 
   /** Why a peer that is waited for may have been kept out: what the kernel refused, or a `fault` of our listening. */
-  tellRefusals(now: Refusals, fault: string | null): void {
+  tellRefusals(fault: string | null): void {
     if (!this.#running || !this.config.peer.passive || this.#connections.length > 0) return;
-    const refused = this.#takeRefusals(now);
+    const refused = this.#takeRefusals();
     const reason = fault ?? refused;
     if (reason === null || reason === this.#lastError) return;
     this.#failed(reason);
@@ -502,7 +505,7 @@ export class Session implements ConnectionOwner {
     const collided = error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_COLLISION;
     if (live?.connection === connection) {
       this.#established = null;
-      this.#refusals = readRefusals();
+      this.#refusals = this.#host.refusals();
       this.counters.flaps++;
       this.#endReason = reason;
       this.#endedAt = new Date();
@@ -815,7 +818,7 @@ export class Session implements ConnectionOwner {
         if (this.#dialing !== dialing) return;
         this.#dialing = null;
         const isPlain = error.code === undefined || error instanceof TortieError;
-        const refused = this.#takeRefusals(readRefusals());
+        const refused = this.#takeRefusals();
         this.#failed(
           `cannot connect: ${isPlain ? error.message : error.code}${refused ? `; ${refused}` : ''}`,
         );
@@ -832,11 +835,11 @@ export class Session implements ConnectionOwner {
   }
 
   /** What of the kernel's refusals since the last time can have to do with this peer, in words, or null. */
-  #takeRefusals(now: Refusals): string | null {
+  #takeRefusals(): string | null {
     const { password = null, ttlSecurity = null } = this.config.peer;
     const before = this.#refusals;
-    this.#refusals = now;
-    return describeRefusals(before, now, { password, ttlSecurity });
+    this.#refusals = this.#host.refusals();
+    return describeRefusals(before, this.#refusals, { password, ttlSecurity });
   }
 
   /** Dial again after a while that doubles with each attempt, shortened at random by up to a quarter. */

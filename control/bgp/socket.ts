@@ -148,6 +148,10 @@ class Listening {
     await once(this.server, 'listening');
   }
 
+  get dropped(): number {
+    return load().socketDrops(this.#fd);
+  }
+
   /** Become what `guards` say. Into `faults` goes whose connections cannot be guarded, and why. */
   guard(guards: readonly Guard[], faults: Map<string, string>): void {
     const ours = guards.filter(({ address }) => address.includes(':') === this.#isIp6);
@@ -217,6 +221,11 @@ export class Listener {
     this.#guards = new Map(peers.map((peer) => [peer.address, peer]));
     this.#faults = new Map();
     for (const listening of this.#listening) listening.guard(peers, this.#faults);
+  }
+
+  /** Segments that were dropped where we listen. */
+  get dropped(): number {
+    return this.#listening.reduce((sum, { dropped }) => sum + dropped, 0);
   }
 
   close(): void {

@@ -408,6 +408,11 @@ describe('the speaker', () => {
       { peers: [passive(PEER), passive(PEER)] },
       { peers: [passive(PEER, { holdTime: 2 })] },
       { peers: [passive(PEER, { asn: 2 ** 32 })] },
+      { peers: [passive(PEER, { password: '' })] },
+      { peers: [passive(PEER, { password: 'ä'.repeat(41) })] },
+      { peers: [passive(PEER, { password: 'a\0b' })] },
+      { peers: [passive(PEER, { ttlSecurity: 256 })] },
+      { peers: [passive(PEER, { localAddress: '::1' })] },
     ]) {
       await expect(s.reconfigure(config(bad))).rejects.toMatchObject({ code: 'BGP_CONFIG' });
     }

@@ -17,7 +17,7 @@ import { FAMILIES, type Family, familyNamed, IPV4, IPV6, type Prefix, parseWords
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
-import { readRefusals } from './refusals.ts';
+import { refusalReader } from './refusals.ts';
 import { type Log, Session, type SessionConfig, type SessionHost } from './session.ts';
 import { type Guard, Listener, MAX_PASSWORD } from './socket.ts';
 import type { PeerStatus } from './status.ts';
@@ -266,6 +266,7 @@ export class Speaker extends EventEmitter<{
       get isRestarting() {
         return isRestarting();
       },
+      refusals: refusalReader(() => this.#listener?.dropped ?? 0),
       group: (config) => {
         const key = UpdateGroup.key(config);
         let group = this.#groups.get(key);
@@ -422,9 +423,8 @@ export class Speaker extends EventEmitter<{
 
   /** A passive session makes no attempt that could fail: what the kernel refuses is all that can be known. */
   #tellRefusals(): void {
-    const now = readRefusals();
     for (const [address, session] of this.#sessions) {
-      session.tellRefusals(now, this.#listener?.faults.get(address) ?? null);
+      session.tellRefusals(this.#listener?.faults.get(address) ?? null);
     }
   }
 

@@ -34,7 +34,7 @@ const TTL_CELL = 0;
 
 /**
  * The program for sockets of one family, four numbers an instruction: code, jt, jf, k; empty if there is no limit. What
- * comes from other addresses passes. Throws RangeError if it would be too long: about 2,000 IPv4 or 450 IPv6 peers.
+ * comes from other addresses passes. Throws RangeError if it would be too long: about 1,300 IPv4 or 450 IPv6 peers.
  */
 export function ttlFilter(limits: readonly TtlLimit[]): Int32Array {
   if (limits.length === 0) return new Int32Array(0);

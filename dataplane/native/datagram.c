@@ -20,11 +20,6 @@ struct wish {
   char subject[96];
 };
 
-static int set_option(int fd, int level, int name, int64_t wide) {
-  int value = (int)wide;
-  return setsockopt(fd, level, name, &value, sizeof value);
-}
-
 /* Keep what has travelled with this TTL or more, or nothing at all. The filter of a UDP socket sees the
  * packet from its UDP header on; SKF_NET_OFF reaches back to the IP header. */
 static int attach_filter(int fd, bool is_ip6, const struct wish *wish) {
@@ -45,12 +40,12 @@ static int configure(int fd, const struct wish *wish, struct failure *failure) {
   int level = is_ip6 ? IPPROTO_IPV6 : IPPROTO_IP;
   if (is_ip6 && set_option(fd, level, IPV6_V6ONLY, 1) < 0)
     return fail(failure, "setsockopt IPV6_V6ONLY", "%s", wish->subject);
-  if (set_option(fd, level, is_ip6 ? IPV6_UNICAST_HOPS : IP_TTL, wish->ttl) < 0)
+  if (set_option(fd, level, is_ip6 ? IPV6_UNICAST_HOPS : IP_TTL, (int)wish->ttl) < 0)
     return fail(failure, "setsockopt IP_TTL", "%s", wish->subject);
-  if (set_option(fd, level, is_ip6 ? IPV6_TCLASS : IP_TOS, wish->traffic_class) < 0)
+  if (set_option(fd, level, is_ip6 ? IPV6_TCLASS : IP_TOS, (int)wish->traffic_class) < 0)
     return fail(failure, "setsockopt IP_TOS", "%s", wish->subject);
-  if (wish->buffer && set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, wish->buffer) < 0 &&
-      set_option(fd, SOL_SOCKET, SO_RCVBUF, wish->buffer) < 0)
+  if (wish->buffer && set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)wish->buffer) < 0 &&
+      set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)wish->buffer) < 0)
     return fail(failure, "setsockopt SO_RCVBUF", "%s", wish->subject);
   /* Before the address: no datagram is to slip in between. */
   if ((wish->send_only || wish->least_ttl > 0) && attach_filter(fd, is_ip6, wish) < 0)

@@ -123,7 +123,7 @@ export interface Native {
   rawOpen(options: RawOptions): number;
   /** A bound socket for node:dgram (`bind({ fd })`), which closes it: the one descriptor that is not this environment's. */
   datagramOpen(options: DatagramOptions): number;
-  /** Datagrams that the kernel did not queue for a socket: refused by its filter, or no room. Modulo 2^32. */
+  /** What the kernel did not queue for a socket: refused by its filter, wrongly signed, or no room. Modulo 2^32. */
   socketDrops(fd: number): number;
   /**
    * Of `count` raw sockets of tunnels (1 to 64), keep for this one the packets whose inner flow hashes to `index` (spread.c); called

@@ -19,7 +19,7 @@ struct wish {
   bool reuse_port, checksum, set_checksum, dont_fragment, header_included, send_only, join;
 };
 
-static int set_option(int fd, int level, int name, int value) {
+int set_option(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value);
 }
 

@@ -17,10 +17,6 @@
 
 enum { SUBJECT_SIZE = 128 };
 
-static int set_option(int fd, int level, int name, int value) {
-  return setsockopt(fd, level, name, &value, sizeof value);
-}
-
 /* An address of either family as text; port in host order. */
 static bool get_address(napi_env env, const char *text, uint16_t port, struct sockaddr_storage *address,
                         socklen_t *length) {

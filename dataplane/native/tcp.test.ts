@@ -1,6 +1,7 @@
 /** TCP sockets that the addon opens and Node takes over, over the loopback: what they demand of whom they speak with. */
 import { once } from 'node:events';
 import { createServer, type Server, Socket } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { native as load } from './index.ts';
 
@@ -90,7 +91,7 @@ async function isRefused(
   socket.once('connect', () => {
     connected = true;
   });
-  // On the loopback a SYN is answered, or not, before connect() returns.
+  // On the loopback a SYN is answered, or not, before the next is sent.
   await good();
   return !connected && socket.connecting;
 }
@@ -151,6 +152,7 @@ describe.each(addresses)('to %s', (address) => {
     const nothing = Int32Array.of(0x06, 0, 0, 0);
     const { port, fd } = await listen(address, (opened) => native.socketFilter(opened, nothing));
     const socket = begin(address, port, () => {}, address.includes(':') ? '::' : '0.0.0.0');
+    while (native.socketDrops(fd) === 0) await turn();
     expect(socket.connecting).toBe(true);
     native.socketFilter(fd, new Int32Array(0));
     native.socketFilter(fd, new Int32Array(0));
@@ -174,6 +176,7 @@ it('says what cannot be', () => {
     expect(() => native.tcpTtl(fd, 0, 0)).toThrow(/ttl must be 1 to 255, or -1/);
     expect(() => native.tcpTtl(fd, 255, 256)).toThrow(/least must be an integer from 0 to 255/);
     expect(() => native.tcpTtl(0x7fff, 1, 1)).toThrow(/EBADF/);
+    expect(() => native.socketDrops(0x7fff)).toThrow(/getsockopt SO_MEMINFO .*EBADF/);
     expect(() => native.socketFilter(fd, new Int32Array(3))).toThrow(/four numbers an instruction/);
     expect(() => native.socketFilter(fd, new Int32Array(4 * 4097))).toThrow(/at most 4096/);
     // No program ends without a return.

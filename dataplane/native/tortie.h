@@ -130,6 +130,11 @@ uint16_t fold_sum(uint64_t sum);
  * first. */
 uint16_t sum_words(const uint8_t *bytes, size_t length, uint32_t seed);
 
+/* ---- socket.c ----------------------------------------------------------------------------------- */
+
+/* setsockopt() with an int. Sets errno. */
+int set_option(int fd, int level, int name, int value);
+
 /* ---- bindings ----------------------------------------------------------------------------------- */
 
 napi_value tap_open(napi_env env, napi_callback_info info);
