@@ -212,8 +212,10 @@ export class NodeAgent {
     if (this.#timer) clearTimeout(this.#timer);
     if (this.#keeping) clearTimeout(this.#keeping);
     await this.#running;
-    this.kernelRoutes.stop();
+    // Sessions end, and with them their routes; what is forwarded is not to notice.
     if (this.#started) this.#keep();
+    this.feeder.stop();
+    this.kernelRoutes.stop();
     await this.routing.stop();
     await this.workers.stop();
     this.ports.shutdown();
