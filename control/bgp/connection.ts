@@ -225,6 +225,17 @@ export class Connection {
     this.fail(new BgpError(CEASE, CEASE_HARD_RESET, error.message, data));
   }
 
+  /**
+   * End it for a restart of ours, in which routes are to be kept. To a peer that does so only where a connection is lost
+   * without a word (RFC 4724 section 4.2), nothing is said.
+   */
+  leave(error: BgpError): void {
+    const { agreement } = this;
+    if (agreement && agreement.theirs.restart && !agreement.notification)
+      this.#end(error.message, null, true);
+    else this.fail(error);
+  }
+
   #countOut(messages: Uint8Array): void {
     const { counters } = this.#owner;
     counters.bytesOut += messages.length;

@@ -298,7 +298,7 @@ export class Session implements ConnectionOwner {
     const closing = this.#connections.map(({ closed }) => closed);
     const error = new BgpError(CEASE, subcode, text || 'stopped here', shutdownData(text));
     for (const connection of [...this.#connections]) {
-      if (graceful) connection.fail(error);
+      if (graceful) connection.leave(error);
       else connection.failHard(error);
     }
     this.#forgetRestart();

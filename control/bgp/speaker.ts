@@ -246,6 +246,12 @@ export class Speaker extends EventEmitter<{
     return this.#restarting;
   }
 
+  /** Every peer is up, and has told all that it knows if it is one that says so (RFC 4724 section 4.1). */
+  get isSynchronised(): boolean {
+    const sessions = [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
+    return sessions.every((session) => session.isSynchronised);
+  }
+
   /** The port that is listened on, or null. */
   get port(): number | null {
     return this.#listener?.port ?? null;
@@ -298,8 +304,7 @@ export class Speaker extends EventEmitter<{
 
   #checkRestart(): void {
     if (!this.#restarting || !this.#running) return;
-    const sessions = [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
-    if (sessions.every((session) => session.isSynchronised)) this.#endRestart();
+    if (this.isSynchronised) this.#endRestart();
   }
 
   #endRestart(): void {
