@@ -231,8 +231,7 @@ export class Connection {
    */
   leave(error: BgpError): void {
     const { agreement } = this;
-    if (agreement && agreement.theirs.restart && !agreement.notification)
-      this.#end(error.message, null, true);
+    if (agreement?.theirs.restart && !agreement.notification) this.#end(error.message, null, true);
     else this.fail(error);
   }
 
