@@ -408,6 +408,7 @@ describe('the speaker', () => {
       { peers: [passive(PEER), passive(PEER)] },
       { peers: [passive(PEER, { holdTime: 2 })] },
       { peers: [passive(PEER, { asn: 2 ** 32 })] },
+      { peers: [passive('2001:DB8::1')] },
       { peers: [passive(PEER, { password: '' })] },
       { peers: [passive(PEER, { password: 'ä'.repeat(41) })] },
       { peers: [passive(PEER, { password: 'a\0b' })] },

@@ -13,7 +13,16 @@ import { type Attributes, NO_ATTRIBUTES } from './attributes.ts';
 import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts';
 import type { Connection } from './connection.ts';
 import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
-import { FAMILIES, type Family, familyNamed, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
+import {
+  FAMILIES,
+  type Family,
+  familyNamed,
+  formatWords,
+  IPV4,
+  IPV6,
+  type Prefix,
+  parseWords,
+} from './family.ts';
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
@@ -522,7 +531,10 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
   const seen = new Set<string>();
   for (const peer of peers) {
     const name = `peer ${peer.address}`;
-    wellFormed('peer', () => parseWords(peer.address));
+    const words = wellFormed('peer', () => parseWords(peer.address));
+    // The kernel tells in this form who connects.
+    const canonical = formatWords(words.length === 1 ? IPV4 : IPV6, words);
+    if (canonical !== peer.address) throw fault(`${name}: write the address as ${canonical}`);
     if (seen.has(peer.address)) throw fault(`two peers have the address ${peer.address}`);
     seen.add(peer.address);
     if (!isAsn(peer.asn)) throw fault(`${name}: AS number ${peer.asn}`);
