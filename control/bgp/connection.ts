@@ -222,17 +222,13 @@ export class Connection {
   failHard(error: BgpError): void {
     if (!this.agreement?.notification) return this.fail(error);
     const data = Uint8Array.of(error.code, error.subcode, ...error.data);
-    this.fail(new BgpError(CEASE, CEASE_HARD_RESET, error.message, data));
+    this.#end(error.message, error, false, { code: CEASE, subcode: CEASE_HARD_RESET, data });
   }
 
-  /**
-   * End it for a restart of ours, in which routes are to be kept. To a peer that does so only where a connection is lost
-   * without a word (RFC 4724 section 4.2), nothing is said.
-   */
+  /** End it so that the peer keeps our routes: most take any NOTIFICATION for the end of them (RFC 4724, RFC 8538). */
   leave(error: BgpError): void {
-    const { agreement } = this;
-    if (agreement?.theirs.restart && !agreement.notification) this.#end(error.message, null, true);
-    else this.fail(error);
+    if (this.agreement?.notification) this.fail(error);
+    else this.#end(error.message, error, true);
   }
 
   #countOut(messages: Uint8Array): void {
