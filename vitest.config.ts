@@ -21,6 +21,16 @@ export default defineConfig({
         },
       },
       {
+        // Other BGP daemons, by scripts/interop/run: a cell waits more than it computes, so two daemons at a time.
+        test: {
+          name: 'interop',
+          include: ['scripts/interop/*.interop.ts'],
+          maxWorkers: 2,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
         // Real namespaces, BIRD, iperf3: one lab at a time, so that two cores serve one transfer.
         test: {
           name: 'e2e',

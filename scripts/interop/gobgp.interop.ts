@@ -1,0 +1,4 @@
+import { Gobgp } from './gobgp.ts';
+import { matrix } from './matrix.ts';
+
+matrix(new Gobgp(), 3);

@@ -1,0 +1,4 @@
+import { matrix } from './matrix.ts';
+import { Openbgpd } from './openbgpd.ts';
+
+matrix(new Openbgpd(), 4);
