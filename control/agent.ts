@@ -79,6 +79,7 @@ export async function runAgent(configFile: string): Promise<number> {
     const runs = async () => {
       await cluster.start();
       await agent.start();
+      if (end.isOver) return end.promise;
       cni = startCni(config.sockets.cni, agent, store, namespaces, log);
       await pulse.beat();
       sdNotify('READY=1');
@@ -129,11 +130,15 @@ function openLog({ log, nodeName }: AgentConfig): Logger {
 class Ending {
   readonly promise: Promise<number>;
   resolve!: (code: number) => void;
+  isOver = false;
   readonly #onSignal = () => this.resolve(0);
 
   constructor() {
     this.promise = new Promise((resolve) => {
-      this.resolve = resolve;
+      this.resolve = (code) => {
+        this.isOver = true;
+        resolve(code);
+      };
     });
     process.on('SIGTERM', this.#onSignal);
     process.on('SIGINT', this.#onSignal);

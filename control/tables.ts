@@ -174,9 +174,9 @@ export class TableWriter {
     }
   }
 
-  /** Routes of a family in the FIB, near and learned. */
-  count(): { routes4: number; routes6: number } {
-    return { routes4: this.#fib.stats().routes, routes6: this.#fib6.stats().routes };
+  /** Routes in the FIB of both families, near and learned. */
+  count(): number {
+    return this.#fib.stats().routes + this.#fib6.stats().routes;
   }
 
   #write4(prefix: number, length: number, row: number): void {

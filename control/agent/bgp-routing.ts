@@ -100,7 +100,7 @@ export class BgpRouting {
     if (!this.#config().bgp.enabled) return true;
     if (!this.#speaker) return false;
     const peers = this.#speaker.peers();
-    if (peers.some(({ state }) => state !== 'Established')) return false;
+    if (!this.#speaker.isSynchronised) return false;
     if (this.#speaker.ribs.some((rib) => !rib.isSettled)) return false;
     if (peers.every(({ families }) => families.every(({ endOfRibReceived }) => endOfRibReceived)))
       return true;

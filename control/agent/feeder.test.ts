@@ -184,6 +184,15 @@ describe('routes that BGP tells', () => {
     expect(found('10.65.1.1')).toBe('ipip 192.0.2.2');
   });
 
+  it('stay when the agent ends before its sessions do', async () => {
+    announce(one, '192.0.2.2', '10.65.1.0/26');
+    await settled();
+    feeder.stop();
+    withdraw(one, '10.65.1.0/26');
+    await settled();
+    expect(found('10.65.1.1')).toBe('ipip 192.0.2.2');
+  });
+
   it('go with their speaker', async () => {
     announce(one, '192.0.2.2', '10.65.1.0/26');
     await settled();

@@ -128,6 +128,12 @@ export class Feeder implements Learned {
     if (this.#learning) this.#startSweep(new Set(), true);
   }
 
+  /** Leave everything as it is: the agent ends, and its routes are to go on. */
+  stop(): void {
+    for (const stop of this.#stopFollowing) stop();
+    this.#stopFollowing = [];
+  }
+
   /** What the resources say from now on; near routes are written and ports are open. */
   learn(learning: Learning): void {
     const isNew = learning.pools !== this.#learning?.pools;

@@ -7,16 +7,19 @@
  */
 import { getSystemErrorName } from 'node:util';
 import { native as load } from '../../dataplane/native/index.ts';
-import { formatPrefix, formatWords, type Prefix } from '../bgp/family.ts';
+import { Bitmap } from '../bgp/bitmap.ts';
+import { type Family, formatPrefix, formatWords, type Prefix } from '../bgp/family.ts';
 import { type Failure, ipApply, type Link, type Route } from '../kernel/iproute.ts';
 import { readRoutes } from '../kernel/netlink.ts';
 import { deleteRoute, LEARNED_PROTOCOL, type Resolved } from '../kernel/plan.ts';
-import { encodeRoute } from '../kernel/rtnetlink.ts';
+import { aimRoute, encodeRoute, type RouteAction } from '../kernel/rtnetlink.ts';
 import type { Rib } from '../rib/rib.ts';
 import type { Feeder, Follower, Way } from './feeder.ts';
 
-/** Routes that the kernel is told in one turn: two milliseconds. */
+/** Routes that the kernel is told in one turn: a millisecond. */
 const BURST = 256;
+/** While routes come in, the tables of the workers come first: so long after the last one, or at this pace. */
+const QUIET_MS = 10;
 /** With more routes than this, what others change in the kernel is not looked for. */
 const MAX_COMPARED = 20_000;
 const EEXIST = 17;
@@ -30,6 +33,14 @@ interface Form {
   readonly index: number;
   readonly source: string | null;
   uses: number;
+  /** Requests that need but the prefix, by action and family. */
+  readonly requests: Map<string, Uint8Array>;
+}
+
+interface Change {
+  readonly rib: Rib;
+  readonly id: number;
+  readonly form: Form | null;
 }
 
 /** How the kernel reaches next hops; those that it does not are left out. */
@@ -48,13 +59,15 @@ export class KernelRoutes implements Follower {
   readonly #forms: (Form | undefined)[] = [undefined];
   readonly #free: number[] = [];
   readonly #known = new Map<string, Form>();
-  /** Prefixes to look at, each once. */
-  #queue: { rib: Rib; id: number }[] = [];
-  #at = 0;
-  readonly #queued: [Set<number>, Set<number>] = [new Set(), new Set()];
+  /** Prefixes to look at, by family. */
+  #queue: [Bitmap, Bitmap] = [new Bitmap(), new Bitmap()];
+  /** Those of them whose next hop is being asked for. */
+  #waiting: [Bitmap, Bitmap] = [new Bitmap(), new Bitmap()];
+  #lastMoved = 0;
   /** Routes of prefixes that the RIBs before had. */
   #orphans: { to: Prefix; form: Form }[] = [];
-  #scheduled = false;
+  #timer: NodeJS.Timeout | null = null;
+  #stopped = false;
   /** By next hop; null: it cannot be reached. */
   readonly #resolved = new Map<string, Resolved | null>();
   readonly #unasked = new Set<string>();
@@ -82,20 +95,20 @@ export class KernelRoutes implements Follower {
         if (form) this.#orphans.push({ to: rib.prefixOf(id), form });
       }
       this.#inKernel[index].fill(0);
-      this.#queued[index].clear();
     }
-    this.#queue = [];
-    this.#at = 0;
+    this.#queue = [new Bitmap(), new Bitmap()];
+    this.#waiting = [new Bitmap(), new Bitmap()];
     this.#ribs = ribs;
     this.#schedule();
   }
 
   moved(rib: Rib, id: number): void {
-    const queued = this.#queued[rib.family.index];
-    if (queued.has(id)) return;
-    queued.add(id);
+    const queue = this.#queue[rib.family.index];
+    const { size } = queue;
+    queue.add(id);
+    if (queue.size === size) return;
     rib.hold(id);
-    this.#queue.push({ rib, id });
+    this.#lastMoved = performance.now();
     this.#schedule();
   }
 
@@ -150,7 +163,14 @@ export class KernelRoutes implements Follower {
 
   /** Nothing is left to be told. */
   get isSettled(): boolean {
-    return this.#at === this.#queue.length && this.#orphans.length === 0;
+    const isEmpty = ({ size }: Bitmap) => size === 0;
+    return this.#queue.every(isEmpty) && this.#waiting.every(isEmpty) && this.#orphans.length === 0;
+  }
+
+  /** Leave the kernel's routes as they are. */
+  stop(): void {
+    this.#stopped = true;
+    if (this.#timer) clearTimeout(this.#timer);
   }
 
   // ---- Next hops -------------------------------------------------------------------------------------
@@ -175,6 +195,7 @@ export class KernelRoutes implements Follower {
       this.onResolved();
     } finally {
       this.#asking = false;
+      this.#resume();
       this.#schedule();
     }
   }
@@ -191,41 +212,50 @@ export class KernelRoutes implements Follower {
   // ---- The kernel ------------------------------------------------------------------------------------
 
   #schedule(): void {
-    if (this.#scheduled || this.#hostDevice === '') return;
-    if (this.isSettled && this.#unasked.size === 0) return;
-    this.#scheduled = true;
-    setImmediate(() => {
-      this.#scheduled = false;
-      // The tables of the workers come first.
-      if (this.#ribs.every((rib) => rib.isSettled)) this.#turn();
-      void this.#ask();
-      if (!this.isSettled && !this.#asking) this.#schedule();
-    });
+    if (this.#timer || this.#stopped || this.#hostDevice === '') return;
+    const hasWork = this.#queue.some(({ size }) => size > 0) || this.#orphans.length > 0;
+    if (!hasWork && (this.#unasked.size === 0 || this.#asking)) return;
+    const isBusy = performance.now() < this.#lastMoved + QUIET_MS;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = null;
+        this.#turn();
+        void this.#ask();
+        this.#schedule();
+      },
+      isBusy ? QUIET_MS : 0,
+    );
   }
 
   #turn(): void {
     const orphans = this.#orphans.splice(0, BURST);
     if (orphans.length > 0) this.#forget(orphans);
-    const changes: { rib: Rib; id: number; form: Form | null }[] = [];
-    const end = Math.min(this.#queue.length, this.#at + BURST);
-    while (this.#at < end) {
-      const { rib, id } = this.#queue[this.#at++]!;
-      const way = this.#feeder.wayOf(rib, id);
-      const form = this.#formOf(way);
-      if (form === undefined) {
-        // Its next hop is being asked for.
-        this.#queue.push({ rib, id });
-        continue;
+    const changes: Change[] = [];
+    for (const rib of this.#ribs) {
+      const queue = this.#queue[rib.family.index];
+      while (changes.length < BURST && queue.size > 0) {
+        const id = queue.take();
+        const form = this.#formOf(this.#feeder.wayOf(rib, id));
+        if (form === undefined) this.#waiting[rib.family.index].add(id);
+        else changes.push({ rib, id, form });
       }
-      this.#queued[rib.family.index].delete(id);
-      changes.push({ rib, id, form });
-    }
-    if (this.#at === this.#queue.length) {
-      this.#queue = [];
-      this.#at = 0;
     }
     this.#tell(changes);
     for (const { rib, id } of changes) rib.unhold(id);
+  }
+
+  /** Next hops that were asked for are known now, those of the prefixes that wait among them. */
+  #resume(): void {
+    for (const [index, waiting] of this.#waiting.entries()) {
+      for (let id = waiting.take(); id >= 0; id = waiting.take()) {
+        const rib = this.#ribs[index]!;
+        const queue = this.#queue[rib.family.index];
+        const { size } = queue;
+        queue.add(id);
+        // It may have moved meanwhile: one hold is enough.
+        if (queue.size === size) rib.unhold(id);
+      }
+    }
   }
 
   /** What the kernel should have for a way; null: nothing; undefined: that is not known yet. */
@@ -246,7 +276,7 @@ export class KernelRoutes implements Follower {
     if (known) return known;
     const number = this.#free.pop() ?? this.#forms.length;
     if (number > 0xffff) return null;
-    const form: Form = { number, gateway, dev, index, source, uses: 0 };
+    const form: Form = { number, gateway, dev, index, source, uses: 0, requests: new Map() };
     this.#forms[number] = form;
     this.#known.set(key, form);
     return form;
@@ -259,20 +289,19 @@ export class KernelRoutes implements Follower {
     this.#free.push(form.number);
   }
 
-  #tell(changes: readonly { rib: Rib; id: number; form: Form | null }[]): void {
-    const due = changes.filter(({ rib, id, form }) => {
-      const now = this.#inKernel[rib.family.index][id] ?? 0;
-      return now !== (form?.number ?? 0);
-    });
+  #tell(changes: readonly Change[]): void {
+    const due = changes.filter(
+      ({ rib, id, form }) => (this.#inKernel[rib.family.index][id] ?? 0) !== (form?.number ?? 0),
+    );
     if (due.length === 0) return;
-    const requests = due.map(({ rib, id, form }) => {
+    const requests = due.map(({ rib, id, form }): [Uint8Array, Prefix] => {
       const to = rib.prefixOf(id);
       const now = this.#forms[this.#inKernel[rib.family.index][id] ?? 0];
       const isOurs = now !== undefined || this.#takeLeftover(to);
-      return encodeRoute(form ? (isOurs ? 'replace' : 'add') : 'del', to, form ?? now!, LEARNED_PROTOCOL);
+      const action = form ? (isOurs ? 'replace' : 'add') : 'del';
+      return [requestOf(form ?? now!, action, rib.family), to];
     });
-    const errors = new Int32Array(due.length);
-    load().netlinkChange('', Buffer.concat(requests), errors);
+    const errors = send(requests);
     for (const [i, { rib, id, form }] of due.entries()) {
       const error = errors[i]!;
       const isDone = error === 0 || (!form && error === ESRCH);
@@ -307,8 +336,7 @@ export class KernelRoutes implements Follower {
   }
 
   #forget(orphans: readonly { to: Prefix; form: Form }[]): void {
-    const requests = orphans.map(({ to, form }) => encodeRoute('del', to, form, LEARNED_PROTOCOL));
-    load().netlinkChange('', Buffer.concat(requests), new Int32Array(orphans.length));
+    send(orphans.map(({ to, form }) => [requestOf(form, 'del', to.family), to]));
     for (const { form } of orphans) this.#leave(form);
   }
 
@@ -349,6 +377,31 @@ export class KernelRoutes implements Follower {
     // Of nobody's: of the agent before, or made by hand with our number. These go once BGP has told all.
     for (const route of present.values()) this.#leftover.set(route.dst, route);
   }
+}
+
+function requestOf(form: Form, action: RouteAction, family: Family): Uint8Array {
+  const key = `${action} ${family.index}`;
+  let request = form.requests.get(key);
+  if (!request) {
+    request = encodeRoute(action, family, form, LEARNED_PROTOCOL);
+    form.requests.set(key, request);
+  }
+  return request;
+}
+
+/** Tell the kernel; errno of each, or 0. */
+function send(requests: readonly (readonly [Uint8Array, Prefix])[]): Int32Array {
+  const all = new Uint8Array(requests.reduce((sum, [{ length }]) => sum + length, 0));
+  const view = new DataView(all.buffer);
+  let at = 0;
+  for (const [request, to] of requests) {
+    all.set(request, at);
+    aimRoute(view, at, to);
+    at += request.length;
+  }
+  const errors = new Int32Array(requests.length);
+  load().netlinkChange('', all, errors);
+  return errors;
 }
 
 const textOf = (hop: Resolved | null): string => (hop ? `${hop.gateway} ${hop.dev}` : '');

@@ -154,9 +154,14 @@ export class NodeAgent {
       this.staleUntil = new Date(Date.now() + staleTime * 1000);
     }
     this.routing.isRestart = stale !== null;
+    if (this.#stopped) return;
     this.#started = true;
     // Nothing is written before the first full picture: this throws if there is none.
-    await this.#reconcile();
+    const first = this.#reconcile();
+    this.#running = first.catch(() => {});
+    await first;
+    this.#running = null;
+    if (this.#stopped) return;
     this.#lastEnd = performance.now();
     this.#watcher = this.#watchNamespaces();
     this.#schedule();
@@ -207,7 +212,10 @@ export class NodeAgent {
     if (this.#timer) clearTimeout(this.#timer);
     if (this.#keeping) clearTimeout(this.#keeping);
     await this.#running;
+    // Sessions end, and with them their routes; what is forwarded is not to notice.
     if (this.#started) this.#keep();
+    this.feeder.stop();
+    this.kernelRoutes.stop();
     await this.routing.stop();
     await this.workers.stop();
     this.ports.shutdown();

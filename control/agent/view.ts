@@ -177,7 +177,6 @@ export class AgentView implements AgentApi {
 
   async metrics(): Promise<MetricsView> {
     const { routing, tables } = this.#agent;
-    const { routes4, routes6 } = tables.count();
     const nodes = this.#agent.resources.filter((resource) => resource.kind === 'Node');
     const own = nodes.find(({ metadata }) => metadata.name === this.#agent.config.nodeName);
     return renderMetrics({
@@ -185,7 +184,7 @@ export class AgentView implements AgentApi {
       ports: this.ports(),
       drops: this.drops(),
       runtime: await this.runtime(),
-      routes: routes4 + routes6,
+      routes: tables.count(),
       problems: this.#agent.problems.length,
       hosts: nodes.length,
       blocks: own?.spec.blocks.length ?? 0,

@@ -1,12 +1,21 @@
 /** The agent and the BFD process, over loopback: no rights are needed. The process runs from the build. */
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { until } from '../bgp/until.ts';
 import { BfdClient, type BfdState, stopBfd } from './client.ts';
-import { type FromProcess, Lines, line, PROTOCOL, type SessionSpec, type ToProcess } from './protocol.ts';
+import {
+  type FromProcess,
+  Lines,
+  line,
+  PROTOCOL,
+  type SessionReport,
+  type SessionSpec,
+  type Statistics,
+  type ToProcess,
+} from './protocol.ts';
 
 const net = `127.${96 + (process.pid % 16)}.${(process.pid >> 4) % 250}`;
 const spec: SessionSpec = {
@@ -134,6 +143,55 @@ it('has a process of another version end, and starts its own', async () => {
   other.bfd.stop();
   bfd.stop();
   expect(logged).toEqual([]);
+});
+
+it('learns of a failure even if it was not there to hear of it', async () => {
+  const report: SessionReport = {
+    spec,
+    state: 3,
+    diagnostic: 0,
+    remoteState: 3,
+    remoteDiagnostic: 0,
+    remoteIndependent: true,
+    discriminator: 7,
+    remoteDiscriminator: 8,
+    txMs: 50,
+    detectionMs: 150,
+    since: 0,
+    failures: 4,
+    packetsIn: 0,
+    packetsOut: 0,
+    sendErrors: 0,
+    problem: null,
+  };
+  const statistics = { discards: {} as Statistics['discards'], refused: 0, priority: 0 };
+  const netns = statSync('/proc/self/ns/net').ino;
+  const { bfd, said } = client();
+  mkdirSync(join(folder, 'run'));
+  // A process that is asked again and again, and lets go of who asks.
+  const answers = [report, { ...report, failures: 5 }, { ...report, failures: 6, state: 1, diagnostic: 1 }];
+  answers.push({ ...report, discriminator: 9, failures: 7 });
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.write(line({ op: 'hello', protocol: PROTOCOL, netns, pid: 1 }));
+    const session = answers.shift() ?? report;
+    socket.end(line({ op: 'report', sessions: [session], statistics }));
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  bfd.configure([spec]);
+  const up = 'Up, sending every 50 ms, detection 150 ms';
+  await until('it has heard all', () => said.filter(({ text }) => text === up).length >= 3);
+  bfd.stop();
+  server.close();
+  const told = said.filter(({ text }) => !text.startsWith('unknown'));
+  expect(told.slice(0, 5).map(({ text, failed }) => [text, failed])).toEqual([
+    [up, false],
+    ['Down for a moment while nobody listened', true],
+    [up, false],
+    ['Down: control detection time expired', true],
+    // Of another process: it has not failed since.
+    [up, false],
+  ]);
 });
 
 it('lives on when an agent talks nonsense, and serves the newest agent', async () => {

@@ -52,6 +52,8 @@ export class BfdClient {
   #retry: NodeJS.Timeout | undefined;
   #retryMs = RETRY_MIN_MS;
   readonly #reports = new Map<string, SessionReport>();
+  /** By peer how often the session had failed when it was last heard of: stays while there is no process to ask. */
+  readonly #failures = new Map<string, Pick<SessionReport, 'discriminator' | 'failures'>>();
   /** By peer what was said last. */
   readonly #said = new Map<string, string>();
   /** Of the process, or null while there is none. */
@@ -106,6 +108,7 @@ export class BfdClient {
     for (const peer of this.#reports.keys()) {
       if (isWanted.has(peer)) continue;
       this.#reports.delete(peer);
+      this.#failures.delete(peer);
       this.#said.delete(peer);
     }
   }
@@ -188,23 +191,33 @@ export class BfdClient {
         return this.#tellWanted(this.#wanted ?? []);
       case 'report':
         this.statistics = message.statistics;
-        for (const report of message.sessions) this.#note(report, false);
+        for (const report of message.sessions) this.#note(report);
         this.#retryMs = RETRY_MIN_MS;
         this.problem = null;
         return;
       case 'changed':
-        return this.#note(message.session, message.failed);
+        return this.#note(message.session);
       case 'fatal':
         this.#options.log('error', 'BFD: the process fails', { reason: message.text });
     }
   }
 
-  #note(report: SessionReport, failed: boolean): void {
+  #note(report: SessionReport): void {
+    const { discriminator, failures } = report;
     const { peer } = report.spec;
     // It may have been told to end meanwhile.
     if (!this.#wanted?.some((spec) => spec.peer === peer)) return;
     this.#reports.set(peer, report);
-    this.#say({ peer, text: describe(report), failed, independent: report.remoteIndependent });
+    const before = this.#failures.get(peer);
+    this.#failures.set(peer, { discriminator, failures });
+    // What came before us, or in another life of the process, is not news.
+    const failed = before?.discriminator === discriminator && failures > before.failures;
+    const text = describe(report);
+    const independent = report.remoteIndependent;
+    if (failed && report.state === UP) {
+      this.#say({ peer, text: 'Down for a moment while nobody listened', failed, independent });
+      this.#say({ peer, text, failed: false, independent });
+    } else this.#say({ peer, text, failed, independent });
   }
 
   #say(state: BfdState): void {

@@ -35,7 +35,7 @@ interface Entry {
 }
 
 export class Engine {
-  readonly #onChange: (session: SessionReport, failed: boolean) => void;
+  readonly #onChange: (session: SessionReport) => void;
   readonly #entries = new Map<string, Entry>();
   readonly #byDiscriminator = new Map<number, Entry>();
   readonly #receivers = new Map<string, { receiver: Receiver; users: number }>();
@@ -50,7 +50,7 @@ export class Engine {
   #onIdle: (() => void) | null = null;
 
   /** `onChange` is called whenever a session is in another state. */
-  constructor(onChange: (session: SessionReport, failed: boolean) => void) {
+  constructor(onChange: (session: SessionReport) => void) {
     this.#onChange = onChange;
   }
 
@@ -126,7 +126,7 @@ export class Engine {
       changed: ({ failed }) => {
         entry.since = Date.now();
         if (failed) entry.failures++;
-        this.#onChange(reportOf(entry), failed);
+        this.#onChange(reportOf(entry));
       },
       random: Math.random,
     });

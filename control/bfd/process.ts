@@ -14,14 +14,19 @@ import { type FromProcess, Lines, line, PROTOCOL, type ToProcess } from './proto
 /** How long peers keep the routes of an agent that restarts, unless it says otherwise (RFC 4724). */
 const ABANDONED_MS = 120_000;
 const REPORT_MS = 2000;
+/** Bytes that may wait for an agent that does not read: changes of state, and one report. */
+const MAX_WAITING = 16 * 1024 * 1024;
 
 function serve(path: string): void {
   let agent: Socket | null = null;
   const tell = (message: FromProcess): void => {
     agent?.write(line(message));
+    // One that has not read for so long finds all as it is when it comes back.
+    if (agent && agent.writableLength > MAX_WAITING) agent.destroy();
   };
-  const engine = new Engine((session, failed) => tell({ op: 'changed', session, failed }));
+  const engine = new Engine((session) => tell({ op: 'changed', session }));
   const report = (): void => {
+    if (!agent || agent.writableLength > 0) return;
     const { discards, refused } = engine;
     const statistics = { discards, refused, priority: getPriority() };
     tell({ op: 'report', sessions: engine.reports(), statistics });

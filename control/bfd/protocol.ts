@@ -36,7 +36,7 @@ export interface SessionReport {
   readonly detectionMs: number;
   /** Since when it is in its state: milliseconds since 1970. */
   readonly since: number;
-  /** How often it has failed. */
+  /** How often the path was to be taken for broken (session.ts). Who misses a message still sees that it has grown. */
   readonly failures: number;
   readonly packetsIn: number;
   readonly packetsOut: number;
@@ -69,8 +69,8 @@ export type FromProcess =
   | { readonly op: 'hello'; readonly protocol: number; readonly netns: number; readonly pid: number }
   /** All sessions, after each `configure` and now and then. */
   | { readonly op: 'report'; readonly sessions: readonly SessionReport[]; readonly statistics: Statistics }
-  /** A session is in another state. `failed`: the path is to be taken for broken. */
-  | { readonly op: 'changed'; readonly session: SessionReport; readonly failed: boolean }
+  /** A session is in another state. */
+  | { readonly op: 'changed'; readonly session: SessionReport }
   /** The process's last words. */
   | { readonly op: 'fatal'; readonly text: string };
 

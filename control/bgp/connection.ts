@@ -225,10 +225,14 @@ export class Connection {
     this.#end(error.message, error, false, { code: CEASE, subcode: CEASE_HARD_RESET, data });
   }
 
-  /** End it so that the peer keeps our routes: most take any NOTIFICATION for the end of them (RFC 4724, RFC 8538). */
+  /**
+   * End it for a restart of ours, in which routes are to be kept. To a peer that does so only where a connection is lost
+   * without a word (RFC 4724 section 4.2), nothing is said.
+   */
   leave(error: BgpError): void {
-    if (this.agreement?.notification) this.fail(error);
-    else this.#end(error.message, error, true);
+    const { agreement } = this;
+    if (agreement?.theirs.restart && !agreement.notification) this.#end(error.message, null, true);
+    else this.fail(error);
   }
 
   #countOut(messages: Uint8Array): void {

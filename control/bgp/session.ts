@@ -317,8 +317,13 @@ export class Session implements ConnectionOwner {
     this.#idleUntil = 0;
     this.#attempts = 0;
     const error = new BgpError(CEASE, CEASE_RESET, text || 'reset here', shutdownData(text));
-    for (const connection of [...this.#connections]) connection.failHard(error);
-    if (!this.#dialing && this.#connections.length === 0) this.#dial();
+    const ending = [...this.#connections];
+    for (const connection of ending) connection.failHard(error);
+    clearTimeout(this.#retry);
+    // A peer that has not read why would take a new connection for a restart of ours (RFC 4724 section 4.2).
+    Promise.all(ending.map(({ closed }) => closed)).then(() => {
+      if (!this.#dialing) this.#dial();
+    });
   }
 
   /** Ask the peer to tell its routes again. False: it cannot. */

@@ -350,6 +350,23 @@ describe('connections', () => {
     await until('Established', () => state(s) === 'Established');
   });
 
+  it('of a session that is reset end before the next begins', async () => {
+    const listener = new FakeListener();
+    const port = await listener.listen(PEER);
+    closers.push(() => listener.close());
+    const s = await speaker({ peers: [passive(PEER, { passive: false, port })] });
+    const first = await until('dialled', () => listener.peers[0]);
+    first.send(openOf(ASN, PEER), keepalive);
+    await until('Established', () => state(s) === 'Established');
+    // It takes its time to read.
+    first.socket.pause();
+    s.reset(PEER, 'back at noon');
+    setTimeout(() => first.socket.resume(), 400);
+    await until('dialled again', () => listener.peers[1]);
+    expect(first.heard.some((message) => message[18] === NOTIFICATION)).toBe(true);
+    expect(status(s)).toMatchObject({ endReason: expect.stringContaining('back at noon') });
+  });
+
   it('are tried again until there is someone, and after he is gone', async () => {
     const listener = new FakeListener();
     const port = await listener.listen(PEER);
@@ -431,6 +448,7 @@ describe('the speaker', () => {
       { peers: [passive(PEER), passive(PEER)] },
       { peers: [passive(PEER, { holdTime: 2 })] },
       { peers: [passive(PEER, { asn: 2 ** 32 })] },
+      { peers: [passive('2001:DB8::1')] },
       { peers: [passive(PEER, { password: '' })] },
       { peers: [passive(PEER, { password: 'ä'.repeat(41) })] },
       { peers: [passive(PEER, { password: 'a\0b' })] },

@@ -13,7 +13,16 @@ import { type Attributes, NO_ATTRIBUTES } from './attributes.ts';
 import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts';
 import type { Connection } from './connection.ts';
 import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
-import { FAMILIES, type Family, familyNamed, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
+import {
+  FAMILIES,
+  type Family,
+  familyNamed,
+  formatWords,
+  IPV4,
+  IPV6,
+  type Prefix,
+  parseWords,
+} from './family.ts';
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
@@ -246,6 +255,12 @@ export class Speaker extends EventEmitter<{
     return this.#restarting;
   }
 
+  /** Every peer is up, and has told all that it knows if it is one that says so (RFC 4724 section 4.1). */
+  get isSynchronised(): boolean {
+    const sessions = [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
+    return sessions.every((session) => session.isSynchronised);
+  }
+
   /** The port that is listened on, or null. */
   get port(): number | null {
     return this.#listener?.port ?? null;
@@ -298,8 +313,7 @@ export class Speaker extends EventEmitter<{
 
   #checkRestart(): void {
     if (!this.#restarting || !this.#running) return;
-    const sessions = [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
-    if (sessions.every((session) => session.isSynchronised)) this.#endRestart();
+    if (this.isSynchronised) this.#endRestart();
   }
 
   #endRestart(): void {
@@ -517,7 +531,10 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
   const seen = new Set<string>();
   for (const peer of peers) {
     const name = `peer ${peer.address}`;
-    wellFormed('peer', () => parseWords(peer.address));
+    const words = wellFormed('peer', () => parseWords(peer.address));
+    // The kernel tells in this form who connects.
+    const canonical = formatWords(words.length === 1 ? IPV4 : IPV6, words);
+    if (canonical !== peer.address) throw fault(`${name}: write the address as ${canonical}`);
     if (seen.has(peer.address)) throw fault(`two peers have the address ${peer.address}`);
     seen.add(peer.address);
     if (!isAsn(peer.asn)) throw fault(`${name}: AS number ${peer.asn}`);

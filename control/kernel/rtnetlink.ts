@@ -5,7 +5,7 @@
 import { getSystemErrorName } from 'node:util';
 import { native as load } from '../../dataplane/native/index.ts';
 import { bytesOf6, isIp6, parseAddress4, parseMac, tryAddress6 } from '../address.ts';
-import type { Prefix } from '../bgp/family.ts';
+import type { Family, Prefix } from '../bgp/family.ts';
 import { type Failure, ipApply, type Netns } from './iproute.ts';
 
 const RTM_NEWLINK = 16;
@@ -151,10 +151,19 @@ export interface RouteForm {
   readonly source: string | null;
 }
 
-/** A request for the main table of either family. An IPv4 route may have an IPv6 gateway. */
+export type RouteAction = keyof typeof ROUTE_ACTIONS;
+
+/** Where the prefix stands in a request: its length, and the words of its address, the first attribute. */
+const LENGTH_AT = NLMSG_HEADER + 1;
+const WORDS_AT = NLMSG_HEADER + 12 + 4;
+
+/**
+ * A request for the main table of either family, to be completed by `aimRoute`: all routes that say the same but for the
+ * prefix share it. An IPv4 route may have an IPv6 gateway.
+ */
 export function encodeRoute(
-  action: keyof typeof ROUTE_ACTIONS,
-  { family, words, length }: Prefix,
+  action: RouteAction,
+  family: Family,
   { gateway, index, source }: RouteForm,
   protocol: number,
 ): Uint8Array {
@@ -162,10 +171,8 @@ export function encodeRoute(
   const is6 = family.words === 4;
   const body = new Uint8Array(12);
   const scope = gateway === null && !is6 ? RT_SCOPE_LINK : 0;
-  body.set([is6 ? AF_INET6 : AF_INET, length, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST]);
+  body.set([is6 ? AF_INET6 : AF_INET, 0, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST]);
   const dst = new Uint8Array(4 * family.words);
-  const view = new DataView(dst.buffer);
-  for (let i = 0; i < family.words; i++) view.setInt32(4 * i, words[i]!);
   const attributes: Attribute[] = [
     [RTA.dst, dst],
     [RTA.oif, u32(index)],
@@ -178,6 +185,16 @@ export function encodeRoute(
   }
   if (source !== null) attributes.push([RTA.prefsrc, bytesOf(source)]);
   return message(type, flags, body, attributes);
+}
+
+/** Complete a request that begins at `at`. */
+export function aimRoute(
+  view: DataView,
+  at: number,
+  { words, length }: Pick<Prefix, 'words' | 'length'>,
+): void {
+  view.setUint8(at + LENGTH_AT, length);
+  for (let i = 0; i < words.length; i++) view.setInt32(at + WORDS_AT + 4 * i, words[i]!);
 }
 
 /** The request that a command stands for, or null if it is none of those that plan.ts writes for pods. */

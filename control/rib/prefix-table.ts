@@ -15,8 +15,11 @@ export class PrefixTable {
   /** Field of the length; the words stand before it, notes after it. */
   readonly lengthField: number;
   readonly #words: number;
-  /** Number of a prefix + 1, 0 is free; the length is a power of two. */
-  readonly #shards: Int32Array[] = Array.from({ length: SHARDS }, () => new Int32Array(FIRST_SLOTS));
+  /**
+   * Two cells a slot: number of the prefix + 1, 0 is free, and its hash, so that neither a search nor growing has to look at
+   * records that lie anywhere in memory. The number of slots is a power of two.
+   */
+  readonly #shards: Int32Array[] = Array.from({ length: SHARDS }, () => new Int32Array(2 * FIRST_SLOTS));
   readonly #used = new Int32Array(SHARDS);
   #slots = SHARDS * FIRST_SLOTS;
 
@@ -30,7 +33,7 @@ export class PrefixTable {
 
   /** Memory of the records and the hash. */
   get bytes(): number {
-    return this.records.bytes + this.#slots * 4;
+    return this.records.bytes + this.#slots * 8;
   }
 
   /** The number of the prefix whose words are data[at...], or -1. */
@@ -38,9 +41,9 @@ export class PrefixTable {
     const hash = this.#hash(data, at, length);
     const slots = this.#shards[hash >>> (32 - SHARD_BITS)]!;
     const mask = slots.length - 1;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+    for (let slot = (hash << 1) & mask; ; slot = (slot + 2) & mask) {
       const id = slots[slot]! - 1;
-      if (id < 0 || this.#is(id, data, at, length)) return id;
+      if (id < 0 || (slots[slot + 1] === hash && this.#is(id, data, at, length))) return id;
     }
   }
 
@@ -50,11 +53,11 @@ export class PrefixTable {
     const shard = hash >>> (32 - SHARD_BITS);
     const slots = this.#shards[shard]!;
     const mask = slots.length - 1;
-    let slot = hash & mask;
-    for (; ; slot = (slot + 1) & mask) {
+    let slot = (hash << 1) & mask;
+    for (; ; slot = (slot + 2) & mask) {
       const id = slots[slot]! - 1;
       if (id < 0) break;
-      if (this.#is(id, data, at, length)) return id;
+      if (slots[slot + 1] === hash && this.#is(id, data, at, length)) return id;
     }
     const id = this.records.allocate();
     const page = this.records.page(id);
@@ -62,7 +65,8 @@ export class PrefixTable {
     for (let i = 0; i < this.#words; i++) page[record + i] = data[at + i]!;
     page[record + this.lengthField] = length;
     slots[slot] = id + 1;
-    if (++this.#used[shard]! * 4 > slots.length * 3) this.#grow(shard);
+    slots[slot + 1] = hash;
+    if (++this.#used[shard]! * 8 > slots.length * 3) this.#grow(shard);
     return id;
   }
 
@@ -72,13 +76,14 @@ export class PrefixTable {
     const shard = hash >>> (32 - SHARD_BITS);
     const slots = this.#shards[shard]!;
     const mask = slots.length - 1;
-    let hole = hash & mask;
-    while (slots[hole] !== id + 1) hole = (hole + 1) & mask;
+    let hole = (hash << 1) & mask;
+    while (slots[hole] !== id + 1) hole = (hole + 2) & mask;
     // Move later entries of the run back, so that no search ends early at the hole.
-    for (let next = (hole + 1) & mask; slots[next] !== 0; next = (next + 1) & mask) {
-      const home = this.#hashOf(slots[next]! - 1) & mask;
+    for (let next = (hole + 2) & mask; slots[next] !== 0; next = (next + 2) & mask) {
+      const home = (slots[next + 1]! << 1) & mask;
       if (((next - home) & mask) < ((next - hole) & mask)) continue;
       slots[hole] = slots[next]!;
+      slots[hole + 1] = slots[next + 1]!;
       hole = next;
     }
     slots[hole] = 0;
@@ -112,13 +117,14 @@ export class PrefixTable {
     const before = this.#shards[shard]!;
     const slots = new Int32Array(before.length * 2);
     const mask = slots.length - 1;
-    for (const entry of before) {
-      if (entry === 0) continue;
-      let slot = this.#hashOf(entry - 1) & mask;
-      while (slots[slot] !== 0) slot = (slot + 1) & mask;
-      slots[slot] = entry;
+    for (let at = 0; at < before.length; at += 2) {
+      if (before[at] === 0) continue;
+      let slot = (before[at + 1]! << 1) & mask;
+      while (slots[slot] !== 0) slot = (slot + 2) & mask;
+      slots[slot] = before[at]!;
+      slots[slot + 1] = before[at + 1]!;
     }
     this.#shards[shard] = slots;
-    this.#slots += before.length;
+    this.#slots += before.length / 2;
   }
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -138,17 +139,52 @@ napi_value netlink_dump(napi_env env, napi_callback_info info) {
 
 /* ---- changes -------------------------------------------------------------------------------------- */
 
-/* The errno of each message of `requests`, 0 for success; one that fails does not stop the rest. */
+/* Messages that the kernel is told in one go: its errors have room in the socket. */
+enum { CHANGE_MESSAGES = 64, CHANGE_BYTES = 16384 };
+
+/* Errors of messages numbered from `first` to `last`, until the last is acknowledged. */
+static int change_answers(int netlink, uint32_t first, uint32_t last, int32_t *errors) {
+  char buffer[8192];
+  for (;;) {
+    ssize_t got = recv(netlink, buffer, sizeof buffer, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    int left = (int)got;
+    for (const struct nlmsghdr *header = (const struct nlmsghdr *)buffer; NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_type != NLMSG_ERROR || header->nlmsg_seq < first || header->nlmsg_seq > last) continue;
+      errors[header->nlmsg_seq] = -((const struct nlmsgerr *)NLMSG_DATA(header))->error;
+      if (header->nlmsg_seq == last) return 0;
+    }
+  }
+}
+
+/*
+ * The errno of each message of `requests`, 0 for success; one that fails does not stop the rest. Many go in one send:
+ * only the last of them asks for an answer, and the kernel tells errors unasked.
+ */
 static int change_all(int netlink, struct bytes requests, int32_t *errors, size_t room) {
-  size_t count = 0;
+  char chunk[CHANGE_BYTES];
+  size_t count = 0, used = 0;
+  uint32_t first = 0;
   int left = (int)requests.length;
-  for (struct nlmsghdr *header = (struct nlmsghdr *)requests.data; NLMSG_OK(header, left);
-       header = NLMSG_NEXT(header, left)) {
-    struct netlink_message request = {0}, reply;
-    if (count == room || header->nlmsg_len > sizeof request.bytes) break;
-    memcpy(request.bytes, header, header->nlmsg_len);
-    request.header.nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
-    errors[count++] = netlink_request(netlink, &request, &reply) < 0 ? errno : 0;
+  memset(errors, 0, room * sizeof *errors);
+  for (struct nlmsghdr *header = (struct nlmsghdr *)requests.data; NLMSG_OK(header, left);) {
+    size_t length = NLMSG_ALIGN(header->nlmsg_len);
+    if (count == room || length > sizeof chunk) break;
+    struct nlmsghdr *copy = (struct nlmsghdr *)(chunk + used);
+    memcpy(copy, header, header->nlmsg_len);
+    copy->nlmsg_flags |= NLM_F_REQUEST;
+    copy->nlmsg_seq = (uint32_t)count++;
+    used += length;
+    header = NLMSG_NEXT(header, left);
+    bool isLast = !NLMSG_OK(header, left) || count == room;
+    if (!isLast && count - first < CHANGE_MESSAGES && used + NLMSG_ALIGN(header->nlmsg_len) <= sizeof chunk) continue;
+    copy->nlmsg_flags |= NLM_F_ACK;
+    if (send(netlink, chunk, used, 0) < 0 || change_answers(netlink, first, (uint32_t)count - 1, errors) < 0)
+      return -1;
+    first = (uint32_t)count;
+    used = 0;
   }
   if (left <= 0 && count == room) return 0;
   errno = EINVAL;

@@ -11,6 +11,9 @@ import { ping, tcp } from './traffic.ts';
 const PINGS = 6000;
 const FLOOD = ['-q', '-i', '0.001', '-c', String(PINGS), '-W', '5'];
 
+/** What a process that is killed has read and not sent yet, at most a burst, dies with it. */
+const MOST_LOST = { SIGTERM: 0, SIGKILL: BURST };
+
 describe.skipIf(noLab)('a restart', () => {
   let cluster: Cluster;
   beforeAll(async () => {
@@ -26,9 +29,6 @@ describe.skipIf(noLab)('a restart', () => {
     cluster.startAgent(1);
     await cluster.ready(1);
   }
-
-  /** What a process that is killed has read and not sent yet, at most a burst, dies with it. */
-  const MOST_LOST = { SIGTERM: 0, SIGKILL: BURST };
 
   it.each([
     ['SIGTERM', 'through VXLAN', '10.65.2.2'],
@@ -98,10 +98,32 @@ describe.skipIf(noLab)('routes that BGP told before a restart', () => {
       podsPerNode: 1,
       bgp: 'bird',
       mode: 'ipip',
-      settings: { restart: { staleTime: 3 } },
+      // BIRD takes three seconds until it tells a peer that has restarted.
+      settings: { restart: { staleTime: 6 } },
     });
   });
   afterAll(() => cluster?.close());
+
+  it.each(['SIGTERM', 'SIGKILL'] as const)(
+    'and ours at our peers: by %s no ping is lost from here, nor from there',
+    async (signal) => {
+      await ping(cluster.lab, 'pod1a', '10.65.2.2');
+      const pinging = [
+        ping(cluster.lab, 'pod1a', '10.65.2.2', FLOOD),
+        ping(cluster.lab, 'pod2a', '10.65.1.2', FLOOD),
+      ];
+      await sleep(500);
+      await cluster.agents.get(1)!.stop(signal);
+      cluster.startAgent(1);
+      await cluster.ready(1);
+      for (const { sent, received, output } of await Promise.all(pinging)) {
+        expect(sent).toBe(PINGS);
+        expect(sent - received, output).toBeLessThanOrEqual(2 * MOST_LOST[signal]);
+      }
+      // The reflector kept the routes until they were told anew, and then forgot that they were stale.
+      expect(await cluster.birdc('show', 'route', 'all', block(1))).not.toContain('STALE');
+    },
+  );
 
   const isRouted = async () => (await cluster.api(1).routes()).some(({ prefix }) => prefix === block(2));
 
