@@ -1,6 +1,6 @@
 /** Routes of the BGP speaker for people: found by prefix or address, each with its place and why it has it. */
 import { mask4, mask6, tryAddress4, tryAddress6, tryPrefix4, tryPrefix6 } from '../address.ts';
-import type { BgpRouteQuery, BgpRouteView, BgpWhyView } from '../api/types.ts';
+import type { BgpRouteQuery, BgpRouteView, BgpToldView, BgpWhyView } from '../api/types.ts';
 import type { AttributeSet } from '../bgp/attribute-table.ts';
 import { FAMILIES, type Family, formatPrefix, IPV4, IPV6, type Prefix } from '../bgp/family.ts';
 import type { Speaker } from '../bgp/speaker.ts';
@@ -237,13 +237,15 @@ export function bestOf(speaker: Speaker, prefix: Prefix): BgpRouteView | null {
 
 // ---- Why ------------------------------------------------------------------------------------------------
 
-/** As BgpView.why says it. */
-export function whyOf(speaker: Speaker, text: string): BgpWhyView {
+/** As BgpView.why says it. `to`: a peer's address, or null. */
+export function whyOf(speaker: Speaker, text: string, to: string | null): BgpWhyView {
   const asked = askedOf(text);
   const rib = speaker.ribs[asked.family.index];
   const hasPaths = (prefix: Prefix) => rib.candidates(prefix).length > 0;
   const found = asked.isAddress ? longest(asked, hasPaths) : hasPaths(asked) ? asked : null;
-  const candidates = found ? rowsOf(rib, rib.find(found), rib.candidates(found), new Views(speaker)) : [];
+  const views = new Views(speaker);
+  const id = found ? rib.find(found) : -1;
+  const candidates = found ? rowsOf(rib, id, rib.candidates(found), views) : [];
   const [first] = candidates;
   const decidedBy = first?.state === 'best' ? first.reason : null;
   const covering = decidedBy === null ? longest(asked, (prefix) => rib.get(prefix) !== null) : null;
@@ -252,5 +254,13 @@ export function whyOf(speaker: Speaker, text: string): BgpWhyView {
     covering: covering && formatPrefix(covering),
     decidedBy,
     candidates,
+    told: found && to !== null ? toldOf(speaker, to, views, rib, id) : null,
   };
+}
+
+function toldOf(speaker: Speaker, peer: string, views: Views, rib: Rib, id: number): BgpToldView {
+  const routes = [...sentRows(speaker, peer, views, rib, id)];
+  const isNothing = rib.bestOf(id) === null;
+  const withheld = isNothing ? 'no path can be used' : speaker.withheld(peer, rib.family, id);
+  return { peer, routes, reason: routes.length > 0 ? null : (withheld ?? 'it is about to be told') };
 }

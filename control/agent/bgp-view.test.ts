@@ -256,6 +256,51 @@ describe('why', () => {
     ]);
   });
 
+  it('says what a peer is told of it, or why nothing', async () => {
+    const rule: Policy = {
+      key: 'no 10.2.0.0/16',
+      evaluate: ({ prefix: { words } }) => ({
+        accept: words[0] !== 0x0a020000,
+        reason: 'rule 7',
+        operations: [],
+      }),
+    };
+    const { speaker, view } = await start([
+      external(LEFT, 64501),
+      external(RIGHT, 64502, { exportPolicy: rule }),
+    ]);
+    await settled(speaker, 1);
+    expect(view.why('10.65.0.0/26', RIGHT).told).toMatchObject({
+      routes: [],
+      reason: 'the session is Active',
+    });
+    const left = await establish(speaker, LEFT, 64501);
+    await establish(speaker, RIGHT, 64502);
+    left.send(
+      ...announcement([64501], LEFT, ['10.1.0.0/16', '10.2.0.0/16']),
+      ...announcement([64501], LEFT, ['10.3.0.0/16'], { communities: [0xffffff01] }),
+      ...announcement([64501, ASN], LEFT, ['10.4.0.0/16']),
+    );
+    await settled(speaker, 4);
+    await until('the right peer is told', () => rowsOf(view, { out: RIGHT }).length === 2);
+    expect(view.why('10.1.2.3', RIGHT).told).toMatchObject({
+      peer: RIGHT,
+      routes: [{ prefix: '10.1.0.0/16', nextHop: US, attributes: { asPath: `${ASN} 64501` } }],
+      reason: null,
+    });
+    const reasons = [
+      ['10.1.0.0/16', LEFT, 'the best path is its own'],
+      ['10.2.0.0/16', RIGHT, 'refused by the export policy: rule 7'],
+      ['10.3.0.0/16', RIGHT, 'it has the community no-export'],
+    ] as const;
+    for (const [prefix, to, reason] of reasons) {
+      expect(view.why(prefix, to).told).toEqual({ peer: to, routes: [], reason });
+    }
+    expect(view.why('10.4.0.0/16', RIGHT).told).toBeNull();
+    expect(view.why('10.1.0.0/16').told).toBeNull();
+    expect(() => view.why('10.1.0.0/16', '192.0.2.9')).toThrow(/no peer/);
+  });
+
   it('points to what holds a prefix that nobody announces', async () => {
     const { view } = await twoPeers();
     expect(view.why('203.0.113.0/26')).toEqual({
@@ -263,6 +308,7 @@ describe('why', () => {
       covering: '203.0.113.0/24',
       decidedBy: null,
       candidates: [],
+      told: null,
     });
     expect(view.why('192.0.2.0/24')).toMatchObject({ prefix: null, covering: null });
     expect(() => view.why('everything')).toThrow(/no prefix and no address/);

@@ -69,8 +69,9 @@ export class SpeakerView implements BgpView {
     return routesOf(speaker, query, peer);
   }
 
-  why(prefix: string): BgpWhyView {
-    return whyOf(this.#needed().speaker, prefix);
+  why(prefix: string, to?: string): BgpWhyView {
+    const { speaker } = this.#needed();
+    return whyOf(speaker, prefix, to === undefined ? null : this.#peer(to).address);
   }
 
   watch(query: BgpWatchQuery, wake: () => void): BgpWatch {

@@ -56,7 +56,8 @@ export class ApiClient {
     /** In no order; as many as there are, so nobody should keep them. */
     routes: (query: BgpRouteQuery, signal: AbortSignal): AsyncGenerator<BgpRouteView> =>
       this.#lines(`/v1/bgp/routes?${queryOf(query)}`, signal),
-    why: (prefix: string): Promise<BgpWhyView> => this.#get(`/v1/bgp/why?${queryOf({ prefix })}`),
+    why: (prefix: string, to?: string): Promise<BgpWhyView> =>
+      this.#get(`/v1/bgp/why?${queryOf({ prefix, to })}`),
     /** What happens from when `onBegun` is called. Ends with the signal. */
     monitor: (query: BgpWatchQuery, signal: AbortSignal, onBegun = () => {}): AsyncGenerator<BgpEvent> =>
       this.#lines(`/v1/bgp/monitor?${queryOf(query)}`, signal, onBegun),

@@ -3,7 +3,7 @@ import { NO_ATTRIBUTES } from '../bgp/attributes.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus } from '../bgp/status.ts';
 import { type AttributesView, attributesView } from '../bgp/text.ts';
 import { TortieError } from '../error.ts';
-import type { BgpEvent, BgpRouteView, BgpView } from './types.ts';
+import type { BgpEvent, BgpRouteView, BgpToldView, BgpView } from './types.ts';
 
 const NO_COUNTERS: PeerCounters = {
   messagesIn: 0,
@@ -257,6 +257,13 @@ const EVENTS: BgpEvent[] = [
   { at: '2026-01-01T12:00:01.000Z', event: 'lost', count: 2045 },
 ];
 
+function toldTo(peer: string, prefix: string): BgpToldView {
+  if (prefix === '203.0.113.0/24') return { peer, routes: [], reason: 'it has the community no-export' };
+  const sent = { nextHop: '192.0.2.1', cost: null, since: null, state: 'sent', reason: '' } as const;
+  const told = attributes({ asPath: '64512', localPref: null });
+  return { peer, routes: [route({ ...sent, prefix, attributes: told })], reason: null };
+}
+
 /** `asked` gets what sessions were told to do. */
 export const fakeBgp = (asked: string[][] = []): BgpView => ({
   summary: () => ({
@@ -281,13 +288,14 @@ export const fakeBgp = (asked: string[][] = []): BgpView => ({
         (!query.best || candidate.state === 'best'),
     );
   },
-  why: (prefix) => {
+  why: (prefix, to) => {
     const candidates = fakeRoutes().filter((candidate) => candidate.prefix === prefix);
     return {
       prefix: candidates[0]?.prefix ?? null,
       covering: null,
       decidedBy: candidates[0]?.state === 'best' ? candidates[0].reason : null,
       candidates,
+      told: to === undefined || candidates.length === 0 ? null : toldTo(known(to), prefix),
     };
   },
   watch: ({ peer, best }, wake) => {

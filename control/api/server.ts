@@ -166,7 +166,7 @@ async function answer(
     case '/v1/bgp/routes':
       return lists.write(response, api.bgp.routes(routeQuery(query)));
     case '/v1/bgp/why':
-      return json(response, api.bgp.why(query.get('prefix') ?? ''));
+      return json(response, api.bgp.why(query.get('prefix') ?? '', query.get('to') ?? undefined));
     case '/v1/bgp/monitor':
       return lists.follow(response, (wake) => api.bgp.watch(watchQuery(query), wake));
     case '/v1/bgp/refresh':

@@ -212,6 +212,16 @@ export interface BgpWhyView {
   decidedBy: string | null;
   /** The best first, in order, then those that cannot be chosen. */
   candidates: BgpRouteView[];
+  /** Null: not asked for, or there is no such prefix. */
+  told: BgpToldView | null;
+}
+
+/** What a peer is told of a prefix. */
+export interface BgpToldView {
+  peer: string;
+  routes: BgpRouteView[];
+  /** Why there are none. */
+  reason: string | null;
 }
 
 export interface BgpWatchQuery {
@@ -246,8 +256,8 @@ export interface BgpView {
    * pause. Throws PEER_UNKNOWN and PREFIX before the first.
    */
   routes(query: BgpRouteQuery): Iterable<BgpRouteView | null>;
-  /** All paths of a prefix, or of the longest that holds an address. Throws PREFIX. */
-  why(prefix: string): BgpWhyView;
+  /** All paths of a prefix, or of the longest that holds an address. `to`: a peer. Throws PREFIX and PEER_UNKNOWN. */
+  why(prefix: string, to?: string): BgpWhyView;
   /** `wake` is called when there are events, and not again before they are read. Throws PEER_UNKNOWN. */
   watch(query: BgpWatchQuery, wake: () => void): BgpWatch;
   /**

@@ -3,8 +3,8 @@ import { parseAddress4 } from '../address.ts';
 import type { PathSource } from '../rib/decision.ts';
 import { GRACEFUL_SHUTDOWN, LLGR_STALE } from './attribute-table.ts';
 import { type Attributes, NO_ATTRIBUTES } from './attributes.ts';
-import { type ExportRules, exported } from './export.ts';
-import { IPV4 } from './family.ts';
+import { type ExportRules, exported, exportedOr } from './export.ts';
+import { IPV4, IPV6 } from './family.ts';
 import { type ImportRules, imported, refusal } from './import.ts';
 import { ACCEPT_ALL } from './policy.ts';
 import { attributesOf, nextHopOf, sourceOf } from './test-routes.ts';
@@ -46,6 +46,24 @@ describe('export', () => {
   it('of our own routes names ourselves as next hop', () => {
     expect(tell(NO_ATTRIBUTES, own, RULES)).toEqual({ ...NO_ATTRIBUTES, nextHop: US, localPref: 100 });
     expect(tell(NO_ATTRIBUTES, own, OUTSIDE)).toEqual({ ...NO_ATTRIBUTES, nextHop: US, asPath: seq(64512) });
+  });
+
+  it('is withheld with the reason', () => {
+    const why = (attributes: Attributes, from: PathSource, rules: ExportRules, stale = false) =>
+      exportedOr(attributes, from, stale, [], rules);
+    const marked = (community: number) => ({ ...heard, communities: [community] });
+    expect(why(marked(0xffffff02), external, RULES)).toBe('it has the community no-advertise');
+    expect(why(marked(0xffffff01), external, OUTSIDE)).toBe('it has the community no-export');
+    expect(why(marked(0xffffff03), external, OUTSIDE)).toBe('it has the community no-export-subconfed');
+    expect(why(heard, internal, RULES)).toBe('it is from an internal peer, and neither is a client');
+    expect(why(heard, external, RULES, true)).toMatch(/it is stale/);
+    expect(why(heard, external, { ...OUTSIDE, self: null })).toMatch(/no address of ours/);
+    expect(why(heard, external, { ...RULES, family: IPV6 })).toBe(
+      `the peer takes no next hop such as ${FAR} for ipv6`,
+    );
+    expect(why({ ...heard, otc: 65001 }, external, { ...OUTSIDE, role: 'customer' })).toMatch(
+      /customers only/,
+    );
   });
 
   it('to an internal peer keeps the next hop and the path, and always has LOCAL_PREF', () => {

@@ -47,23 +47,30 @@ const UPWARDS: readonly Role[] = ['customer', 'peer', 'rs-client'];
 const DOWNWARDS: readonly Role[] = ['provider', 'peer', 'rs'];
 const NON_TRANSITIVE = 0x40000000;
 
+/** As below; null if the route is not announced. */
+export function exported(...given: Parameters<typeof exportedOr>): Attributes | null {
+  const outcome = exportedOr(...given);
+  return typeof outcome === 'string' ? null : outcome;
+}
+
 /**
- * The attributes with which a route is announced, or null if it is not. `operations`: what the export policy does to
- * it.
+ * The attributes with which a route is announced, or in words why it is not. `operations`: what the export policy
+ * does to it.
  */
-export function exported(
+export function exportedOr(
   attributes: Attributes,
   source: PathSource,
   isLongLivedStale: boolean,
   operations: readonly Operation[],
   rules: ExportRules,
-): Attributes | null {
+): Attributes | string {
   const { internal, localAsn, role, family } = rules;
-  if (attributes.communities.includes(NO_ADVERTISE)) return null;
+  if (attributes.communities.includes(NO_ADVERTISE)) return 'it has the community no-advertise';
   const isReflected = source.internal && internal;
-  if (isReflected && !source.client && !rules.client) return null;
+  if (isReflected && !source.client && !rules.client)
+    return 'it is from an internal peer, and neither is a client';
   const isStale = isLongLivedStale || attributes.communities.includes(LLGR_STALE);
-  if (isStale && !rules.longLived) return null;
+  if (isStale && !rules.longLived) return 'it is stale, and the peer does not keep such routes (RFC 9494)';
 
   let out = attributes;
   if (isLongLivedStale) out = withCommunity(out, LLGR_STALE);
@@ -75,8 +82,10 @@ export function exported(
     rules.nextHopMode === 'self' ||
     (rules.nextHopMode === 'auto' && !internal);
   const nextHop = isSelf ? rules.self : attributes.nextHop;
-  if (!nextHop) return null;
-  if (family === IPV4 ? nextHop.family !== IPV4 && !rules.nextHop6 : nextHop.family === IPV4) return null;
+  if (!nextHop) return 'there is no address of ours to name as next hop';
+  if (family === IPV4 ? nextHop.family !== IPV4 && !rules.nextHop6 : nextHop.family === IPV4) {
+    return `the peer takes no next hop such as ${nextHop.text} for ${family.name}`;
+  }
 
   if (internal) {
     out = { ...out, nextHop, localPref: out.localPref ?? DEFAULT_LOCAL_PREF };
@@ -87,8 +96,9 @@ export function exported(
       clusterList: [rules.clusterId, ...out.clusterList],
     };
   }
-  if (out.communities.includes(NO_EXPORT) || out.communities.includes(NO_EXPORT_SUBCONFED)) return null;
-  if (role && out.otc !== null && UPWARDS.includes(role)) return null;
+  if (out.communities.includes(NO_EXPORT)) return 'it has the community no-export';
+  if (out.communities.includes(NO_EXPORT_SUBCONFED)) return 'it has the community no-export-subconfed';
+  if (role && out.otc !== null && UPWARDS.includes(role)) return 'it is for customers only (RFC 9234)';
   return {
     ...out,
     asPath: prepend(out.asPath, localAsn),

@@ -390,6 +390,17 @@ export class Session implements ConnectionOwner {
     if (out) yield* out.group.toldAt(out, id);
   }
 
+  /** Why it is not told the best path of a prefix, in words; null: it is told, or there is no such path. */
+  withheld(family: Family, id: number): string | null {
+    if (!this.#established) return `the session is ${this.#state}`;
+    const out = this.#established.out[family.index];
+    if (out) return out.group.withheld(out, id);
+    const isCarried = this.#established.agreement.families[family.index];
+    return isCarried
+      ? 'we have restarted, and wait until all peers have told'
+      : `it does not carry ${family.name}`;
+  }
+
   /** The peer has connected. */
   accept(socket: Socket): void {
     // A peer that dials again has given up what it dialled before.

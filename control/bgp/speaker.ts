@@ -204,6 +204,11 @@ export class Speaker extends EventEmitter<{
     return this.#sessions.get(address)?.adjOut(family) ?? [];
   }
 
+  /** Why a peer is not told the best path of a prefix, in words; null: it is told, or there is no such path. */
+  withheld(address: string, family: Family, id: number): string | null {
+    return this.#sessions.get(address)?.withheld(family, id) ?? null;
+  }
+
   /** Why a route that a peer told is kept and not used, in words; null: it may be used. */
   refusalOf(address: string, prefix: Prefix, attributes: Attributes): string | null {
     return this.#sessions.get(address)?.refusalOf(prefix, attributes) ?? null;

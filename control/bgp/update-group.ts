@@ -16,7 +16,7 @@ import type { Rib } from '../rib/rib.ts';
 import type { AttributeSet, AttributeTable } from './attribute-table.ts';
 import { type Attributes, encodeAttributes } from './attributes.ts';
 import { Bitmap } from './bitmap.ts';
-import { type ExportRules, exported } from './export.ts';
+import { type ExportRules, exported, exportedOr } from './export.ts';
 import type { Prefix } from './family.ts';
 import { IPV4 } from './family.ts';
 import { PrefixList } from './nlri.ts';
@@ -265,6 +265,23 @@ export class UpdateGroup {
         source,
       };
     }
+  }
+
+  /** Why a member is not told the best path of a prefix, in words; null: it is told, or there is no such path. */
+  withheld(member: Member, id: number): string | null {
+    const set = this.#rib.bestSet(id);
+    if (!set) return null;
+    const { config } = this;
+    const source = this.#rib.bestSource(id)!;
+    if (source === member.source) return 'the best path is its own';
+    const isStale = this.#rib.bestIsLongLivedStale(id);
+    const plain = exportedOr(set.attributes, source, isStale, NONE, config);
+    if (typeof plain === 'string') return plain;
+    const { attributes } = set;
+    const verdict = config.policy.evaluate({ prefix: this.#rib.prefixOf(id), attributes, source });
+    if (!verdict.accept) return `refused by the export policy: ${verdict.reason}`;
+    const outcome = exportedOr(attributes, source, isStale, verdict.operations, config);
+    return typeof outcome === 'string' ? outcome : null;
   }
 
   // ---- What is to be told ----------------------------------------------------------------------------

@@ -1,6 +1,13 @@
 /** What `tortie bgp` prints for people. */
 import { isIp6, parseAddress4, tryAddress6 } from '../address.ts';
-import type { BgpEvent, BgpPeerView, BgpRouteView, BgpSummaryView, BgpWhyView } from '../api/types.ts';
+import type {
+  BgpEvent,
+  BgpPeerView,
+  BgpRouteView,
+  BgpSummaryView,
+  BgpToldView,
+  BgpWhyView,
+} from '../api/types.ts';
 import type { MessageView, UpdateView } from '../bgp/describe.ts';
 import { columns } from './table.ts';
 
@@ -270,7 +277,7 @@ function keyOf(prefix: string): number[] {
 /** `asked`: as the user wrote it. */
 export function whyText(
   asked: string,
-  { prefix, covering, decidedBy, candidates }: BgpWhyView,
+  { prefix, covering, decidedBy, candidates, told }: BgpWhyView,
   now: Date,
 ): string {
   const instead =
@@ -285,7 +292,17 @@ export function whyText(
       : usable === 1
         ? `one path${excluded === 0 ? '' : ' can be used'}${rest}`
         : `the first of ${usable} paths is best, by ${decidedBy}${rest}`;
-  return `${prefix}: ${verdict}.\n${candidates.map((route, i) => candidateText(route, i + 1, now)).join('')}`;
+  const paths = candidates.map((route, i) => candidateText(route, i + 1, now));
+  return `${prefix}: ${verdict}.\n${paths.join('')}${told === null ? '' : toldText(told)}`;
+}
+
+function toldText({ peer, routes, reason }: BgpToldView): string {
+  if (routes.length === 0) return `\nNot told to ${peer}: ${reason}.\n`;
+  const lines = routes.map((route) => {
+    const named = route.pathId === 0 ? '' : `path identifier ${route.pathId}, `;
+    return `   ${named}${attributesText(route)}\n`;
+  });
+  return `\nTold to ${peer}:\n${lines.join('')}`;
 }
 
 const VERDICTS: Readonly<Record<BgpRouteView['state'], string>> = {
@@ -393,7 +410,10 @@ function updateText(update: UpdateView): string {
   return parts.length === 0 ? 'nothing' : parts.join('; ');
 }
 
-const attributesText = ({ nextHop, attributes: told }: UpdateView['announced'][number]): string =>
+const attributesText = ({
+  nextHop,
+  attributes: told,
+}: Pick<UpdateView['announced'][number], 'nextHop' | 'attributes'>): string =>
   [
     `via ${nextHop ?? 'nowhere'}`,
     `AS path ${told.asPath || 'empty'}`,

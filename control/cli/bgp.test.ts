@@ -170,7 +170,7 @@ describe('texts', () => {
   });
 
   it('of what nobody announces point to what holds it', () => {
-    const none = { prefix: null, decidedBy: null, candidates: [] };
+    const none = { prefix: null, decidedBy: null, candidates: [], told: null };
     expect(whyText('10.0.0.0/24', { ...none, covering: '10.0.0.0/8' }, NOW)).toBe(
       'Nobody announces 10.0.0.0/24; BGP’s route to it is 10.0.0.0/8.\n',
     );
@@ -195,7 +195,7 @@ describe('texts', () => {
         others: ['99:01ab'],
       },
     };
-    const why = { prefix: path.prefix, covering: null, decidedBy: 'router id' };
+    const why = { prefix: path.prefix, covering: null, decidedBy: 'router id', told: null };
     const text = whyText(path.prefix, { ...why, candidates: [fakeRoutes()[0]!, path] }, NOW);
     for (const expected of [
       '2. shares the load and is equal up to router id, 192.0.2.9 against 192.0.2.3\n',

@@ -133,16 +133,24 @@ function prefixArgument(text: string): string {
   throw new InvalidArgumentError(advice);
 }
 
+interface WhyOptions extends DaemonOptions {
+  readonly to?: string;
+}
+
 function addWhy(bgp: Command, io: Io): void {
   asksDaemon(bgp.command('why'))
     .description(
       'why a path is best: all paths of a prefix in order, the step that decided, and what cannot be used',
     )
     .argument('<prefix>', 'prefix, or an address: the longest prefix that holds it', prefixArgument)
-    .addHelpText('after', '\nExample:\n  tortie bgp why 203.0.113.0/24')
-    .action(async (prefix: string, options: DaemonOptions) => {
-      const why = await daemon(io, options).bgp.why(prefix);
-      if (options.json) printJson(io, why);
+    .option('--to <peer>', 'also what this peer is told of it, or why nothing', addressArgument)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tortie bgp why 203.0.113.0/24\n  tortie bgp why 203.0.113.0/24 --to 192.0.2.2',
+    )
+    .action(async (prefix: string, { to, json, ...where }: WhyOptions) => {
+      const why = await daemon(io, where).bgp.why(prefix, to);
+      if (json) printJson(io, why);
       else io.out(whyText(prefix, why, io.now()));
     });
 }

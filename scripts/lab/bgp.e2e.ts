@@ -165,6 +165,12 @@ describe.skipIf(noLab)('tortie bgp', () => {
       [RIGHT, 'best'],
       [LEFT, 'worse'],
     ]);
+    expect(await tortie('why', '203.0.113.0/24', '--to', LEFT)).toMatch(
+      /\nTold to 192\.0\.2\.253:\n {3}via 192\.0\.2\.1, AS path 64512 64602\n$/,
+    );
+    expect(await tortie('why', '203.0.113.0/24', '--to', RIGHT)).toMatch(
+      /\nNot told to 192\.0\.2\.254: the best path is its own\.\n$/,
+    );
     expect(await tortie('why', '203.0.113.0/25')).toBe(
       'Nobody announces 203.0.113.0/25; BGP’s route to it is 203.0.113.0/24.\n',
     );
