@@ -25,13 +25,13 @@ export class BgpRouting {
   asn = 0;
   /** What the speaker tells people. */
   readonly view = new SpeakerView();
+  readonly bfd: BfdClient;
   /** There was an agent before this one, whose forwarding state we have (RFC 4724 section 4.1). */
   isRestart = false;
   readonly #config: () => AgentConfig;
   readonly #feeder: Feeder;
   readonly #kernelRoutes: KernelRoutes;
   readonly #log: Logger;
-  readonly #bfd: BfdClient;
   #speaker: Speaker | null = null;
   #told = '';
   #configuredAt = 0;
@@ -43,7 +43,7 @@ export class BgpRouting {
     this.#feeder = feeder;
     this.#kernelRoutes = kernelRoutes;
     this.#log = log;
-    this.#bfd = new BfdClient({
+    this.bfd = new BfdClient({
       socket: `${stateFolder(config().nodeName)}/bfd.sock`,
       onState: ({ peer, text, failed, independent }) =>
         this.#speaker?.bfdChanged(peer, text, failed, independent),
@@ -66,7 +66,7 @@ export class BgpRouting {
     try {
       if (this.#speaker) await this.#speaker.reconfigure(config);
       else await this.#start(config);
-      this.#bfd.configure(bfdSessions(config));
+      this.bfd.configure(bfdSessions(config));
       this.view.use({ speaker: this.#speaker!, config });
       this.#told = text;
     } catch (error) {
@@ -116,7 +116,7 @@ export class BgpRouting {
     this.#told = '';
     const restarting = this.#config().bgp.enabled;
     // A session that went while peers keep our routes would have them dropped.
-    this.#bfd.stop({ keep: restarting });
+    this.bfd.stop({ keep: restarting });
     await speaker?.stop({ restarting });
   }
 

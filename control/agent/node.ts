@@ -322,6 +322,7 @@ export class NodeAgent {
     await this.routing
       .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));
+    if (this.routing.bfd.problem !== null) problems.push(this.routing.bfd.problem);
     await this.ports.close(desired.ports, portSettings, refresh !== 'none' && !this.#swept);
     this.#swept ||= sweep;
     await this.store.check();

@@ -190,6 +190,7 @@ export class AgentView implements AgentApi {
       blocks: own?.spec.blocks.length ?? 0,
       inSync: this.#agent.isInSync(),
       bgp: routing.view.isRunning ? { ...this.bgp.summary(), peers: this.bgp.peers() } : null,
+      bfd: { sessions: routing.bfd.sessions(), statistics: routing.bfd.statistics },
     });
   }
 

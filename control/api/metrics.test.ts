@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
+import { DISCARDS, type Discard } from '../bfd/packet.ts';
+import { upReport } from '../bfd/test-report.ts';
 import { fakeAgent } from './fake-agent.ts';
 import { FAMILIES, type MetricsServer, renderMetrics, serveMetrics } from './metrics.ts';
 
 const MANUAL = '../../docs/METRICS.md';
 const agent = fakeAgent();
+const NO_DISCARDS = Object.fromEntries(DISCARDS.map((reason) => [reason, 0])) as Record<Discard, number>;
 const source = async () => ({
   status: agent.nodeStatus(),
   ports: agent.ports(),
@@ -17,6 +20,10 @@ const source = async () => ({
   blocks: 1,
   inSync: true,
   bgp: { ...agent.bgp.summary(), peers: agent.bgp.peers() },
+  bfd: {
+    sessions: [upReport],
+    statistics: { discards: { ...NO_DISCARDS, session: 3 }, refused: 2, priority: 0 },
+  },
 });
 
 let server: MetricsServer | undefined;
@@ -62,6 +69,10 @@ it('renders what Prometheus reads: one HELP and TYPE a family, every sample with
     'bgp_session_flaps_total{peer="198.51.100.1"} 2',
     'bgp_bfd_up{peer="192.0.2.2"} 1',
     'bgp_bfd_up{peer="198.51.100.1"} 0',
+    'tortie_bfd_failures_total{peer="192.0.2.2"} 4',
+    'tortie_bfd_packets_total{peer="192.0.2.2",direction="out"} 110',
+    'tortie_bfd_discarded_packets_total{reason="session"} 3',
+    'tortie_bfd_discarded_packets_total{reason="refused"} 2',
     'bgp_peer_established_seconds{peer="198.51.100.1"} 0',
     'bgp_rib_prefixes{route_family="ipv4-unicast"} 4',
     'bgp_rib_paths{route_family="ipv4-unicast"} 5',

@@ -5,6 +5,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { SessionReport, Statistics } from '../bfd/protocol.ts';
 import type { FamilyName } from '../bgp/family.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from '../bgp/status.ts';
 import { TortieError } from '../error.ts';
@@ -34,6 +35,8 @@ export interface MetricsSource {
   readonly inSync: boolean;
   /** Null: this agent speaks no BGP. */
   readonly bgp: (BgpSummaryView & { readonly peers: readonly PeerStatus[] }) | null;
+  /** `statistics` null: there is no BFD process. */
+  readonly bfd: { readonly sessions: readonly SessionReport[]; readonly statistics: Statistics | null };
 }
 
 interface Family {
@@ -252,6 +255,38 @@ const BGP_FAMILIES: readonly Family[] = [
   },
 ];
 
+const BFD_FAMILIES: readonly Family[] = [
+  family(
+    'bfd_failures_total',
+    'counter',
+    ['peer'],
+    'How often BFD took the path to the peer for broken.',
+    ({ bfd }) => bfd.sessions.map(({ spec, failures }) => [failures, spec.peer]),
+  ),
+  family('bfd_packets_total', 'counter', ['peer', 'direction'], 'BFD packets of the session.', ({ bfd }) =>
+    bfd.sessions.flatMap(({ spec, packetsIn, packetsOut }): [number, string, string][] => [
+      [packetsIn, spec.peer, 'in'],
+      [packetsOut, spec.peer, 'out'],
+    ]),
+  ),
+  family(
+    'bfd_discarded_packets_total',
+    'counter',
+    ['reason'],
+    'BFD packets of no session, by the rule of RFC 5880 6.8.6; refused: from too far (RFC 5881), or no room.',
+    ({ bfd }) =>
+      bfd.statistics
+        ? [
+            ...Object.entries(bfd.statistics.discards).map(([reason, count]): [number, string] => [
+              count,
+              reason,
+            ]),
+            [bfd.statistics.refused, 'refused'],
+          ]
+        : [],
+  ),
+];
+
 /** Every family there is, in the order of the manual. */
 export const FAMILIES: readonly Family[] = [
   family(
@@ -292,6 +327,7 @@ export const FAMILIES: readonly Family[] = [
       ]),
   ),
   ...BGP_FAMILIES,
+  ...BFD_FAMILIES,
   known('felix_active_local_endpoints', 'Pods of this node whose port is up.', ({ ports }) => [
     ports.filter(({ kind, state }) => kind === 'pod' && state === 'up').length,
   ]),

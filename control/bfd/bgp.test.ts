@@ -7,8 +7,8 @@ import { Speaker } from '../bgp/speaker.ts';
 import { announcing, attributesOf, listOf } from '../bgp/test-routes.ts';
 import { until } from '../bgp/until.ts';
 import { describe as inWords } from './client.ts';
-import type { SessionReport } from './protocol.ts';
 import { bfdSessions } from './sessions.ts';
+import { upReport } from './test-report.ts';
 
 const US = '127.78.0.1';
 const PEER = '127.78.0.2';
@@ -107,14 +107,7 @@ describe('sessions', () => {
   });
 
   it('are told in words', () => {
-    const report = {
-      problem: null,
-      state: 3,
-      diagnostic: 0,
-      remoteState: 3,
-      txMs: 300,
-      detectionMs: 900,
-    } as SessionReport;
+    const report = { ...upReport, txMs: 300, detectionMs: 900 };
     expect(inWords(report)).toBe('Up, sending every 300 ms, detection 900 ms');
     expect(inWords({ ...report, state: 1, diagnostic: 1, remoteState: 1 })).toBe(
       'Down: control detection time expired',

@@ -11,11 +11,11 @@ import {
   Lines,
   line,
   PROTOCOL,
-  type SessionReport,
   type SessionSpec,
   type Statistics,
   type ToProcess,
 } from './protocol.ts';
+import { upReport } from './test-report.ts';
 
 const net = `127.${96 + (process.pid % 16)}.${(process.pid >> 4) % 250}`;
 const spec: SessionSpec = {
@@ -146,24 +146,7 @@ it('has a process of another version end, and starts its own', async () => {
 });
 
 it('learns of a failure even if it was not there to hear of it', async () => {
-  const report: SessionReport = {
-    spec,
-    state: 3,
-    diagnostic: 0,
-    remoteState: 3,
-    remoteDiagnostic: 0,
-    remoteIndependent: true,
-    discriminator: 7,
-    remoteDiscriminator: 8,
-    txMs: 50,
-    detectionMs: 150,
-    since: 0,
-    failures: 4,
-    packetsIn: 0,
-    packetsOut: 0,
-    sendErrors: 0,
-    problem: null,
-  };
+  const report = { ...upReport, spec };
   const statistics = { discards: {} as Statistics['discards'], refused: 0, priority: 0 };
   const netns = statSync('/proc/self/ns/net').ino;
   const { bfd, said } = client();

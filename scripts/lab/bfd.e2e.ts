@@ -513,6 +513,15 @@ describe.skipIf(noLab || noBird)('BFD of an agent', () => {
         expect(await ask('show', 'route', prefix)).toContain('192.0.2.1');
         expect(pod.address.startsWith('10.65.')).toBe(true);
 
+        const api = '/run/tortie/node1/api.sock';
+        const metrics = await lab.run('node1', 'curl', [
+          '-sS',
+          '--unix-socket',
+          api,
+          'http://tortie/metrics',
+        ]);
+        expect(metrics).toContain(`tortie_bfd_failures_total{peer="${UNDERLAY_ADDRESS}"} 0`);
+
         bird.signal('SIGSTOP');
         await until('BGP has ended', async () =>
           /BFD: Down: control detection time expired/.test(await table()),
