@@ -14,6 +14,7 @@ import {
   formatAddress4,
   formatAddress6,
   formatPrefix4,
+  formatPrefix6,
   isIp6,
   mask4,
   mask6,
@@ -120,8 +121,8 @@ export interface Desired {
   readonly kernelRoutes: ReadonlyMap<number, KernelRoute>;
   /** The same of IPv6. */
   readonly six: Desired6;
-  /** What this node announces by BGP. */
-  readonly originate: readonly Prefix4[];
+  /** What this node announces by BGP: prefixes of both families. */
+  readonly originate: readonly string[];
   readonly learning: Learning;
   /** What could not be had as the resources want it, for people. */
   readonly problems: readonly string[];
@@ -243,7 +244,7 @@ class Builder {
   readonly #ports: DesiredPort[] = [];
   readonly #peers = new Set<number>();
   readonly #problems: string[] = [];
-  readonly #originate: Prefix4[] = [];
+  readonly #originate: string[] = [];
   readonly #pods6: Pod6[] = [];
   /** Adjacencies by what they say, so that routes of one next hop share one. */
   readonly #adjacencies = new Map<string, DesiredAdjacency>();
@@ -318,7 +319,7 @@ class Builder {
       peers: this.#peers,
       kernelRoutes: this.#kernelRoutes,
       six,
-      originate: this.#originate,
+      originate: [...this.#originate, ...this.#announced6()],
       learning: this.#learning(),
       problems: [...this.#problems, ...six.problems],
     };
@@ -419,7 +420,19 @@ class Builder {
   }
 
   #announce(own: Prefix4): void {
-    if (!this.#poolOf(own.prefix, own.length)?.spec.disableBGPExport) this.#originate.push(own);
+    if (this.#poolOf(own.prefix, own.length)?.spec.disableBGPExport) return;
+    this.#originate.push(formatPrefix4(own.prefix, own.length));
+  }
+
+  /** Blocks, and addresses that were borrowed from blocks of other nodes. */
+  #announced6(): string[] {
+    const { blocks } = this.#self6;
+    const borrowed = this.#pods6
+      .flatMap(({ addresses }) => addresses)
+      .filter(({ words }) => !blocks.some((block) => contains6(block, words)));
+    const isExported = ({ words }: Prefix6) =>
+      !this.#pools6.find(({ prefix }) => contains6(prefix, words))?.spec.disableBGPExport;
+    return [...borrowed, ...blocks].filter(isExported).map(formatPrefix6);
   }
 
   // ---- Other nodes ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { formatAddress4 } from '../address.ts';
+import { parsePrefix } from '../bgp/family.ts';
+import { attributesOf, sourceOf } from '../bgp/test-routes.ts';
 import { type Kind, type Resource, SCHEMAS } from '../resources/schema.ts';
 import { bgpPlan } from './bgp-plan.ts';
 
@@ -9,14 +10,21 @@ const node = (name: string, address: string, asNumber?: number) =>
   make('Node', name, { bgp: { ipv4Address: `${address}/24`, ...(asNumber && { asNumber }) } });
 const nodes = [node('n1', '192.0.2.1'), node('n2', '192.0.2.2'), node('n3', '192.0.2.3', 65003)];
 const meshOff = make('BGPConfiguration', 'default', { nodeToNodeMeshEnabled: false, asNumber: 64600 });
+const planOf = (nodeName: string, resources: readonly Resource[], originate: readonly string[] = []) =>
+  bgpPlan({
+    nodeName,
+    resources,
+    originate,
+    secret: (name, key) => (name === 'bgp' ? `secret of ${key}` : null),
+  });
 const peers = (resources: Resource[], name = 'n1') =>
-  bgpPlan(name, resources).peers.map(
-    ({ address, port, asn, type }) => `${formatAddress4(address)}:${port} ${asn} ${type}`,
-  );
+  planOf(name, resources).peers.map(({ address, port, asn, label }) => `${address}:${port} ${asn} ${label}`);
+const peer = (resources: Resource[], address: string, name = 'n1') =>
+  planOf(name, resources).peers.find((candidate) => candidate.address === address);
 
 describe('peers', () => {
   it('are all other nodes by default', () => {
-    expect(bgpPlan('n1', nodes)).toMatchObject({ asn: 64512, listenPort: 179 });
+    expect(planOf('n1', nodes)).toMatchObject({ asn: 64512, listenPort: 179 });
     expect(peers(nodes)).toEqual([
       '192.0.2.2:179 64512 node-to-node mesh',
       '192.0.2.3:179 65003 node-to-node mesh',
@@ -25,8 +33,8 @@ describe('peers', () => {
 
   it('are none without mesh and BGPPeers', () => {
     expect(peers([...nodes, meshOff])).toEqual([]);
-    expect(bgpPlan('n1', [...nodes, meshOff]).asn).toBe(64600);
-    expect(bgpPlan('n3', [...nodes, meshOff]).asn).toBe(65003);
+    expect(planOf('n1', [...nodes, meshOff]).asn).toBe(64600);
+    expect(planOf('n3', [...nodes, meshOff]).asn).toBe(65003);
   });
 
   it('are reflectors for every node, and those for this one', () => {
@@ -66,7 +74,7 @@ it('watches the peers that are to be watched, at both ends', () => {
     }),
   ];
   const bfd = (name: string, address: string) =>
-    bgpPlan(name, resources).peers.find((peer) => formatAddress4(peer.address) === address)?.bfd;
+    planOf(name, resources).peers.find((peer) => peer.address === address)?.bfd;
   expect(bfd('n1', '192.0.2.9')).toEqual({ minTxMs: 300, minRxMs: 300, multiplier: 3, multihop: false });
   expect(bfd('n1', '192.0.2.8')).toBeUndefined();
   const fast = { minTxMs: 100, minRxMs: 1500, multiplier: 5, multihop: true };
@@ -148,6 +156,180 @@ it('dials a node that a BGPPeer names where nodes listen', () => {
 
 it('listens where the configuration says, and the mesh dials there', () => {
   const resources = [...nodes, make('BGPConfiguration', 'default', { listenPort: 1790 })];
-  expect(bgpPlan('n1', resources).listenPort).toBe(1790);
+  expect(planOf('n1', resources).listenPort).toBe(1790);
   expect(peers(resources)[0]).toContain('192.0.2.2:1790');
+});
+
+describe('sessions', () => {
+  const tor = (spec: object) => [
+    ...nodes,
+    make('BGPPeer', 'tor', { peerIP: '192.0.2.9', asNumber: 65001, ...spec }),
+  ];
+
+  it('are what a BGPPeer says', () => {
+    const spec = {
+      localASNumber: 65100,
+      nextHopMode: 'Keep',
+      password: { secretKeyRef: { name: 'bgp', key: 'tor' } },
+      sourceAddress: 'None',
+      maxRestartTime: '2m',
+      keepaliveTime: '7s',
+      numAllowedLocalASNumbers: 2,
+      ttlSecurity: 1,
+      session: {
+        families: ['IPv4', 'IPv6'],
+        passive: true,
+        holdTime: '30s',
+        addPath: { receive: true, send: 4 },
+        maxPrefixes: 1000,
+        maxPrefixesRestart: '1m',
+        longLivedTime: '1h',
+        role: 'customer',
+        strictRole: true,
+        keepFiltered: true,
+        gracefulShutdown: true,
+      },
+    };
+    expect(peer(tor(spec), '192.0.2.9')).toMatchObject({
+      localAsn: 65100,
+      nextHop: 'keep',
+      password: 'secret of tor',
+      localAddress: null,
+      restartTime: 120,
+      keepaliveTime: 7,
+      allowOwnAs: 2,
+      ttlSecurity: 1,
+      families: ['ipv4', 'ipv6'],
+      passive: true,
+      holdTime: 30,
+      addPath: { receive: true, send: 4 },
+      maxPrefixes: 1000,
+      maxPrefixesRestart: 60,
+      longLivedTime: 3600,
+      role: 'customer',
+      strictRole: true,
+      keepFiltered: true,
+      gracefulShutdown: true,
+    });
+    const plain = peer(tor({ ttlSecurity: 0 }), '192.0.2.9')!;
+    expect(Object.keys(plain).sort()).toEqual(
+      ['address', 'asn', 'exportPolicy', 'importPolicy', 'label', 'nextHop', 'port'].sort(),
+    );
+    expect(peer(tor({ keepOriginalNextHop: true }), '192.0.2.9')?.nextHop).toBe('keep');
+  });
+
+  it('are not without their password, and that is said', () => {
+    const named = (ref: object) => tor({ password: { secretKeyRef: { key: 'tor', ...ref } } });
+    const plan = planOf('n1', named({ name: 'gone' }));
+    expect(plan.peers.map(({ address }) => address)).not.toContain('192.0.2.9');
+    expect(plan.problems).toEqual([
+      expect.stringContaining('BGPPeer tor, peer 192.0.2.9: the password gone/tor'),
+    ]);
+    const optional = planOf('n1', named({ name: 'gone', optional: true }));
+    expect(optional.problems).toEqual([]);
+    expect(optional.peers.map(({ address }) => address)).toContain('192.0.2.9');
+  });
+
+  it('of the mesh have its password and restart time', () => {
+    const secured = make('BGPConfiguration', 'default', {
+      nodeMeshPassword: { secretKeyRef: { name: 'bgp', key: 'mesh' } },
+      nodeMeshMaxRestartTime: '5m',
+    });
+    expect(peer([...nodes, secured], '192.0.2.2')).toMatchObject({
+      password: 'secret of mesh',
+      restartTime: 300,
+    });
+    expect(peer([...tor({}), secured], '192.0.2.9')?.password).toBeUndefined();
+  });
+
+  it('run over both families between nodes that have both', () => {
+    const dual = (name: string, address: string, ipv6Address?: string) =>
+      make('Node', name, { bgp: { ipv4Address: `${address}/24`, ...(ipv6Address && { ipv6Address }) } });
+    const six = [
+      dual('n1', '192.0.2.1', '2001:DB8:0::1/64'),
+      dual('n2', '192.0.2.2', '2001:db8::2/64'),
+      dual('n3', '192.0.2.3'),
+      make('BGPPeer', 'six', { peerIP: '[2001:DB8::0:9]:1179', asNumber: 65001 }),
+    ];
+    expect(planOf('n1', six).addresses).toEqual(['192.0.2.1', '2001:db8::1']);
+    expect(peers(six)).toEqual([
+      '192.0.2.2:179 64512 node-to-node mesh',
+      '2001:db8::2:179 64512 node-to-node mesh',
+      '192.0.2.3:179 64512 node-to-node mesh',
+      '2001:db8::9:1179 65001 global',
+    ]);
+    expect(peers(six, 'n3').filter((text) => text.includes('mesh'))).toEqual([
+      '192.0.2.1:179 64512 node-to-node mesh',
+      '192.0.2.2:179 64512 node-to-node mesh',
+    ]);
+  });
+
+  it('of a reflector have those as clients that are not of its cluster', () => {
+    const reflector = (name: string, address: string, routeReflectorClusterID: string) =>
+      make('Node', name, { bgp: { ipv4Address: `${address}/24`, routeReflectorClusterID } });
+    const all = [
+      reflector('r1', '192.0.2.8', '1.0.0.1'),
+      reflector('r2', '192.0.2.9', '1.0.0.1'),
+      node('n1', '192.0.2.1'),
+      make('BGPPeer', 'all', { peerSelector: 'all()' }),
+      make('BGPPeer', 'outer', { peerIP: '192.0.2.77', asNumber: 64512 }),
+      make('BGPPeer', 'tor', { peerIP: '192.0.2.99', asNumber: 65001 }),
+    ];
+    const clients = planOf('r1', all).peers.filter(({ reflectorClient }) => reflectorClient);
+    expect(clients.map(({ address }) => address)).toEqual(['192.0.2.1', '192.0.2.77']);
+    expect(planOf('r1', all).clusterId).toBe('1.0.0.1');
+    expect(planOf('n1', all)).toMatchObject({ clusterId: null });
+    expect(planOf('n1', all).peers.some(({ reflectorClient }) => reflectorClient)).toBe(false);
+  });
+
+  it('let nothing pass whose filter does not exist, and say so', () => {
+    const plan = planOf('n1', tor({ filters: ['gone'] }));
+    expect(plan.problems).toEqual([
+      expect.stringContaining('BGPPeer tor names BGPFilter gone, which does not exist'),
+    ]);
+    const { importPolicy, exportPolicy } = plan.peers.find(({ address }) => address === '192.0.2.9')!;
+    for (const policy of [importPolicy!, exportPolicy!]) {
+      const verdict = policy.evaluate({
+        prefix: parsePrefix('10.65.0.0/26'),
+        attributes: attributesOf('192.0.2.9'),
+        source: sourceOf(1),
+      });
+      expect(verdict).toMatchObject({ accept: false, reason: 'BGPFilter gone does not exist' });
+    }
+  });
+});
+
+it('announces what is the node’s and the services’, with priority and communities', () => {
+  const configuration = make('BGPConfiguration', 'default', {
+    serviceClusterIPs: [{ cidr: '10.96.0.0/12' }],
+    serviceLoadBalancerIPs: [{ cidr: 'fd96::/112' }],
+    communities: [
+      { name: 'pods', value: '64512:100' },
+      { name: 'wide', value: '64512:1:2' },
+    ],
+    prefixAdvertisements: [
+      { cidr: '10.65.0.0/16', communities: ['pods', '65000:7', 'gone'] },
+      { cidr: 'fd96::/112', communities: ['wide'] },
+    ],
+    ipv6NormalRoutePriority: 500,
+  });
+  const plan = planOf('n1', [...nodes, configuration], ['10.65.0.0/26', 'fd65::/122']);
+  expect(plan.originate).toEqual([
+    {
+      prefix: '10.65.0.0/26',
+      localPref: 2147482623,
+      communities: [64512 * 65536 + 100, 65000 * 65536 + 7],
+    },
+    { prefix: 'fd65::/122', localPref: 2147483147 },
+    { prefix: '10.96.0.0/12', localPref: 2147482623 },
+    { prefix: 'fd96::/112', localPref: 2147483147, largeCommunities: [64512, 1, 2] },
+  ]);
+  expect(plan.problems).toEqual([expect.stringContaining('the community "gone"')]);
+});
+
+it('listens on all addresses where bindMode is None', () => {
+  expect(planOf('n1', nodes)).toMatchObject({ bindAll: false, addresses: ['192.0.2.1'] });
+  expect(planOf('n1', [...nodes, make('BGPConfiguration', 'default', { bindMode: 'None' })]).bindAll).toBe(
+    true,
+  );
 });

@@ -1,11 +1,10 @@
 /** The BGP speaker as the agent uses it: configured level-triggered, asked for best routes. */
 import type { Logger } from 'pino';
-import { formatAddress4, formatPrefix4 } from '../address.ts';
+import { formatAddress4, isIp6 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
 import { BfdClient } from '../bfd/client.ts';
 import { bfdSessions } from '../bfd/sessions.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
-import { ACCEPT_ALL } from '../bgp/policy.ts';
 import { Speaker } from '../bgp/speaker.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import type { Desired } from '../desired.ts';
@@ -56,10 +55,10 @@ export class BgpRouting {
    * Become what the plan says; sessions that it does not touch go on. With BGP off there are none. Rejects if it
    * cannot listen.
    */
-  async configure(plan: BgpPlan, node: Desired['node'], originate: Desired['originate']): Promise<void> {
+  async configure(plan: BgpPlan, node: Desired['node']): Promise<void> {
     this.asn = plan.asn;
     if (!this.#config().bgp.enabled) return this.#abandon();
-    const config = this.#speakerConfig(plan, node, originate);
+    const config = this.#speakerConfig(plan, node);
     const text = JSON.stringify(config);
     if (text === this.#told) return;
     this.#configuredAt ||= performance.now();
@@ -147,25 +146,27 @@ export class BgpRouting {
     await speaker.start();
   }
 
-  #speakerConfig(plan: BgpPlan, node: Desired['node'], originate: Desired['originate']): SpeakerConfig {
+  #speakerConfig(plan: BgpPlan, node: Desired['node']): SpeakerConfig {
     const { holdTime, retrySeconds } = this.#config().bgp;
-    const address = formatAddress4(node.address);
+    const [anyFour, anySix] = ['0.0.0.0', '::'];
+    const everywhere = plan.addresses.some(isIp6) ? [anyFour, anySix] : [anyFour];
     return {
       asn: plan.asn,
-      routerId: address,
-      listen: { addresses: [address], port: plan.listenPort },
+      routerId: formatAddress4(node.address),
+      ...(plan.clusterId !== null && { clusterId: plan.clusterId }),
+      listen: { addresses: plan.bindAll ? everywhere : plan.addresses, port: plan.listenPort },
       peers: plan.peers.map((peer) => ({
-        address: formatAddress4(peer.address),
-        port: peer.port,
-        asn: peer.asn,
         holdTime,
-        label: peer.type,
-        ...(peer.bfd && { bfd: peer.bfd }),
-        importPolicy: ACCEPT_ALL,
-        exportPolicy: ACCEPT_ALL,
+        // Where BGP listens on all addresses, it still speaks from the node's.
+        ...(plan.bindAll && { localAddress: ownAddress(plan, peer.address) }),
+        ...peer,
       })),
-      originate: originate.map(({ prefix, length }) => ({ prefix: formatPrefix4(prefix, length) })),
+      originate: plan.originate,
       timers: { retryMinMs: retrySeconds * 1000, retryMaxMs: retrySeconds * 1000 * RETRY_GROWTH },
     };
   }
 }
+
+/** The node's address of the family of a peer's. */
+const ownAddress = ({ addresses }: BgpPlan, peer: string): string | null =>
+  addresses.find((address) => isIp6(address) === isIp6(peer)) ?? null;

@@ -2,8 +2,8 @@
  * The node agent's heart: one reconcile at a time takes what should be (desired.ts), what is (the kernel, the
  * open ports, the tables), and applies the difference. A change of anything only marks dirty.
  */
-import { type FSWatcher, watch } from 'node:fs';
-import { join } from 'node:path';
+import { type FSWatcher, readFileSync, watch } from 'node:fs';
+import { dirname, join, resolve as resolvePath } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
@@ -319,8 +319,12 @@ export class NodeAgent {
     problems.push(...this.feeder.problems(), ...this.kernelRoutes.problems());
     const facts = { nodeName, hostDevice: host.device, resources };
     problems.push(...(await this.#nat.apply(facts, refresh !== 'none')));
+    const { originate } = desired;
+    const secret = (name: string, key: string) => readSecret(config.bgp.secrets, name, key);
+    const plan = bgpPlan({ nodeName, resources, originate, secret });
+    problems.push(...plan.problems);
     await this.routing
-      .configure(bgpPlan(nodeName, resources), desired.node, desired.originate)
+      .configure(plan, desired.node)
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));
     if (this.routing.bfd.problem !== null) problems.push(this.routing.bfd.problem);
     await this.ports.close(desired.ports, portSettings, refresh !== 'none' && !this.#swept);
@@ -479,6 +483,18 @@ export class NodeAgent {
     if (all.length > 0) return;
     this.#retryMs = FIRST_RETRY_MS;
     this.#nextRefresh = performance.now() + REFRESH_MS;
+  }
+}
+
+/** A password, without the newline that editors end files with. Null if it is not there. */
+function readSecret(folder: string, name: string, key: string): string | null {
+  const path = join(folder, name, key);
+  // A name is no path.
+  if (dirname(dirname(path)) !== resolvePath(folder)) return null;
+  try {
+    return readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+  } catch {
+    return null;
   }
 }
 

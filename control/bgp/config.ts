@@ -27,8 +27,8 @@ export interface PeerConfig {
   localAsn?: number;
   /** Routes that are carried. Default: of the address's own family. */
   families?: readonly FamilyName[];
-  /** Source address to dial from. Default: the address that is listened on, else the kernel's choice. */
-  localAddress?: string;
+  /** Source address to dial from; null: the kernel's choice. Default: the address that is listened on, else null. */
+  localAddress?: string | null;
   /** Our next hop for routes of the family that the session itself does not run over; without it they are not sent. */
   nextHop4?: string;
   nextHop6?: string;

@@ -1,5 +1,12 @@
 /** The address families that this speaker carries (RFC 4760): unicast of IPv4 and of IPv6. */
-import { formatAddress4, formatAddress6, parseAddress4, tryAddress6 } from '../address.ts';
+import {
+  formatAddress4,
+  formatAddress6,
+  parseAddress4,
+  tryAddress6,
+  tryPrefix4,
+  tryPrefix6,
+} from '../address.ts';
 
 export interface Family {
   readonly name: 'ipv4' | 'ipv6';
@@ -45,6 +52,25 @@ export function parseWords(text: string): number[] {
   if (!words) throw new Error(`"${text}" is no IPv6 address`);
   return [...words];
 }
+
+/** A prefix of either family; null if the text is none, or has host bits. */
+export function tryPrefix(text: string): Prefix | null {
+  const four = tryPrefix4(text);
+  if (four) return { family: IPV4, words: [four.prefix], length: four.length };
+  const six = tryPrefix6(text);
+  return six && { family: IPV6, words: six.words, length: six.length };
+}
+
+/** The same of text that was checked. */
+export function parsePrefix(text: string): Prefix {
+  const prefix = tryPrefix(text);
+  if (!prefix) throw new Error(`"${text}" is no prefix`);
+  return prefix;
+}
+
+/** An address as it is usually written. */
+export const canonicalAddress = (text: string): string =>
+  formatWords(text.includes(':') ? IPV6 : IPV4, parseWords(text));
 
 /** An address without what lies beyond so many bits. */
 export const maskWords = (words: ArrayLike<number>, length: number): number[] =>

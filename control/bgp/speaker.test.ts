@@ -124,6 +124,24 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     await establish(s);
   });
 
+  it('takes and gives nothing where an external peer has no policy', async () => {
+    const external = { asn: 65001, passive: true };
+    const s = await speaker({
+      peers: [passive(PEER, external), passive(OTHER)],
+      originate: [{ prefix: '10.65.0.0/26' }],
+    });
+    const stranger = await establish(s, PEER, openOf(65001, PEER));
+    const inner = await establish(s, OTHER);
+    const path = { asPath: [{ set: false, asns: [65001] }], localPref: null };
+    stranger.send(...announcement(PEER, ['10.66.0.0/24'], path));
+    inner.send(...announcement(OTHER, ['10.67.0.0/24']));
+    await until('the internal route is there', () => routes(s).length === 2);
+    await until('the internal peer is told', () => told(inner).length === 1);
+    expect(routes(s)).not.toContain(`10.66.0.0/24 via ${PEER}`);
+    expect(told(stranger)).toEqual([]);
+    expect(status(s, PEER).counters.routesFiltered).toBe(1);
+  });
+
   it('costs nothing but its own session', async () => {
     const s = await speaker({ peers: [passive(PEER), passive(OTHER)] });
     const good = await establish(s);

@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import { parseAddress4, tryPrefix4, tryPrefix6 } from '../address.ts';
+import { parseAddress4 } from '../address.ts';
 import { TortieError } from '../error.ts';
 import type { PathSource } from '../rib/decision.ts';
 import { MAX_SOURCES, Rib } from '../rib/rib.ts';
@@ -14,14 +14,16 @@ import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts
 import type { Connection } from './connection.ts';
 import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
 import {
+  canonicalAddress,
   FAMILIES,
   type Family,
   familyNamed,
-  formatWords,
   IPV4,
   IPV6,
   type Prefix,
+  parsePrefix,
   parseWords,
+  tryPrefix,
 } from './family.ts';
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
@@ -333,7 +335,7 @@ export class Speaker extends EventEmitter<{
   #originate(): void {
     const wanted = new Map(
       this.#config.originate.map((origination) => {
-        const prefix = parsePrefix(origination.prefix)!;
+        const prefix = parsePrefix(origination.prefix);
         return [origination.prefix, { prefix, key: JSON.stringify(origination), origination }];
       }),
     );
@@ -377,12 +379,12 @@ export class Speaker extends EventEmitter<{
       clusterId: parseAddress4(clusterId ?? routerId),
       port: peer.port ?? DEFAULT_PORT,
       families: (peer.families ?? [isIp6 ? 'ipv6' : 'ipv4']).map(familyNamed),
-      localAddress: peer.localAddress ?? own,
+      localAddress: peer.localAddress === undefined ? own : peer.localAddress,
       holdTime: peer.holdTime ?? DEFAULT_HOLD_TIME,
       maxPrefixes: peer.maxPrefixes ?? DEFAULT_MAX_PREFIXES,
       maxOutputBytes: maxOutputBytes ?? DEFAULT_MAX_OUTPUT,
       ownAddresses: [...new Set([...listened, peer.localAddress, peer.nextHop4, peer.nextHop6])].filter(
-        (address) => address !== undefined,
+        (address) => address != null,
       ),
     };
   }
@@ -474,13 +476,6 @@ function upOf(session: Session, connection: Connection | null): SessionUp | null
 
 const isWildcard = (address: string): boolean => address === '0.0.0.0' || address === '::';
 
-function parsePrefix(text: string): Prefix | null {
-  const four = tryPrefix4(text);
-  if (four) return { family: IPV4, words: [four.prefix], length: four.length };
-  const six = tryPrefix6(text);
-  return six && { family: IPV6, words: six.words, length: six.length };
-}
-
 /** What a session cannot take up while it lasts: other values of these begin it anew. */
 function sessionKey(config: SessionConfig): string {
   const {
@@ -529,16 +524,16 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
   if (clusterId !== undefined) wellFormed('clusterId', () => parseAddress4(clusterId));
   for (const address of listen?.addresses ?? []) wellFormed('listen', () => parseWords(address));
   for (const { prefix } of originate) {
-    if (!parsePrefix(prefix)) throw fault(`originate: "${prefix}" is no prefix, or has host bits`);
+    if (!tryPrefix(prefix)) throw fault(`originate: "${prefix}" is no prefix, or has host bits`);
   }
   if (peers.length >= MAX_SOURCES)
     throw fault(`${peers.length} peers; at most ${MAX_SOURCES - 1} are allowed`);
   const seen = new Set<string>();
   for (const peer of peers) {
     const name = `peer ${peer.address}`;
-    const words = wellFormed('peer', () => parseWords(peer.address));
+    wellFormed('peer', () => parseWords(peer.address));
     // The kernel tells in this form who connects.
-    const canonical = formatWords(words.length === 1 ? IPV4 : IPV6, words);
+    const canonical = canonicalAddress(peer.address);
     if (canonical !== peer.address) throw fault(`${name}: write the address as ${canonical}`);
     if (seen.has(peer.address)) throw fault(`two peers have the address ${peer.address}`);
     seen.add(peer.address);
@@ -562,9 +557,9 @@ function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerCo
     within(`${name}: long-lived time`, peer.longLivedTime, 0, 2 ** 24 - 1);
     within(`${name}: paths to send`, peer.addPath?.send, 0, MAX_ADD_PATH);
     for (const address of [peer.localAddress, peer.nextHop4, peer.nextHop6]) {
-      if (address !== undefined) wellFormed(name, () => parseWords(address));
+      if (address != null) wellFormed(name, () => parseWords(address));
     }
-    if (peer.localAddress !== undefined && peer.localAddress.includes(':') !== peer.address.includes(':'))
+    if (peer.localAddress != null && peer.localAddress.includes(':') !== peer.address.includes(':'))
       throw fault(`${name}: source address ${peer.localAddress} is of the other family`);
     if (peer.password !== undefined && !isPassword(peer.password))
       throw fault(`${name}: a password has 1 to ${MAX_PASSWORD} bytes, none of them 0`);

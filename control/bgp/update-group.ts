@@ -227,10 +227,20 @@ export class UpdateGroup {
     this.#leaveCohort(member);
   }
 
-  /** Tell a member everything again (RFC 2918). */
+  /** Tell a member everything again (RFC 2918), and what it is still to hear. */
   refresh(member: Member): void {
-    this.leave(member);
-    this.join(member);
+    const cohort = this.#behind.get(member);
+    this.#current.delete(member);
+    if (!cohort) {
+      this.#startCohort(member, 0, true);
+      return;
+    }
+    // The new cohort comes before the old one goes: what is to be forgotten is kept as long as there is any.
+    const own = { ...separate(cohort, member), walkAt: 0, isInitial: true };
+    this.#cohorts.add(own);
+    this.#leaveCohort(member);
+    this.#behind.set(member, own);
+    this.#schedule();
   }
 
   /** A member has room again. */
@@ -377,6 +387,10 @@ export class UpdateGroup {
     if (told) yield [0, told];
     const paths = this.#toldPaths.get(id);
     if (paths) yield* paths;
+  }
+
+  #isTold(id: number): boolean {
+    return this.#told[id] !== undefined || this.#toldPaths.has(id);
   }
 
   #remember(id: number, pathId: number, before: Told | undefined, next: Told): void {
@@ -529,7 +543,8 @@ export class UpdateGroup {
       left--;
       if (!this.#rib.hasBest(id)) continue;
       this.#update(id, news);
-      this.#tell(id, cohort, sources, outbox);
+      // Who has not heard of it has nothing to forget.
+      if (this.#isTold(id)) this.#tell(id, cohort, sources, outbox);
       cohort.behind.delete(id);
     }
     for (const member of news.flush(this.#current)) this.#fallBehind(member);
@@ -586,16 +601,18 @@ export class UpdateGroup {
       return;
     }
     cohort.members.delete(member);
-    const own: Cohort = {
-      ...cohort,
-      members: new Set([member]),
-      behind: cohort.behind.clone(),
-      gone: new Map([...cohort.gone].map(([id, ids]) => [id, new Set(ids)])),
-      isBlocked: true,
-    };
+    const own = { ...separate(cohort, member), isBlocked: true };
     this.#cohorts.add(own);
     this.#behind.set(member, own);
   }
 }
 
 const NONE: readonly Operation[] = [];
+
+/** A cohort of one that has still to hear the same. */
+const separate = (cohort: Cohort, member: Member): Cohort => ({
+  ...cohort,
+  members: new Set([member]),
+  behind: cohort.behind.clone(),
+  gone: new Map([...cohort.gone].map(([id, ids]) => [id, new Set(ids)])),
+});

@@ -178,6 +178,13 @@ export const agentSchema = z.strictObject({
         .max(3600)
         .default(2)
         .describe('First pause before a failed session is tried again; doubles up to 30 times itself.'),
+      secrets: z
+        .string()
+        .min(1)
+        .default('/etc/tortie/secrets')
+        .describe(
+          'Folder of passwords, as Kubernetes mounts secrets: NAME/KEY is the file of a secretKeyRef.',
+        ),
     })
     .prefault({})
     .describe('The BGP speaker.'),
@@ -249,6 +256,7 @@ export function loadConfig(file: string): AgentConfig {
     ...settings,
     file: resolve(file),
     datastore: datastoreOf(settings.datastore, base),
+    bgp: { ...settings.bgp, secrets: resolve(base, settings.bgp.secrets) },
     sockets: {
       ...settings.sockets,
       api: resolve(base, apiSocket(settings.nodeName, settings.sockets.api)),

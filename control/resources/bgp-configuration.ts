@@ -19,8 +19,8 @@ export const BGP_PORT = 179;
 const community = z.string().regex(/^\d{1,10}:\d{1,10}(:\d{1,10})?$/, {
   error: 'must be a community such as 64512:100, or a large one such as 64512:100:7',
 });
+const priority = z.int().min(1).max(2147483646);
 const services = z.array(z.strictObject({ cidr: anyPrefix }));
-const NO_SERVICES = 'service addresses are not announced';
 
 export const bgpConfiguration = resource(
   'BGPConfiguration',
@@ -32,27 +32,42 @@ export const bgpConfiguration = resource(
       .meta({ description: 'Every node peers with every other.', default: true }),
     listenPort: port.optional().meta({ description: 'TCP port of all nodes.', default: BGP_PORT }),
     logSeverityScreen: inert(z.string(), 'the level of the log is a setting of the agent', 'Info', ''),
-    bindMode: inert(z.enum(['None', 'NodeIP']), 'BGP listens on the address of the node', 'NodeIP'),
-    nodeMeshPassword: inert(password, 'sessions have no passwords here'),
-    nodeMeshMaxRestartTime: inert(duration, 'restart.staleTime of the settings says how long'),
-    communities: inert(
-      z.array(z.strictObject({ name: z.string(), value: community })),
-      'communities are not added',
+    bindMode: z.enum(['None', 'NodeIP']).optional().meta({
+      description: 'NodeIP: BGP listens on the addresses of the node; None: on all.',
+      default: 'NodeIP',
+    }),
+    nodeMeshPassword: password.optional().describe('Password (TCP MD5) of the sessions of the mesh.'),
+    nodeMeshMaxRestartTime: duration.optional().meta({
+      description: 'How long peers of the mesh keep routes of a node that restarts.',
+      default: '120s',
+    }),
+    communities: z
+      .array(z.strictObject({ name: z.string(), value: community }))
+      .optional()
+      .describe('Names for communities, for prefixAdvertisements.'),
+    prefixAdvertisements: z
+      .array(z.strictObject({ cidr: anyPrefix, communities: z.array(z.string()) }))
+      .optional()
+      .describe('Communities, by name or value, of what nodes announce of their own within a CIDR.'),
+    serviceClusterIPs: services
+      .optional()
+      .describe('CIDRs of services that every node announces as a whole.'),
+    serviceExternalIPs: services.optional().describe('The same, of external addresses.'),
+    serviceLoadBalancerIPs: services.optional().describe('The same, of load balancers.'),
+    serviceLoadBalancerAggregation: inert(
+      z.enum(['Enabled', 'Disabled']),
+      'addresses of services are announced by whole CIDRs only',
+      'Enabled',
     ),
-    prefixAdvertisements: inert(
-      z.array(z.strictObject({ cidr: anyPrefix, communities: z.array(z.string()) })),
-      'communities are not added',
-    ),
-    serviceClusterIPs: inert(services, NO_SERVICES),
-    serviceExternalIPs: inert(services, NO_SERVICES),
-    serviceLoadBalancerIPs: inert(services, NO_SERVICES),
-    serviceLoadBalancerAggregation: inert(z.enum(['Enabled', 'Disabled']), NO_SERVICES, 'Enabled'),
     ignoredInterfaces: inert(z.array(z.string()), 'routes of interfaces are not announced'),
     localWorkloadPeeringIPV4: inert(address4, 'pods do not peer'),
     localWorkloadPeeringIPV6: inert(address6, 'pods do not peer'),
     programClusterRoutes: inert(z.enum(['Enabled', 'Disabled']), 'each pool’s mode says whose routes count'),
-    ipv4NormalRoutePriority: inert(z.int().min(1).max(2147483646), 'routes have one priority'),
-    ipv6NormalRoutePriority: inert(z.int().min(1).max(2147483646), 'routes have one priority'),
+    ipv4NormalRoutePriority: priority.optional().meta({
+      description: 'Metric of routes; what is left of 2147483647 is their LOCAL_PREF.',
+      default: 1024,
+    }),
+    ipv6NormalRoutePriority: priority.optional().meta({ description: 'The same for IPv6.', default: 1024 }),
   }),
 );
 

@@ -48,26 +48,43 @@ export const bgpPeer = resource(
     peerSelector: selector
       .optional()
       .describe('Nodes to peer with, by their labels; instead of peerIP and asNumber.'),
-    localASNumber: inert(asNumber, 'a node has one AS'),
-    nextHopMode: inert(
-      z.enum(['Auto', 'Self', 'Keep']),
-      'own routes leave with the node as next hop',
-      'Auto',
-      'Self',
-    ),
-    keepOriginalNextHop: inert(z.boolean(), 'own routes leave with the node as next hop', false),
-    password: inert(password, 'sessions have no passwords here'),
-    sourceAddress: inert(z.enum(['UseNodeIP', 'None']), 'the source is the address of the node', 'UseNodeIP'),
-    maxRestartTime: inert(duration, 'restart.staleTime of the settings says how long'),
-    keepaliveTime: inert(duration, 'bgp.holdTime of the settings says how long'),
-    numAllowedLocalASNumbers: inert(
-      z.int().min(0).max(255),
-      'routes with the own AS in their path are refused',
-      0,
-    ),
-    ttlSecurity: inert(z.int().min(0).max(255), 'hops are not counted', 0),
+    localASNumber: asNumber.optional().describe('AS that the peer knows the node by, if it is another.'),
+    nextHopMode: z.enum(['Auto', 'Self', 'Keep']).optional().meta({
+      description: 'Auto: the node for external peers and own routes, else as it came.',
+      default: 'Auto',
+    }),
+    keepOriginalNextHop: z
+      .boolean()
+      .optional()
+      .meta({ description: 'True: as nextHopMode Keep, where that is not set.', default: false }),
+    password: password
+      .optional()
+      .describe(
+        'Password of the session (TCP MD5, RFC 2385): a file NAME/KEY in bgp.secrets of the settings.',
+      ),
+    sourceAddress: z.enum(['UseNodeIP', 'None']).optional().meta({
+      description: 'UseNodeIP: sessions are from the address of the node; None: as the kernel chooses.',
+      default: 'UseNodeIP',
+    }),
+    maxRestartTime: duration
+      .optional()
+      .meta({ description: 'How long the peer keeps routes while the node restarts.', default: '120s' }),
+    keepaliveTime: duration.optional().describe('Between KEEPALIVEs. Default: a third of the hold time.'),
+    numAllowedLocalASNumbers: z
+      .int()
+      .min(0)
+      .max(255)
+      .optional()
+      .meta({ description: 'Times that the own AS may be in the path of a route.', default: 0 }),
+    ttlSecurity: z.int().min(0).max(255).optional().meta({
+      description: 'The peer is at most so many hops away (RFC 5082); 0: not looked at.',
+      default: 0,
+    }),
     reachableBy: inert(anyAddress, 'the host’s routes lead to the peer'),
-    filters: inert(z.array(name), 'BGPFilters are not applied'),
+    filters: z
+      .array(name)
+      .optional()
+      .describe('BGPFilters, asked in this order; one that is not there lets nothing pass.'),
     localWorkloadSelector: inert(selector, 'pods do not peer', ''),
     bfd: z
       .strictObject({
@@ -87,6 +104,51 @@ export const bgpPeer = resource(
       })
       .optional()
       .describe('See within a second that the peer is gone, by BFD (RFC 5880). {} for the defaults.'),
+    session: z
+      .strictObject({
+        families: z
+          .array(z.enum(['IPv4', 'IPv6']))
+          .min(1)
+          .optional()
+          .describe('Routes that are carried. Default: of the family of the peer’s address.'),
+        passive: z.boolean().optional().describe('Wait for the peer to connect.'),
+        holdTime: duration.optional().describe('Offered, instead of bgp.holdTime of the settings.'),
+        addPath: z
+          .strictObject({
+            receive: z.boolean().default(false).describe('Take several paths to a prefix.'),
+            send: z.int().min(0).max(64).default(0).describe('Send so many; 0: the best, and no more.'),
+          })
+          .optional()
+          .describe('Several paths to a prefix (RFC 7911).'),
+        maxPrefixes: z.int().min(1).max(2147483647).optional().describe('More of a family end the session.'),
+        maxPrefixesRestart: duration
+          .optional()
+          .meta({ description: 'Until it is tried again; 0: not before a change.', default: '5m' }),
+        longLivedTime: duration
+          .optional()
+          .describe('Stale routes live on so long after the restart time (RFC 9494). Default: not at all.'),
+        role: z
+          .enum(['provider', 'customer', 'peer', 'rs', 'rs-client'])
+          .optional()
+          .describe('What the node is to an external peer (RFC 9234).'),
+        strictRole: z.boolean().optional().describe('Refuse a peer that does not say its role.'),
+        enforceFirstAs: z
+          .boolean()
+          .optional()
+          .meta({ description: 'False for a route server.', default: true }),
+        keepFiltered: z.boolean().optional().describe('Remember routes that filters refuse, to show them.'),
+        gracefulShutdown: z
+          .boolean()
+          .optional()
+          .describe('Ask the peer to move its traffic away (RFC 8326).'),
+        shutdown: z
+          .string()
+          .max(255)
+          .optional()
+          .describe('The session is down; the text is for the peer’s operator (RFC 9003).'),
+      })
+      .optional()
+      .describe('More about the session: an addition of tortie’s.'),
     reversePeering: z
       .enum(['Auto', 'Manual'])
       .optional()

@@ -281,7 +281,6 @@ metadata:
     expect(warningsOf(all)).toEqual([
       'IPPool pool: namespaceSelector does nothing: labels of namespaces are not known here',
       'BGPConfiguration mine: does nothing; only the one named "default" counts',
-      'Node n: bgp.routeReflectorClusterID does nothing: tortie does not reflect; the node is only left out of the mesh',
       'FelixConfiguration default: bpfEnabled, wireguardEnabled do nothing: it is about what tortie does not have',
     ]);
   });

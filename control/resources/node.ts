@@ -20,7 +20,9 @@ const bgp = z.strictObject({
     .describe('IPv6 address of the node, where unencapsulated IPv6 goes to.'),
   asNumber: asNumber.optional().describe('AS of the node, if it is not that of BGPConfiguration.'),
   ipv4IPIPTunnelAddr: address4.optional().describe('Address of the host device, for IPIP pools.'),
-  routeReflectorClusterID: inert(address4, 'tortie does not reflect; the node is only left out of the mesh'),
+  routeReflectorClusterID: address4
+    .optional()
+    .describe('The node reflects routes for this cluster (RFC 4456), and is left out of the mesh.'),
 });
 
 export const node = resource(

@@ -1,6 +1,6 @@
 /**
  * The resources of apiVersion projectcalico.org/v3: Calico's names and defaults, one file a kind, and additions of
- * ours: Node.spec.blocks, BGPPeer.spec.bfd, WorkloadEndpoint.spec.netns and spec.queues.
+ * ours: Node.spec.blocks, BGPPeer.spec.bfd and spec.session, WorkloadEndpoint.spec.netns and spec.queues.
  */
 import { type BGPConfiguration, bgpConfiguration } from './bgp-configuration.ts';
 import { type BGPFilter, bgpFilter } from './bgp-filter.ts';

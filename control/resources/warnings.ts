@@ -13,7 +13,6 @@ export function warningsOf(resources: readonly Resource[]): string[] {
     if (kind === 'BGPConfiguration' && metadata.name !== 'default') {
       return [`${whom}: does nothing; only the one named "default" counts`];
     }
-    if (kind === 'BGPFilter') return [`${whom}: does nothing: BGPFilters are not applied`];
     const reasons = new Map<string, Set<string>>();
     collect(SCHEMAS[kind], resource, '', reasons);
     return [...reasons].map(([why, fields]) => {
