@@ -46,6 +46,12 @@ describe.skipIf(noLab)('tortie bgp', () => {
   const birdc = (uplink: Uplink, ...command: string[]) =>
     cluster.lab.run(uplink, 'birdc', ['-s', file(`${uplink}.ctl`), ...command], 5000);
 
+  const write = (kind: string, name: string, spec: unknown) =>
+    writeFileSync(
+      join(cluster.resources, `${name}.yaml`),
+      stringify({ apiVersion: 'projectcalico.org/v3', kind, metadata: { name }, spec }),
+    );
+
   beforeAll(async () => {
     cluster = await Cluster.create({ nodes: 1, podsPerNode: 1, bgp: 'mesh', mode: 'ipip' });
     for (const uplink of ['left', 'right'] as const) {
@@ -57,14 +63,10 @@ describe.skipIf(noLab)('tortie bgp', () => {
       const command = ['bird', '-d', '-c', config, '-s', file(`${uplink}.ctl`), '-P', file(`${uplink}.pid`)];
       birds.set(uplink, new Daemon(uplink, command, file(`${uplink}.log`)));
       await until('BIRD answers', () => birdc(uplink, 'show', 'status').catch(() => null));
-      const peer = {
-        apiVersion: 'projectcalico.org/v3',
-        kind: 'BGPPeer',
-        metadata: { name: uplink },
-        spec: { peerIP, asNumber },
-      };
-      writeFileSync(join(cluster.resources, `peer-${uplink}.yaml`), stringify(peer));
+      write('BGPPeer', uplink, { peerIP, asNumber, filters: ['transit'] });
     }
+    // Without a word only what is the cluster's is passed on.
+    write('BGPFilter', 'transit', { exportV4: [{ action: 'Accept' }] });
     cluster.reload();
     await up();
   });
