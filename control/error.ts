@@ -12,6 +12,10 @@ export class TortieError extends Error {
 }
 /** sysexits.h: configuration error. */
 export const EX_CONFIG = 78;
+/** sysexits.h: input data was wrong. */
+export const EX_DATAERR = 65;
+/** sysexits.h: an input file was not there. */
+export const EX_NOINPUT = 66;
 /** sysexits.h: service unavailable. */
 export const EX_UNAVAILABLE = 69;
 /** sysexits.h: permission denied. */

@@ -7,15 +7,10 @@ import { PcapError, readPcap } from '../dataplane/port/pcap.ts';
 import { type ReplayResult, replay } from '../dataplane/replay.ts';
 import { parseAddress4, parsePrefix4, tryAddress4, tryPrefix4 } from './address.ts';
 import { type Desired, type DesiredPort, desiredState, IPIP_PORT_NAME, VXLAN_PORT_NAME } from './desired.ts';
-import { EX_CONFIG, TortieError } from './error.ts';
+import { EX_CONFIG, EX_DATAERR, EX_NOINPUT, TortieError } from './error.ts';
 import { loadResources } from './resources/load.ts';
 import { type Complaint, ConfigError, parseSources, validate } from './resources/yaml.ts';
 import { TableWriter } from './tables.ts';
-
-/** sysexits.h: input data was wrong. */
-const EX_DATAERR = 65;
-/** sysexits.h: an input file was not there. */
-const EX_NOINPUT = 66;
 
 /** The port of a replay that stands for the network between nodes, both tunnels in one. */
 export const UNDERLAY = 'underlay';

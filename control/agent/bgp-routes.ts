@@ -15,6 +15,9 @@ const BREATH = 128;
 /** A power of two. */
 const KEPT_VIEWS = 256;
 
+/** What is asked of a speaker: tables without one answer the same. */
+export type Tables = Pick<Speaker, 'ribs' | 'source' | 'adjOutAt' | 'refusalOf' | 'withheld'>;
+
 // ---- What is asked for ---------------------------------------------------------------------------------
 
 interface Asked extends Prefix {
@@ -64,7 +67,7 @@ type Rows = (rib: Rib, id: number) => Iterable<BgpRouteView>;
 
 /** As BgpView.routes says it; `peer` is that of `in` or `out`. Throws PREFIX at once. */
 export function routesOf(
-  speaker: Speaker,
+  speaker: Tables,
   { prefix, longer = false, out, best = false, family: only }: BgpRouteQuery,
   peer: string | null,
 ): Iterable<BgpRouteView | null> {
@@ -82,7 +85,7 @@ export function routesOf(
 }
 
 function* list(
-  speaker: Speaker,
+  speaker: Tables,
   families: readonly Family[],
   asked: Asked | null,
   longer: boolean,
@@ -118,7 +121,7 @@ function* list(
 /** Numbers of prefixes that are gone are kept for others, and marked by their length. */
 const isUsed = (rib: Rib, id: number): boolean => rib.lengthOf(id) >= 0;
 
-function* sentRows(speaker: Speaker, peer: string, views: Views, rib: Rib, id: number) {
+function* sentRows(speaker: Tables, peer: string, views: Views, rib: Rib, id: number) {
   for (const { prefix, pathId, set, source } of speaker.adjOutAt(peer, rib.family, id)) {
     const row: BgpRouteView = {
       family: prefix.family.name,
@@ -181,11 +184,11 @@ function rowsOf(rib: Rib, id: number, candidates: readonly Candidate[], views: V
 
 /** What is shown of attributes. It is kept of the latest sets: prefixes that share one mostly follow each other. */
 class Views {
-  readonly #speaker: Speaker;
+  readonly #speaker: Tables;
   readonly #sets: (AttributeSet | undefined)[] = new Array(KEPT_VIEWS);
   readonly #views: AttributesView[] = new Array(KEPT_VIEWS);
 
-  constructor(speaker: Speaker) {
+  constructor(speaker: Tables) {
     this.#speaker = speaker;
   }
 
@@ -230,7 +233,7 @@ const rowOf = (
 });
 
 /** The best path of a prefix, or null. */
-export function bestOf(speaker: Speaker, prefix: Prefix): BgpRouteView | null {
+export function bestOf(speaker: Tables, prefix: Prefix): BgpRouteView | null {
   const route = speaker.ribs[prefix.family.index].get(prefix);
   return route && rowOf(prefix, route.path, 'best', route.reason, null, new Views(speaker));
 }
@@ -238,7 +241,7 @@ export function bestOf(speaker: Speaker, prefix: Prefix): BgpRouteView | null {
 // ---- Why ------------------------------------------------------------------------------------------------
 
 /** As BgpView.why says it. `to`: a peer's address, or null. */
-export function whyOf(speaker: Speaker, text: string, to: string | null): BgpWhyView {
+export function whyOf(speaker: Tables, text: string, to: string | null): BgpWhyView {
   const asked = askedOf(text);
   const rib = speaker.ribs[asked.family.index];
   const hasPaths = (prefix: Prefix) => rib.candidates(prefix).length > 0;
@@ -258,7 +261,7 @@ export function whyOf(speaker: Speaker, text: string, to: string | null): BgpWhy
   };
 }
 
-function toldOf(speaker: Speaker, peer: string, views: Views, rib: Rib, id: number): BgpToldView {
+function toldOf(speaker: Tables, peer: string, views: Views, rib: Rib, id: number): BgpToldView {
   const routes = [...sentRows(speaker, peer, views, rib, id)];
   const isNothing = rib.bestOf(id) === null;
   const withheld = isNothing ? 'no path can be used' : speaker.withheld(peer, rib.family, id);

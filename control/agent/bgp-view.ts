@@ -1,6 +1,7 @@
 /** The BGP speaker as the control socket shows it. Nothing is copied: lists are walked while they are read. */
 import { tryAddress6 } from '../address.ts';
 import type {
+  BgpDumpQuery,
   BgpRouteQuery,
   BgpRouteView,
   BgpSummaryView,
@@ -14,6 +15,7 @@ import { FAMILIES } from '../bgp/family.ts';
 import type { Speaker } from '../bgp/speaker.ts';
 import type { PeerStatus } from '../bgp/status.ts';
 import { TortieError } from '../error.ts';
+import { dumpOf } from './bgp-dump.ts';
 import { bestOf, routesOf, whyOf } from './bgp-routes.ts';
 import { Monitor } from './bgp-watch.ts';
 
@@ -67,6 +69,11 @@ export class SpeakerView implements BgpView {
     const name = query.out ?? query.in;
     const peer = name === undefined ? null : this.#peer(name).address;
     return routesOf(speaker, query, peer);
+  }
+
+  dump(query: BgpDumpQuery): Iterable<Uint8Array | null> {
+    const { speaker, config } = this.#needed();
+    return dumpOf(speaker, config, query, query.in === undefined ? null : this.#peer(query.in).address);
   }
 
   why(prefix: string, to?: string): BgpWhyView {

@@ -3,6 +3,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { EX_NOPERM, EX_UNAVAILABLE, TortieError } from '../error.ts';
 import type {
   ApiErrorBody,
+  BgpDumpQuery,
   BgpEvent,
   BgpPeerView,
   BgpRouteQuery,
@@ -56,6 +57,9 @@ export class ApiClient {
     /** In no order; as many as there are, so nobody should keep them. */
     routes: (query: BgpRouteQuery, signal: AbortSignal): AsyncGenerator<BgpRouteView> =>
       this.#lines(`/v1/bgp/routes?${queryOf(query)}`, signal),
+    /** The bytes of an MRT file. Ends early with the signal: look at it before the file is taken for whole. */
+    dump: (query: BgpDumpQuery, signal: AbortSignal): AsyncGenerator<Buffer> =>
+      this.#bytes(`/v1/bgp/dump?${queryOf(query)}`, signal),
     why: (prefix: string, to?: string): Promise<BgpWhyView> =>
       this.#get(`/v1/bgp/why?${queryOf({ prefix, to })}`),
     /** What happens from when `onBegun` is called. Ends with the signal. */
@@ -82,6 +86,16 @@ export class ApiClient {
         if ('error' in row) throw new TortieError(row.error.code, row.error.message);
         yield row;
       }
+      if (!response.complete) throw this.#gone();
+    } catch (error) {
+      if (!signal.aborted) throw error instanceof TortieError ? error : this.#gone();
+    }
+  }
+
+  async *#bytes(path: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+    try {
+      const response = await this.#open(path, signal);
+      for await (const part of response) yield part as Buffer;
       if (!response.complete) throw this.#gone();
     } catch (error) {
       if (!signal.aborted) throw error instanceof TortieError ? error : this.#gone();

@@ -1,5 +1,6 @@
 /** A BGP speaker that says the same every time, for tests of what stands around it. */
 import { NO_ATTRIBUTES } from '../bgp/attributes.ts';
+import { encodePeerIndex } from '../bgp/mrt-table.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus } from '../bgp/status.ts';
 import { type AttributesView, attributesView } from '../bgp/text.ts';
 import { TortieError } from '../error.ts';
@@ -287,6 +288,11 @@ export const fakeBgp = (asked: string[][] = []): BgpView => ({
         (query.in === undefined || candidate.peer === query.in) &&
         (!query.best || candidate.state === 'best'),
     );
+  },
+  dump: ({ in: peer }) => {
+    if (peer !== undefined) known(peer);
+    const own = { id: 0, address: [0], asn: 64512 };
+    return [encodePeerIndex({ collector: 0, view: '', peers: [own] }, 1_767_268_800), null];
   },
   why: (prefix, to) => {
     const candidates = fakeRoutes().filter((candidate) => candidate.prefix === prefix);

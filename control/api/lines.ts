@@ -1,4 +1,4 @@
-/** Long lists, one JSON object a line (NDJSON), written without a pause for anybody else and without being kept. */
+/** Long lists, one JSON object a line (NDJSON), and files, written without a pause for anybody else and without being kept. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 
@@ -54,6 +54,34 @@ export async function writeLines(
         if (!done && value !== null) text += `${JSON.stringify(value)}\n`;
       } while (!done && text.length < CHUNK && performance.now() < until);
       if (text !== '' && !response.write(text)) await once(response, 'drain', { signal }).catch(() => {});
+    }
+  } finally {
+    iterator.return?.();
+  }
+}
+
+/**
+ * Write bytes until there are no more or `signal` aborts, in the same manner; null is nothing. A piece is written as it
+ * is.
+ */
+export async function writeBytes(
+  response: ServerResponse,
+  pieces: Iterable<Uint8Array | null>,
+  signal: AbortSignal,
+): Promise<void> {
+  const iterator = pieces[Symbol.iterator]();
+  try {
+    for (let done = false; !done; ) {
+      await turns.next();
+      if (signal.aborted) return;
+      const until = performance.now() + SLICE_MS;
+      let isFull = false;
+      do {
+        const { value, done: isOver } = iterator.next();
+        done = isOver === true;
+        if (!done && value !== null) isFull = !response.write(value);
+      } while (!done && !isFull && performance.now() < until);
+      if (isFull) await once(response, 'drain', { signal }).catch(() => {});
     }
   } finally {
     iterator.return?.();

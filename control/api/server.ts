@@ -1,7 +1,7 @@
 /**
  * The control socket: HTTP/1.1 over a Unix socket that only its owner may open. What asks is a GET, what changes
  * something a POST, both without a body. Answers are JSON; long lists are one JSON object a line (NDJSON), and so are
- * a trace and what BGP does, for as long as the client stays; /metrics is Prometheus' text.
+ * a trace and what BGP does, for as long as the client stays; a dump is a file; /metrics is Prometheus' text.
  */
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -11,11 +11,12 @@ import { tryAddress4, tryAddress6 } from '../address.ts';
 import { FAMILIES } from '../bgp/family.ts';
 import { EX_UNAVAILABLE, TortieError } from '../error.ts';
 import { closeServer, HTTP_LIMITS } from './http.ts';
-import { writeLines } from './lines.ts';
+import { writeBytes, writeLines } from './lines.ts';
 import { answerMetrics } from './metrics.ts';
 import {
   type AgentApi,
   type ApiErrorBody,
+  type BgpDumpQuery,
   type BgpRouteQuery,
   type BgpWatch,
   type BgpWatchQuery,
@@ -121,6 +122,8 @@ class RequestError extends TortieError {
   }
 }
 
+const NDJSON = 'application/x-ndjson';
+
 /** What changes something. */
 const ACTIONS = ['/v1/bgp/refresh', '/v1/bgp/reset'];
 
@@ -165,6 +168,8 @@ async function answer(
       return json(response, api.bgp.peers());
     case '/v1/bgp/routes':
       return lists.write(response, api.bgp.routes(routeQuery(query)));
+    case '/v1/bgp/dump':
+      return lists.file(response, api.bgp.dump(dumpQuery(query)));
     case '/v1/bgp/why':
       return json(response, api.bgp.why(query.get('prefix') ?? '', query.get('to') ?? undefined));
     case '/v1/bgp/monitor':
@@ -208,12 +213,6 @@ function routeQuery(query: URLSearchParams): BgpRouteQuery {
     const value = query.get(name);
     return value === null ? {} : { [name]: value };
   };
-  const name = query.get('family');
-  const family = FAMILIES.find((known) => known.name === name);
-  if (name !== null && !family) {
-    const names = FAMILIES.map((known) => known.name).join(' or ');
-    throw new RequestError(400, 'FAMILY', `"${name}" is no family; give ${names}`);
-  }
   if (query.has('in') && query.has('out')) {
     throw new RequestError(
       400,
@@ -227,8 +226,22 @@ function routeQuery(query: URLSearchParams): BgpRouteQuery {
     ...text('out'),
     longer: query.get('longer') === 'true',
     best: query.get('best') === 'true',
-    ...(family && { family: family.name }),
+    ...familyOf(query),
   };
+}
+
+function familyOf(query: URLSearchParams): Pick<BgpDumpQuery, 'family'> {
+  const name = query.get('family');
+  if (name === null) return {};
+  const family = FAMILIES.find((known) => known.name === name);
+  if (family) return { family: family.name };
+  const names = FAMILIES.map((known) => known.name).join(' or ');
+  throw new RequestError(400, 'FAMILY', `"${name}" is no family; give ${names}`);
+}
+
+function dumpQuery(query: URLSearchParams): BgpDumpQuery {
+  const peer = query.get('in');
+  return { ...(peer !== null && { in: peer }), ...familyOf(query) };
 }
 
 function watchQuery(query: URLSearchParams): BgpWatchQuery {
@@ -246,12 +259,25 @@ class Lists {
   }
 
   write(response: ServerResponse, rows: Iterable<object | null>): Promise<void> {
-    return this.#begin(response, (signal) => writeLines(response, rows, signal));
+    return this.#begin(response, NDJSON, (signal) => writeLines(response, rows, signal));
+  }
+
+  /** A file has no mark at its end: what is not whole ends with the connection. */
+  file(response: ServerResponse, pieces: Iterable<Uint8Array | null>): Promise<void> {
+    return this.#begin(response, 'application/octet-stream', async (signal) => {
+      try {
+        await writeBytes(response, pieces, signal);
+      } catch (error) {
+        response.destroy();
+        throw error;
+      }
+      if (signal.aborted) response.destroy();
+    });
   }
 
   /** What is there and what comes, until the client goes. */
   follow(response: ServerResponse, open: (wake: () => void) => BgpWatch): Promise<void> {
-    return this.#begin(response, async (signal) => {
+    return this.#begin(response, NDJSON, async (signal) => {
       let wake = () => {};
       signal.addEventListener('abort', () => wake());
       const watch = open(() => wake());
@@ -271,13 +297,17 @@ class Lists {
     });
   }
 
-  async #begin(response: ServerResponse, write: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  async #begin(
+    response: ServerResponse,
+    contentType: string,
+    write: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
     if (this.#open === MAX_LISTS) {
       throw new RequestError(503, 'BUSY', `${MAX_LISTS} lists are being read; wait until one has ended`);
     }
     const gone = new AbortController();
     response.once('close', () => gone.abort());
-    response.setHeader('content-type', 'application/x-ndjson');
+    response.setHeader('content-type', contentType);
     this.#open++;
     try {
       await write(AbortSignal.any([gone.signal, this.#leaving]));

@@ -179,6 +179,13 @@ export interface BgpRouteQuery {
   family?: FamilyName;
 }
 
+export interface BgpDumpQuery {
+  /** What this peer told us, what we refused of it included. Default: of all, what we did not refuse. */
+  in?: string;
+  /** Default: both. */
+  family?: FamilyName;
+}
+
 export interface BgpRouteView {
   family: FamilyName;
   prefix: string;
@@ -256,6 +263,11 @@ export interface BgpView {
    * pause. Throws PEER_UNKNOWN and PREFIX before the first.
    */
   routes(query: BgpRouteQuery): Iterable<BgpRouteView | null>;
+  /**
+   * The table as an MRT file (RFC 6396), piece by piece, each route as it is when its turn comes. Null: the reader may pause.
+   * Throws PEER_UNKNOWN before the first.
+   */
+  dump(query: BgpDumpQuery): Iterable<Uint8Array | null>;
   /** All paths of a prefix, or of the longest that holds an address. `to`: a peer. Throws PREFIX and PEER_UNKNOWN. */
   why(prefix: string, to?: string): BgpWhyView;
   /** `wake` is called when there are events, and not again before they are read. Throws PEER_UNKNOWN. */

@@ -1,4 +1,5 @@
 /** The UPDATE message (RFC 4271 4.3, 4760, errors by RFC 7606; End-of-RIB of RFC 4724 section 2). */
+import { nextHopBytes } from './attribute-list.ts';
 import type { AttributeSet, AttributeTable } from './attribute-table.ts';
 import { hashOf } from './attribute-table.ts';
 import { type AttributeContext, decodeAttributes, AttributeType as T } from './attributes.ts';
@@ -249,9 +250,8 @@ export function* encodeAnnouncements(
   }
 }
 
-function reachHeader(family: Family, { words, linkLocal }: NextHop): Uint8Array {
-  const all = words.length === 4 && linkLocal && linkLocal !== words ? [...words, ...linkLocal] : words;
-  const hop = all.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255]);
+function reachHeader(family: Family, nextHop: NextHop): Uint8Array {
+  const hop = nextHopBytes(nextHop);
   return Uint8Array.from([
     OPTIONAL_EXTENDED,
     T.MP_REACH,

@@ -13,7 +13,7 @@ import { columns } from './table.ts';
 
 const orDash = (value: string | number | null): string =>
   value === null || value === '' ? '-' : String(value);
-const counted = (count: number, thing: string, things = `${thing}s`): string =>
+export const counted = (count: number, thing: string, things = `${thing}s`): string =>
   `${count} ${count === 1 ? thing : things}`;
 const sum = (peer: BgpPeerView, field: 'received' | 'filtered' | 'stale' | 'sent'): string =>
   String(peer.families.reduce((total, family) => total + family[field], 0));

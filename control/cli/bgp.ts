@@ -1,16 +1,10 @@
 /** `tortie bgp`: the BGP speaker, to look at. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import {
-  tryAddress4,
-  tryAddress6,
-  tryInterface4,
-  tryInterface6,
-  tryPrefix4,
-  tryPrefix6,
-} from '../address.ts';
+import { tryAddress6 } from '../address.ts';
 import type { BgpPeerView, BgpRouteQuery, BgpRouteView, BgpWatchQuery } from '../api/types.ts';
 import { FAMILIES } from '../bgp/family.ts';
 import { TortieError } from '../error.ts';
+import { addMrt } from './bgp-mrt.ts';
 import {
   byPrefix,
   eventText,
@@ -23,6 +17,7 @@ import {
 } from './bgp-text.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
 import { type Io, printJson } from './io.ts';
+import { prefixArgument } from './prefix.ts';
 import { addressArgument } from './show.ts';
 import { Lines, LongTable } from './table.ts';
 
@@ -32,6 +27,7 @@ export function addBgp(program: Command, io: Io): void {
   addRoutes(bgp, io);
   addWhy(bgp, io);
   addMonitor(bgp, io);
+  addMrt(bgp, io);
   addRefresh(bgp, io);
   addReset(bgp, io);
 }
@@ -121,17 +117,6 @@ function addRoutes(bgp: Command, io: Io): void {
 /** Without what is not given. */
 const given = <T extends object>(query: { [K in keyof T]: T[K] | undefined }): T =>
   Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined)) as T;
-
-/** For commander: an address or a prefix of either family, or a usage error. */
-function prefixArgument(text: string): string {
-  const isGood = tryAddress4(text) ?? tryPrefix4(text) ?? tryAddress6(text) ?? tryPrefix6(text);
-  if (isGood !== null) return text;
-  const advice =
-    tryInterface4(text) || tryInterface6(text)
-      ? 'It has bits behind its length.'
-      : 'It is no prefix such as 10.65.1.0/26 or fd65::/64, and no address.';
-  throw new InvalidArgumentError(advice);
-}
 
 interface WhyOptions extends DaemonOptions {
   readonly to?: string;

@@ -1,5 +1,6 @@
 /** What the command line touches of the world, so that tests can hand it another one. */
 import type { Installed, InstallOptions } from '../cni/install.ts';
+import type { LoadedMrt } from '../load-mrt.ts';
 import type { SystemCheck } from '../node/check-system.ts';
 import type { Diags, DiagsSources } from '../node/diags.ts';
 import type { PurgeAction, PurgeOptions } from '../purge.ts';
@@ -12,6 +13,8 @@ export interface Actions {
   purge(options: PurgeOptions): Promise<PurgeAction[]>;
   installCni(options: InstallOptions): Promise<Installed>;
   checkSystem(): Promise<SystemCheck[]>;
+  /** `asn`: our AS; null: as the file says it. */
+  loadMrt(file: string, asn: number | null): Promise<LoadedMrt>;
   collectDiags(sources: DiagsSources, output: string | undefined): Promise<Diags>;
 }
 

@@ -20,6 +20,7 @@ const io: Io = {
     purge: async (options) => (await import('../purge.ts')).purge(options),
     installCni: async (options) => (await import('../cni/install.ts')).installCni(options),
     checkSystem: async () => (await import('../node/check-system.ts')).checkSystem(),
+    loadMrt: async (file, asn) => (await import('../load-mrt.ts')).loadMrt(file, asn),
     collectDiags: async (sources, output) => (await import('../node/diags.ts')).collectDiags(sources, output),
   },
   exitCode: 0,
@@ -32,8 +33,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 const [verb, ...more] = process.argv.slice(2);
-// Only what goes on for ever is ended gently; the agent has handlers of its own.
-if (verb === 'trace' || (verb === 'bgp' && more[0] === 'monitor'))
+/** What goes on for ever, and what has a file to remove. */
+const GENTLE = ['monitor', 'dump'];
+// Only these are ended gently; the agent has handlers of its own.
+if (verb === 'trace' || (verb === 'bgp' && GENTLE.includes(more[0] ?? '')))
   process.once('SIGINT', () => interrupt.abort());
 
 process.exitCode = await run(process.argv.slice(2), io);

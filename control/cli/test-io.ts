@@ -37,6 +37,7 @@ export async function runCli(
       purge: unexpected,
       installCni: unexpected,
       checkSystem: unexpected,
+      loadMrt: unexpected,
       collectDiags: unexpected,
       ...world.actions,
     },

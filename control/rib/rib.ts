@@ -45,6 +45,7 @@ export interface Candidate {
 export const ADMITTED = 0;
 export const FILTERED = 1;
 export const REFUSED = 2;
+export const NEXT_HOP_UNREACHABLE = 'next hop unreachable';
 const EXCLUSIONS = ['', 'refused by the import policy', 'refused: a loop'];
 
 // Notes of a prefix, behind its words and its length.
@@ -114,7 +115,9 @@ export class Rib extends EventEmitter<{
   readonly #prefixes: PrefixTable;
   readonly #paths = new Records(PATH);
   readonly #holdings: (Holdings | undefined)[] = [];
-  readonly #epoch = Date.now();
+  /** A whole second, as times are told. */
+  readonly #epoch = Math.floor(Date.now() / 1000) * 1000;
+  readonly #clock: () => number;
   readonly #base: number;
   #dirty = new Int32Array(SLICE);
   #dirtyAt = 0;
@@ -124,11 +127,13 @@ export class Rib extends EventEmitter<{
   readonly #changed = new Int32Array(SLICE);
   readonly #touched = new Int32Array(SLICE);
 
-  constructor(family: Family, table: AttributeTable) {
+  /** `clock`: when a path that is announced now came, ms since the epoch. */
+  constructor(family: Family, table: AttributeTable, clock: () => number = Date.now) {
     super();
     this.setMaxListeners(0);
     this.family = family;
     this.#table = table;
+    this.#clock = clock;
     this.#prefixes = new PrefixTable(family, NOTES);
     this.#base = this.#prefixes.lengthField;
   }
@@ -425,6 +430,11 @@ export class Rib extends EventEmitter<{
     return ranked;
   }
 
+  /** All paths of a prefix, by its number, in no order. */
+  *pathsAt(id: number): Generator<Path> {
+    if (this.#isUsed(id)) for (const path of this.#pathsOf(id)) yield this.#view(path);
+  }
+
   /** All that a source announced, in no order. */
   *adjIn(source: PathSource): Generator<{ prefix: Prefix; path: Path }> {
     for (let id = 0; id < this.end; id++) {
@@ -465,7 +475,7 @@ export class Rib extends EventEmitter<{
   }
 
   #now(): number {
-    return Math.floor((Date.now() - this.#epoch) / 1000);
+    return Math.floor((this.#clock() - this.#epoch) / 1000);
   }
 
   #sourceIndex(path: number): number {
@@ -552,7 +562,7 @@ export class Rib extends EventEmitter<{
   #view(path: number): Path {
     const set = this.#setOf(path);
     const excluded =
-      EXCLUSIONS[this.#exclusion(path)] || (this.#isReachable(path) ? null : 'next hop unreachable');
+      EXCLUSIONS[this.#exclusion(path)] || (this.#isReachable(path) ? null : NEXT_HOP_UNREACHABLE);
     let attributes: Attributes | null = null;
     return {
       source: this.#sourceOf(path),
