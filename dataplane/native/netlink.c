@@ -77,7 +77,8 @@ static int dump_receive(int netlink, struct dump *dump, char *buffer) {
   return 0;
 }
 
-/* Of routes, those of one routing protocol (0: of all): the kernel chooses if it can (Linux 4.20), else it tells all. */
+/* Of routes, those of one routing protocol (0: of all): the kernel chooses if it can (Linux 4.20), else it
+ * tells all. */
 static int dump_all(int netlink, int type, int family, int protocol, struct dump *dump) {
   struct {
     struct nlmsghdr header;
@@ -152,7 +153,8 @@ static int change_answers(int netlink, uint32_t first, uint32_t last, int32_t *e
     int left = (int)got;
     for (const struct nlmsghdr *header = (const struct nlmsghdr *)buffer; NLMSG_OK(header, left);
          header = NLMSG_NEXT(header, left)) {
-      if (header->nlmsg_type != NLMSG_ERROR || header->nlmsg_seq < first || header->nlmsg_seq > last) continue;
+      if (header->nlmsg_type != NLMSG_ERROR || header->nlmsg_seq < first || header->nlmsg_seq > last)
+        continue;
       errors[header->nlmsg_seq] = -((const struct nlmsgerr *)NLMSG_DATA(header))->error;
       if (header->nlmsg_seq == last) return 0;
     }
@@ -160,8 +162,8 @@ static int change_answers(int netlink, uint32_t first, uint32_t last, int32_t *e
 }
 
 /*
- * The errno of each message of `requests`, 0 for success; one that fails does not stop the rest. Many go in one send:
- * only the last of them asks for an answer, and the kernel tells errors unasked.
+ * The errno of each message of `requests`, 0 for success; one that fails does not stop the rest. Many go in
+ * one send: only the last of them asks for an answer, and the kernel tells errors unasked.
  */
 static int change_all(int netlink, struct bytes requests, int32_t *errors, size_t room) {
   char chunk[CHANGE_BYTES];
@@ -179,7 +181,8 @@ static int change_all(int netlink, struct bytes requests, int32_t *errors, size_
     used += length;
     header = NLMSG_NEXT(header, left);
     bool isLast = !NLMSG_OK(header, left) || count == room;
-    if (!isLast && count - first < CHANGE_MESSAGES && used + NLMSG_ALIGN(header->nlmsg_len) <= sizeof chunk) continue;
+    if (!isLast && count - first < CHANGE_MESSAGES && used + NLMSG_ALIGN(header->nlmsg_len) <= sizeof chunk)
+      continue;
     copy->nlmsg_flags |= NLM_F_ACK;
     if (send(netlink, chunk, used, 0) < 0 || change_answers(netlink, first, (uint32_t)count - 1, errors) < 0)
       return -1;
