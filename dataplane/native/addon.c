@@ -45,8 +45,8 @@ bool env_adopt(napi_env env, int fd) {
   return true;
 }
 
-/* Forget a descriptor that this environment opened. Throws if it did not: closing another's would leave that one
- * with a stale number, and its clean-up would close whatever has the number by then. */
+/* Forget a descriptor that this environment opened. Throws if it did not: closing another's would leave that
+ * one with a stale number, and its clean-up would close whatever has the number by then. */
 static bool forget(napi_env env, const char *call, int fd) {
   struct env_state *state = env_state(env);
   for (size_t i = 0; i < state->count; i++) {
