@@ -75,6 +75,7 @@ export class Bird implements Driver {
           nextHop: line('next_hop').split(' ')[0]!,
           asPath: line('as_path').trim(),
           communities: tuples('community'),
+          ...(line('otc') && { otc: Number(line('otc')) }),
           largeCommunities: tuples('large_community'),
           extendedCommunities: tuples('ext_community'),
         };
@@ -154,6 +155,7 @@ function protocol(p: Peering, index: number, asn: number): string {
     p.longLivedTime && `long lived graceful restart on; long lived stale time ${p.longLivedTime}`,
     p.role && !internal && `local role ${ROLES[p.role]}`,
     p.extendedMessages && 'enable extended messages on',
+    p.as4 === false && 'enable as4 off',
     p.bfd && 'bfd on',
   ];
   const channel = [

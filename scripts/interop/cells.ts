@@ -1,10 +1,18 @@
 /** The matrix's cells: what a daemon and tortie do together, and what must be seen on both sides. */
+
 import { BfdClient } from '../../control/bfd/client.ts';
 import { bfdSessions } from '../../control/bfd/sessions.ts';
+import { AS_TRANS } from '../../control/bgp/attributes.ts';
 import { formatPrefix } from '../../control/bgp/family.ts';
+import { ROUTE_REFRESH } from '../../control/bgp/message.ts';
 import type { Speaker } from '../../control/bgp/speaker.ts';
 import { prefixOf } from '../../control/bgp/test-routes.ts';
-import { communityText, extendedCommunityTexts, largeCommunityTexts } from '../../control/bgp/text.ts';
+import {
+  asPathText,
+  communityText,
+  extendedCommunityTexts,
+  largeCommunityTexts,
+} from '../../control/bgp/text.ts';
 import { ASN, type Trial } from './trial.ts';
 
 export interface Cell {
@@ -149,6 +157,32 @@ export const CELLS: readonly Cell[] = [
       await trial.held(OURS, ({ asPath }) => asPath === `${ASN}`);
     },
   },
+  {
+    id: 'as-trans',
+    title: 'AS_PATH through a peer without 4-octet AS numbers (RFC 6793)',
+    run: async (trial) => {
+      const { link } = trial;
+      const [old, last] = [64_999, 64_513];
+      const more = { as4: false };
+      const peerings = [trial.peering(more), trial.peering({ ...more, peerAsn: last }, 2)];
+      await trial.startDaemon({ asn: old, peerings });
+      const source = trial.peer({ asn: OTHER_ASN, address: link.ours(1), passive: true });
+      await trial.startSpeaker({ peers: [trial.peer({ asn: old }), source] });
+      await trial.startSpeaker({
+        index: 1,
+        asn: OTHER_ASN,
+        originate: originate(OURS),
+        peers: [trial.peer({ address: link.ours() })],
+      });
+      const receiver = await trial.startSpeaker({ index: 2, asn: last, peers: [trial.peer({ asn: old })] });
+      // What the session cannot carry is in AS4_PATH. Daemons that know it although they were told to do without show both in one.
+      const shown = [`${ASN} ${AS_TRANS}`, `${ASN} ${OTHER_ASN}`];
+      await trial.held(OURS, ({ asPath }) => shown.includes(asPath));
+      const path = await trial.learnt(receiver, OURS);
+      const text = asPathText(path.attributes.asPath);
+      if (text !== `${old} ${ASN} ${OTHER_ASN}`) throw new Error(`the AS_PATH behind the peer is ${text}`);
+    },
+  },
   communities(
     'communities',
     'Communities, both ways',
@@ -200,6 +234,35 @@ export const CELLS: readonly Cell[] = [
       await trial.until(
         'it is answered',
         () => trial.status(speaker).counters.updatesOut > before.updatesOut,
+      );
+      await exchange(trial, speaker);
+    },
+  },
+  {
+    id: 'refresh-marks',
+    title: 'Enhanced route refresh (RFC 7313): its beginning and end are marked both ways',
+    run: async (trial) => {
+      await trial.startDaemon({ routes: routes(THEIRS) });
+      const speaker = await trial.startSpeaker({ originate: originate(OURS) });
+      await exchange(trial, speaker);
+      const { address } = trial.status(speaker);
+      const heard: string[] = [];
+      speaker.on('message', (_peer, direction, messages) => {
+        if (messages[18] === ROUTE_REFRESH) heard.push(`${direction} ${messages[21]}`);
+      });
+      // Ours is answered between marks, and theirs, which we ask for by a command, too.
+      speaker.refresh(address);
+      await trial.until(
+        'marks of the peer',
+        () => heard.includes('in 1') && heard.includes('in 2'),
+        () => `heard: ${heard.join(', ')}`,
+      );
+      heard.length = 0;
+      await trial.driver.refresh(trial.link.ours());
+      await trial.until(
+        'our own marks',
+        () => heard.includes('in 0') && heard.includes('out 1') && heard.includes('out 2'),
+        () => `heard: ${heard.join(', ')}`,
       );
       await exchange(trial, speaker);
     },
@@ -279,6 +342,11 @@ export const CELLS: readonly Cell[] = [
       const kept = await trial.driver.routes(OURS_TOO);
       if (kept.length === 0) throw new Error('the daemon dropped the routes at once');
       const second = await trial.startSpeaker({ originate: originate(OURS), restarting: true });
+      await trial.until('the session is back', async () => {
+        if ((await trial.driver.routes(OURS)).length === 0)
+          throw new Error('the daemon dropped a route meanwhile');
+        return trial.status(second).state === 'Established';
+      });
       await exchange(trial, second);
       await trial.dropped(OURS_TOO);
     },
@@ -517,6 +585,31 @@ export const CELLS: readonly Cell[] = [
       await trial.driver.crash();
       await trial.startDaemon(daemon('provider'));
       await trial.ended(speaker, /role mismatch/);
+    },
+  },
+  {
+    id: 'only-to-customer',
+    title: 'Only to Customer (RFC 9234): on routes of a provider, either way',
+    run: async (trial) => {
+      for (const [ours, theirs] of [
+        ['customer', 'provider'],
+        ['provider', 'customer'],
+      ] as const) {
+        const peerings = [trial.peering({ role: theirs })];
+        await trial.startDaemon({ asn: OTHER_ASN, routes: routes(THEIRS), peerings });
+        const peers = [trial.peer({ asn: OTHER_ASN, role: ours })];
+        const speaker = await trial.startSpeaker({ originate: originate(OURS), peers });
+        await exchange(trial, speaker);
+        // From a provider: it, or we for it, have marked the route as one for customers alone.
+        const { attributes } = await trial.learnt(speaker, THEIRS);
+        const expected = ours === 'customer' ? OTHER_ASN : null;
+        if (attributes.otc !== expected) throw new Error(`OTC of the peer's route: ${attributes.otc}`);
+        if (theirs === 'customer') {
+          await trial.held(OURS, ({ otc }) => otc === undefined || otc === ASN);
+        }
+        await speaker.stop();
+        await trial.driver.crash();
+      }
     },
   },
   {

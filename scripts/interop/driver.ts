@@ -31,6 +31,8 @@ export interface Held {
   communities: readonly string[];
   largeCommunities: readonly string[];
   extendedCommunities: readonly string[];
+  /** Only to Customer (RFC 9234), from daemons that show it. */
+  otc?: number;
 }
 
 /** A session as the daemon is told of it. */
@@ -55,6 +57,8 @@ export interface Peering {
   /** IPv4 routes with IPv6 next hops. */
   nextHop6?: boolean;
   role?: Role;
+  /** False: without the capability for 4-octet AS numbers. */
+  as4?: boolean;
   extendedMessages?: boolean;
   bfd?: boolean;
 }

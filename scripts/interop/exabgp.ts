@@ -37,13 +37,16 @@ export class Exabgp implements Driver {
   readonly reflects = false;
   readonly cannot = {
     client: 'ExaBGP passes no routes on',
+    'as-trans': 'ExaBGP passes no routes on',
     restart: 'ExaBGP keeps no routes: the program behind it would',
+    'refresh-marks': 'ExaBGP 4.2 says that it marks them, and sends no marks',
     'long-lived-helper': 'ExaBGP 4.2 does not speak RFC 9494',
     'long-lived': 'ExaBGP 4.2 does not speak RFC 9494',
     'limit-theirs': 'ExaBGP has no prefix limit',
     'shutdown-send': 'ExaBGP 4.2 fails to decode any text: it mixes text and bytes',
     'shutdown-receive': 'ExaBGP 4.2 sends the code of a shutdown, never words',
     roles: 'ExaBGP 4.2 does not speak RFC 9234',
+    'only-to-customer': 'ExaBGP 4.2 does not speak RFC 9234',
     bfd: 'ExaBGP has no BFD',
   };
   place!: Place;
@@ -160,6 +163,7 @@ ${peerings
   family { ${p.families.map((family) => `${family} unicast;`).join(' ')} }
   capability {
     route-refresh enable;
+    asn4 ${p.as4 === false ? 'disable' : 'enable'};
     multi-session disable;
     operational disable;
     extended-message ${p.extendedMessages ? 'enable' : 'disable'};

@@ -29,7 +29,7 @@ export class Frr implements Driver {
   readonly programs = ['zebra', 'bgpd', 'bfdd'].map((name) => `${DAEMONS}/${name}`).concat(VTYSH);
   readonly needsRoot = true;
   readonly reflects = true;
-  readonly cannot = {};
+  readonly cannot = { 'as-trans': 'FRR 8.4 cannot leave out that capability alone' };
   place!: Place;
   #asn = 0;
 

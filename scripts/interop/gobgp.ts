@@ -37,7 +37,10 @@ export class Gobgp implements Driver {
   readonly reflects = true;
   readonly cannot = {
     'refresh-answer': 'GoBGP keeps what came in, and never asks',
+    'as-trans': 'GoBGP 3 cannot be without the capability',
+    'refresh-marks': 'GoBGP 3 does not speak RFC 7313',
     roles: 'GoBGP 3 does not speak RFC 9234',
+    'only-to-customer': 'GoBGP 3 does not speak RFC 9234',
     'extended-messages': 'GoBGP 3 does not speak RFC 8654',
     bfd: 'GoBGP 3 has no BFD',
   };

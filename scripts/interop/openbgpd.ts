@@ -32,10 +32,11 @@ export class Openbgpd implements Driver {
   readonly needsRoot = true;
   readonly reflects = true;
   readonly cannot = {
-    'refresh-ask': 'OpenBGPD 7.7 answers no plain request (openbgpd-portable issue 46, mended since)',
+    'refresh-ask': 'OpenBGPD 7.7 answers no request (openbgpd-portable issue 46, mended since)',
     'restart-helper': 'OpenBGPD 7.7 announces no forwarding state of its own: it helps others alone',
     'long-lived-helper': 'OpenBGPD 7.7 does not speak RFC 9494',
     'long-lived': 'OpenBGPD 7.7 does not speak RFC 9494',
+    'refresh-marks': 'OpenBGPD 7.7 answers no request (openbgpd-portable issue 46, mended since)',
     'md5-dial': 'OpenBGPD 7.7 asks the kernel for MD5 by PF_KEY, which Linux does not do',
     'md5-accept': 'OpenBGPD 7.7 asks the kernel for MD5 by PF_KEY, which Linux does not do',
     'next-hop6': 'OpenBGPD 7.7 does not speak RFC 8950',
@@ -152,6 +153,7 @@ function neighbor(p: Peering, asn: number): string {
     p.addPath === 'receive' && 'announce add-path recv yes',
     p.addPath === 'send' && 'announce add-path send all',
     p.maxPrefixes && `max-prefix ${p.maxPrefixes}`,
+    p.as4 === false && 'announce as-4byte no',
     p.role && p.peerAsn !== asn && `announce policy ${p.role}`,
   ];
   return `neighbor ${p.peer} {\n${options.filter(Boolean).join('\n')}\n}`;
