@@ -230,6 +230,28 @@ describe('sessions', () => {
     expect(optional.peers.map(({ address }) => address)).toContain('192.0.2.9');
   });
 
+  it('that cannot be cost the others nothing', () => {
+    const secret = (key: string) => ({ password: { secretKeyRef: { name: 'bgp', key } } });
+    const plan = planOf('n1', [
+      ...tor(secret('x'.repeat(80))),
+      make('BGPPeer', 'reserved', { peerIP: '192.0.2.10', asNumber: 23456 }),
+    ]);
+    expect(plan.problems).toEqual([
+      expect.stringContaining('BGPPeer tor is left out: BGP: peer 192.0.2.9: a password has 1 to 80 bytes'),
+      expect.stringContaining('BGPPeer reserved is left out: BGP: peer 192.0.2.10: AS number 23456'),
+    ]);
+    expect(plan.peers).toHaveLength(2);
+  });
+
+  it('that carry IPv6 over IPv4 have a next hop for it', () => {
+    const six = { session: { families: ['IPv4', 'IPv6'] } };
+    const plan = planOf('n1', tor(six));
+    expect(plan.problems).toEqual([expect.stringContaining('own routes of IPv6 are not sent to 192.0.2.9')]);
+    const self = make('Node', 'n1', { bgp: { ipv4Address: '192.0.2.1/24', ipv6Address: '2001:db8::1/64' } });
+    const peers = planOf('n1', [self, ...tor(six).slice(1)]).peers;
+    expect(peers.find(({ address }) => address === '192.0.2.9')?.nextHop6).toBe('2001:db8::1');
+  });
+
   it('of the mesh have its password and restart time', () => {
     const secured = make('BGPConfiguration', 'default', {
       nodeMeshPassword: { secretKeyRef: { name: 'bgp', key: 'mesh' } },
@@ -332,4 +354,29 @@ it('listens on all addresses where bindMode is None', () => {
   expect(planOf('n1', [...nodes, make('BGPConfiguration', 'default', { bindMode: 'None' })]).bindAll).toBe(
     true,
   );
+});
+
+it.each<[Kind, object]>([
+  ['BGPPeer', { peerIP: '192.0.2.9', maxRestartTime: '2h' }],
+  ['BGPPeer', { peerIP: '192.0.2.9', keepaliveTime: '400ms' }],
+  ['BGPPeer', { peerIP: '192.0.2.9', session: { holdTime: '2s' } }],
+  ['BGPPeer', { peerIP: '192.0.2.9', session: { strictRole: true } }],
+  ['BGPConfiguration', { nodeMeshMaxRestartTime: '2h' }],
+  ['BGPConfiguration', { communities: [{ name: 'a', value: '70000:5' }] }],
+  ['BGPConfiguration', { communities: [{ name: 'a', value: '9999999999:1:2' }] }],
+  ...['foo:bar', '65000:', '1:2:3:4', '::'].map((text): [Kind, object] => [
+    'BGPConfiguration',
+    { prefixAdvertisements: [{ cidr: '10.65.0.0/16', communities: [text] }] },
+  ]),
+  ['BGPFilter', { importV4: [{ action: 'Reject', asPathPrefix: [] }] }],
+  [
+    'BGPFilter',
+    {
+      importV4: [
+        { action: 'Reject', cidr: '10.65.0.0/16', matchOperator: 'In', prefixLength: { min: 26, max: 24 } },
+      ],
+    },
+  ],
+])('does not take for a %s what cannot be: %j', (kind, spec) => {
+  expect(() => make(kind, 'x', spec)).toThrow();
 });

@@ -1,5 +1,6 @@
 /** Who this node speaks BGP with and how, and what it announces, from the resources. Pure. */
 import { isIp6, tryInterface6 } from '../address.ts';
+import { checkPeer } from '../bgp/check.ts';
 import type { BfdConfig, Origination, PeerConfig } from '../bgp/config.ts';
 import { canonicalAddress, formatWords, IPV6, parsePrefix } from '../bgp/family.ts';
 import { secondsOf } from '../resources/fields.ts';
@@ -172,14 +173,34 @@ class Planner {
     };
     const isClient =
       internal && this.#clusterId !== null && node?.spec.bgp?.routeReflectorClusterID !== this.#clusterId;
-    this.#peers.set(peer.address, {
+    const config: PeerConfig = {
       ...peer,
       ...(isClient && { reflectorClient: true }),
       ...sessionOf(spec, internal),
+      ...this.#nextHop6(peer.address, spec.session?.families, whom),
       ...(password !== undefined && { password }),
       importPolicy: importPolicy(routes),
       exportPolicy: exportPolicy(routes),
-    });
+    };
+    try {
+      // One that cannot be is not to cost the others their sessions.
+      checkPeer(config, this.#asn);
+      this.#peers.set(peer.address, config);
+    } catch (error) {
+      this.#peers.delete(peer.address);
+      this.#problems.push(`${whom} is left out: ${(error as Error).message}`);
+    }
+  }
+
+  /** Over an IPv4 session, IPv6 routes need a next hop of their own. */
+  #nextHop6(address: string, families: readonly string[] | undefined, whom: string): Partial<PeerConfig> {
+    if (isIp6(address) || !families?.includes('IPv6')) return {};
+    const own = [...this.#own].find(isIp6);
+    if (own !== undefined) return { nextHop6: own };
+    this.#problems.push(
+      `${whom} carries IPv6, and the node has no ipv6Address to be its next hop: own routes of IPv6 are not sent to ${address}`,
+    );
+    return {};
   }
 
   /** Undefined: none is wanted. Null: it is not there, and without it there is no session. */

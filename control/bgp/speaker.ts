@@ -5,16 +5,15 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { parseAddress4 } from '../address.ts';
-import { TortieError } from '../error.ts';
 import type { PathSource } from '../rib/decision.ts';
-import { MAX_SOURCES, Rib } from '../rib/rib.ts';
+import { Rib } from '../rib/rib.ts';
 import { AttributeTable } from './attribute-table.ts';
 import { type Attributes, NO_ATTRIBUTES } from './attributes.ts';
+import { checkSpeaker, DEFAULT_HOLD_TIME } from './check.ts';
 import type { Origination, PeerConfig, SpeakerConfig, Timers } from './config.ts';
 import type { Connection } from './connection.ts';
 import { CEASE, CEASE_CONFIG_CHANGE, CEASE_DECONFIGURED, CEASE_REJECTED, CEASE_SHUTDOWN } from './error.ts';
 import {
-  canonicalAddress,
   FAMILIES,
   type Family,
   familyNamed,
@@ -23,14 +22,13 @@ import {
   type Prefix,
   parsePrefix,
   parseWords,
-  tryPrefix,
 } from './family.ts';
 import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
 import { refusalReader } from './refusals.ts';
 import { type Log, Session, type SessionConfig, type SessionHost } from './session.ts';
-import { type Guard, Listener, MAX_PASSWORD } from './socket.ts';
+import { type Guard, Listener } from './socket.ts';
 import type { PeerStatus } from './status.ts';
 import { type Route, UpdateGroup } from './update-group.ts';
 
@@ -42,7 +40,6 @@ const DEFAULT_TIMERS: Timers = {
   sendHoldMs: 480_000,
 };
 const DEFAULT_PORT = 179;
-const DEFAULT_HOLD_TIME = 90;
 const DEFAULT_MAX_PREFIXES = 2_000_000;
 const DEFAULT_MAX_OUTPUT = 8 * 1024 * 1024;
 /** After a restart: how long peers are waited for until we tell others what we know (RFC 4724 section 4.1). */
@@ -103,7 +100,7 @@ export class Speaker extends EventEmitter<{
   /** Throws TortieError BGP_CONFIG if the configuration cannot be meant. */
   constructor({ log, ...config }: SpeakerConfig & { log: Log }) {
     super();
-    check(config);
+    checkSpeaker(config);
     this.#config = config;
     this.#log = log;
     this.ribs = [new Rib(IPV4, this.table), new Rib(IPV6, this.table)];
@@ -148,7 +145,7 @@ export class Speaker extends EventEmitter<{
    */
   reconfigure(config: SpeakerConfig): Promise<void> {
     return this.#inTurn(async () => {
-      check(config);
+      checkSpeaker(config);
       const before = this.#config;
       this.#config = config;
       if (!this.#running) return;
@@ -495,76 +492,4 @@ function sessionKey(config: SessionConfig): string {
   } = config.peer;
   const { maxPrefixes: _limit, ownAddresses: _addresses, families, ...rest } = config;
   return JSON.stringify({ ...rest, families: families.map(({ name }) => name), peer });
-}
-
-const MAX_ADD_PATH = 64;
-const MIN_BFD_MS = 10;
-const MAX_BFD_MS = 60_000;
-
-const isPassword = (text: string): boolean =>
-  text !== '' && Buffer.byteLength(text) <= MAX_PASSWORD && !text.includes('\0');
-
-function check({ asn, routerId, clusterId, listen, peers, originate }: SpeakerConfig): void {
-  const fault = (text: string) => new TortieError('BGP_CONFIG', `BGP: ${text}`);
-  const wellFormed = <T>(what: string, parse: () => T): T => {
-    try {
-      return parse();
-    } catch (error) {
-      throw fault(`${what}: ${error instanceof Error ? error.message : error}`);
-    }
-  };
-  const within = (what: string, value: number | undefined, least: number, most: number) => {
-    if (value !== undefined && (!Number.isInteger(value) || value < least || value > most)) {
-      throw fault(`${what} ${value} is not within ${least} to ${most}`);
-    }
-  };
-  const isAsn = (value: number) => Number.isInteger(value) && value > 0 && value < 2 ** 32 && value !== 23456;
-  if (!isAsn(asn)) throw fault(`AS number ${asn} is not within 1 to 4294967295`);
-  if (wellFormed('routerId', () => parseAddress4(routerId)) === 0) throw fault('routerId 0.0.0.0');
-  if (clusterId !== undefined) wellFormed('clusterId', () => parseAddress4(clusterId));
-  for (const address of listen?.addresses ?? []) wellFormed('listen', () => parseWords(address));
-  for (const { prefix } of originate) {
-    if (!tryPrefix(prefix)) throw fault(`originate: "${prefix}" is no prefix, or has host bits`);
-  }
-  if (peers.length >= MAX_SOURCES)
-    throw fault(`${peers.length} peers; at most ${MAX_SOURCES - 1} are allowed`);
-  const seen = new Set<string>();
-  for (const peer of peers) {
-    const name = `peer ${peer.address}`;
-    wellFormed('peer', () => parseWords(peer.address));
-    // The kernel tells in this form who connects.
-    const canonical = canonicalAddress(peer.address);
-    if (canonical !== peer.address) throw fault(`${name}: write the address as ${canonical}`);
-    if (seen.has(peer.address)) throw fault(`two peers have the address ${peer.address}`);
-    seen.add(peer.address);
-    if (!isAsn(peer.asn)) throw fault(`${name}: AS number ${peer.asn}`);
-    if (peer.localAsn !== undefined && !isAsn(peer.localAsn))
-      throw fault(`${name}: local AS ${peer.localAsn}`);
-    const hold = peer.holdTime ?? DEFAULT_HOLD_TIME;
-    if (!Number.isInteger(hold) || hold < 0 || hold === 1 || hold === 2 || hold > 65535) {
-      throw fault(`${name}: hold time ${hold}; 0 or 3 to 65535 s are allowed`);
-    }
-    within(`${name}: port`, peer.port, 1, 65535);
-    within(`${name}: keepalive time`, peer.keepaliveTime, 1, 65535);
-    within(`${name}: TTL security`, peer.ttlSecurity, 1, 255);
-    within(`${name}: BFD interval`, peer.bfd?.minTxMs, MIN_BFD_MS, MAX_BFD_MS);
-    within(`${name}: BFD interval`, peer.bfd?.minRxMs, MIN_BFD_MS, MAX_BFD_MS);
-    within(`${name}: BFD multiplier`, peer.bfd?.multiplier, 1, 255);
-    within(`${name}: own ASes allowed`, peer.allowOwnAs, 0, 255);
-    within(`${name}: prefix limit`, peer.maxPrefixes, 1, 2 ** 31 - 1);
-    within(`${name}: restart after too many prefixes`, peer.maxPrefixesRestart, 0, 86_400);
-    within(`${name}: restart time`, peer.restartTime, 0, 4095);
-    within(`${name}: long-lived time`, peer.longLivedTime, 0, 2 ** 24 - 1);
-    within(`${name}: paths to send`, peer.addPath?.send, 0, MAX_ADD_PATH);
-    for (const address of [peer.localAddress, peer.nextHop4, peer.nextHop6]) {
-      if (address != null) wellFormed(name, () => parseWords(address));
-    }
-    if (peer.localAddress != null && peer.localAddress.includes(':') !== peer.address.includes(':'))
-      throw fault(`${name}: source address ${peer.localAddress} is of the other family`);
-    if (peer.password !== undefined && !isPassword(peer.password))
-      throw fault(`${name}: a password has 1 to ${MAX_PASSWORD} bytes, none of them 0`);
-    const internal = peer.asn === (peer.localAsn ?? asn);
-    if (peer.role && internal) throw fault(`${name}: roles are for external peers`);
-    if (peer.reflectorClient && !internal) throw fault(`${name}: a reflector's client is an internal peer`);
-  }
 }

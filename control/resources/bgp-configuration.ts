@@ -5,7 +5,9 @@ import {
   address6,
   anyPrefix,
   asNumber,
-  duration,
+  community,
+  communityOrName,
+  durationWithin,
   inert,
   password,
   port,
@@ -16,9 +18,6 @@ import {
 export const DEFAULT_AS = 64512;
 export const BGP_PORT = 179;
 
-const community = z.string().regex(/^\d{1,10}:\d{1,10}(:\d{1,10})?$/, {
-  error: 'must be a community such as 64512:100, or a large one such as 64512:100:7',
-});
 const priority = z.int().min(1).max(2147483646);
 const services = z.array(z.strictObject({ cidr: anyPrefix }));
 
@@ -37,7 +36,7 @@ export const bgpConfiguration = resource(
       default: 'NodeIP',
     }),
     nodeMeshPassword: password.optional().describe('Password (TCP MD5) of the sessions of the mesh.'),
-    nodeMeshMaxRestartTime: duration.optional().meta({
+    nodeMeshMaxRestartTime: durationWithin(0, 4095, 'at most 4095s').optional().meta({
       description: 'How long peers of the mesh keep routes of a node that restarts.',
       default: '120s',
     }),
@@ -46,7 +45,7 @@ export const bgpConfiguration = resource(
       .optional()
       .describe('Names for communities, for prefixAdvertisements.'),
     prefixAdvertisements: z
-      .array(z.strictObject({ cidr: anyPrefix, communities: z.array(z.string()) }))
+      .array(z.strictObject({ cidr: anyPrefix, communities: z.array(communityOrName) }))
       .optional()
       .describe('Communities, by name or value, of what nodes announce of their own within a CIDR.'),
     serviceClusterIPs: services

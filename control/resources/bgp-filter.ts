@@ -1,13 +1,7 @@
 /** BGPFilter: rules for routes that sessions import and export. */
 import { z } from 'zod';
-import { asNumber, prefix4, prefix6, resource } from './fields.ts';
+import { asNumber, community, inert, prefix4, prefix6, resource } from './fields.ts';
 
-const NUMBER_16 = '(?:\\d{1,4}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])';
-const community = z
-  .string()
-  .regex(new RegExp(`^(?:${NUMBER_16}:${NUMBER_16}|\\d{1,10}:\\d{1,10}:\\d{1,10})$`), {
-    error: 'must be a community such as 64512:100, or a large one such as 64512:100:7',
-  });
 const priority = z.int().min(1).max(2147483646);
 
 const operation = z
@@ -27,12 +21,15 @@ const rules = (prefix: z.ZodType<string>, bits: 32 | 128) => {
           action: z.enum(['Accept', 'Reject']),
           cidr: prefix.optional(),
           matchOperator: z.enum(['Equal', 'NotEqual', 'In', 'NotIn']).optional(),
-          prefixLength: z.strictObject({ min: length, max: length }).optional(),
+          prefixLength: z
+            .strictObject({ min: length, max: length })
+            .refine(({ min = 0, max = bits }) => min <= max, { error: 'min is more than max' })
+            .optional(),
           source: z.enum(['RemotePeers']).optional(),
-          interface: z.string().optional(),
+          interface: inert(z.string(), 'routes here have no interface, so no route is meant'),
           peerType: z.enum(['eBGP', 'iBGP']).optional(),
           communities: z.strictObject({ values: z.array(community).length(1) }).optional(),
-          asPathPrefix: z.array(asNumber).optional(),
+          asPathPrefix: z.array(asNumber).min(1).optional(),
           priority: priority.optional(),
           operations: z.array(operation).min(1).max(10).optional(),
         })

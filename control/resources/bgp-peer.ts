@@ -5,6 +5,7 @@ import {
   anyAddress,
   asNumber,
   duration,
+  durationWithin,
   inert,
   name,
   password,
@@ -66,10 +67,12 @@ export const bgpPeer = resource(
       description: 'UseNodeIP: sessions are from the address of the node; None: as the kernel chooses.',
       default: 'UseNodeIP',
     }),
-    maxRestartTime: duration
+    maxRestartTime: durationWithin(0, 4095, 'at most 4095s')
       .optional()
       .meta({ description: 'How long the peer keeps routes while the node restarts.', default: '120s' }),
-    keepaliveTime: duration.optional().describe('Between KEEPALIVEs. Default: a third of the hold time.'),
+    keepaliveTime: durationWithin(1, 65535, 'from 1s to 65535s')
+      .optional()
+      .describe('Between KEEPALIVEs. Default: a third of the hold time.'),
     numAllowedLocalASNumbers: z
       .int()
       .min(0)
@@ -112,7 +115,9 @@ export const bgpPeer = resource(
           .optional()
           .describe('Routes that are carried. Default: of the family of the peer’s address.'),
         passive: z.boolean().optional().describe('Wait for the peer to connect.'),
-        holdTime: duration.optional().describe('Offered, instead of bgp.holdTime of the settings.'),
+        holdTime: durationWithin(3, 65535, 'from 3s to 65535s')
+          .optional()
+          .describe('Offered, instead of bgp.holdTime of the settings.'),
         addPath: z
           .strictObject({
             receive: z.boolean().default(false).describe('Take several paths to a prefix.'),
@@ -121,10 +126,10 @@ export const bgpPeer = resource(
           .optional()
           .describe('Several paths to a prefix (RFC 7911).'),
         maxPrefixes: z.int().min(1).max(2147483647).optional().describe('More of a family end the session.'),
-        maxPrefixesRestart: duration
+        maxPrefixesRestart: durationWithin(0, 86_400, 'at most 24h')
           .optional()
           .meta({ description: 'Until it is tried again; 0: not before a change.', default: '5m' }),
-        longLivedTime: duration
+        longLivedTime: durationWithin(0, 16_777_215, 'at most 4660h')
           .optional()
           .describe('Stale routes live on so long after the restart time (RFC 9494). Default: not at all.'),
         role: z
@@ -146,6 +151,9 @@ export const bgpPeer = resource(
           .max(255)
           .optional()
           .describe('The session is down; the text is for the peer’s operator (RFC 9003).'),
+      })
+      .refine(({ role, strictRole }) => !strictRole || role !== undefined, {
+        error: 'strictRole needs a role',
       })
       .optional()
       .describe('More about the session: an addition of tortie’s.'),

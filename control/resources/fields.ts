@@ -79,6 +79,27 @@ export function secondsOf(text: string): number {
   return [...parts].reduce((sum, [, number, unit]) => sum + Number(number) * SECONDS[unit!]!, 0);
 }
 
+/** A duration of so many seconds at least and at most. */
+export const durationWithin = (least: number, most: number, words: string) =>
+  duration.refine((text) => secondsOf(text) >= least && secondsOf(text) <= most, {
+    error: `must be ${words}`,
+  });
+
+const NUMBER_16 = '(?:\\d{1,4}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])';
+const COMMUNITY = new RegExp(`^${NUMBER_16}:${NUMBER_16}$`);
+const LARGE = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/;
+const isCommunity = (text: string): boolean =>
+  COMMUNITY.test(text) ||
+  (LARGE.exec(text)
+    ?.slice(1)
+    .every((part) => Number(part) <= MAX_AS) ??
+    false);
+const COMMUNITY_WORDS = 'a community such as 64512:100, or a large one such as 64512:100:7';
+export const community = z.string().refine(isCommunity, { error: `must be ${COMMUNITY_WORDS}` });
+export const communityOrName = z.string().refine((text) => isCommunity(text) || /^[^:\s]+$/.test(text), {
+  error: `must be ${COMMUNITY_WORDS}, or the name of one of "communities"`,
+});
+
 /** Where a password is: in a Kubernetes secret. */
 export const password = z.strictObject({
   secretKeyRef: z
