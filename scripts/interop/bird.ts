@@ -73,7 +73,10 @@ export class Bird implements Driver {
           [...line(name).matchAll(/\(([^)]*)\)/g)].map(([, inner]) => inner!.split(/,\s*/).join(':'));
         return {
           nextHop: line('next_hop').split(' ')[0]!,
+          origin: line('origin').toLowerCase(),
           asPath: line('as_path').trim(),
+          med: Number(line('med')),
+          localPref: Number(line('local_pref')),
           communities: tuples('community'),
           ...(line('otc') && { otc: Number(line('otc')) }),
           largeCommunities: tuples('large_community'),

@@ -2,7 +2,7 @@
 
 import { BfdClient } from '../../control/bfd/client.ts';
 import { bfdSessions } from '../../control/bfd/sessions.ts';
-import { AS_TRANS } from '../../control/bgp/attributes.ts';
+import { AS_TRANS, INCOMPLETE } from '../../control/bgp/attributes.ts';
 import { formatPrefix } from '../../control/bgp/family.ts';
 import { ROUTE_REFRESH } from '../../control/bgp/message.ts';
 import type { Speaker } from '../../control/bgp/speaker.ts';
@@ -183,6 +183,20 @@ export const CELLS: readonly Cell[] = [
       if (text !== `${old} ${ASN} ${OTHER_ASN}`) throw new Error(`the AS_PATH behind the peer is ${text}`);
     },
   },
+  {
+    id: 'attributes',
+    title: 'ORIGIN, MULTI_EXIT_DISC and LOCAL_PREF',
+    run: async (trial) => {
+      await trial.startDaemon({});
+      const speaker = await trial.startSpeaker();
+      await trial.established(speaker);
+      trial.originate(speaker, OURS, { origin: INCOMPLETE, med: 77, localPref: 222 });
+      await trial.held(
+        OURS,
+        ({ origin, med, localPref }) => origin === 'incomplete' && med === 77 && localPref === 222,
+      );
+    },
+  },
   communities(
     'communities',
     'Communities, both ways',
@@ -292,6 +306,26 @@ export const CELLS: readonly Cell[] = [
       const peerings = [trial.peering({ password: PASSWORD, passive: false })];
       await trial.startDaemon({ routes: routes(THEIRS), peerings });
       await exchange(trial, speaker);
+    },
+  },
+  {
+    id: 'md5-ipv6',
+    title: 'MD5 over IPv6',
+    run: async (trial) => {
+      const { link } = trial;
+      const six = { peer: link.ours(0, 6), local: link.theirs(6), families: ['ipv6'] as const };
+      await trial.startDaemon({
+        routes: routes(THEIRS6),
+        peerings: [trial.peering({ ...six, password: PASSWORD })],
+      });
+      const address = link.theirs(6);
+      const speaker = await trial.startSpeaker({
+        originate: originate(OURS6),
+        peers: [trial.peer({ address, password: PASSWORD })],
+      });
+      await trial.established(speaker, { address, ours: link.ours(0, 6) });
+      await trial.learnt(speaker, THEIRS6);
+      await trial.held(OURS6);
     },
   },
   {

@@ -27,7 +27,11 @@ export interface Announced {
 /** A path that a daemon holds, communities as above. */
 export interface Held {
   nextHop: string;
+  /** "igp", "egp" or "incomplete". */
+  origin: string;
   asPath: string;
+  med: number;
+  localPref: number;
   communities: readonly string[];
   largeCommunities: readonly string[];
   extendedCommunities: readonly string[];

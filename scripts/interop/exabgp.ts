@@ -19,6 +19,9 @@ interface Told {
 
 interface Update {
   attribute?: {
+    origin?: string;
+    med?: number;
+    'local-preference'?: number;
     'as-path'?: number[];
     community?: number[][];
     'large-community'?: number[][];
@@ -108,6 +111,9 @@ export class Exabgp implements Driver {
           if (nlri.nlri !== prefix) continue;
           held.set(key(peer, nlri), {
             nextHop,
+            origin: attribute.origin ?? '',
+            med: attribute.med ?? 0,
+            localPref: attribute['local-preference'] ?? 0,
             asPath: (attribute['as-path'] ?? []).join(' '),
             communities: (attribute.community ?? []).map((words) => words.join(':')),
             largeCommunities: (attribute['large-community'] ?? []).map((words) => words.join(':')),

@@ -16,6 +16,9 @@ const DAEMONS = '/usr/lib/frr';
 const VTYSH = '/usr/bin/vtysh';
 
 interface ShownPath {
+  origin?: string;
+  metric?: number;
+  locPrf?: number;
   aspath?: { string?: string };
   community?: { string?: string };
   largeCommunity?: { string?: string };
@@ -95,6 +98,9 @@ export class Frr implements Driver {
     return paths.map((path) => ({
       nextHop: path.nexthops?.find(({ scope }) => scope !== 'link-local')?.ip ?? '',
       asPath: path.aspath?.string === 'Local' ? '' : (path.aspath?.string ?? ''),
+      origin: path.origin?.toLowerCase() ?? '',
+      med: path.metric ?? 0,
+      localPref: path.locPrf ?? 0,
       communities: words(path.community),
       largeCommunities: words(path.largeCommunity),
       extendedCommunities: words(path.extendedCommunity).map((word) => word.replace(/^RT:/, 'rt:')),

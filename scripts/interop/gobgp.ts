@@ -1,5 +1,6 @@
 /** GoBGP. */
 import { writeFileSync } from 'node:fs';
+import { ORIGIN_NAMES } from '../../control/bgp/attributes.ts';
 import type { FamilyName } from '../../control/bgp/family.ts';
 import { until } from '../../control/bgp/until.ts';
 import {
@@ -15,8 +16,11 @@ import {
 const GOBGPD = '/usr/bin/gobgpd';
 const GOBGP = '/usr/bin/gobgp';
 
+const ORIGIN = 1;
 const AS_PATH = 2;
 const NEXT_HOP = 3;
+const MED = 4;
+const LOCAL_PREF = 5;
 const COMMUNITIES = 8;
 const MP_REACH = 14;
 const EXTENDED_COMMUNITIES = 16;
@@ -25,6 +29,7 @@ const LARGE_COMMUNITIES = 32;
 interface ShownAttribute {
   type: number;
   nexthop?: string;
+  metric?: number;
   as_paths?: { asns: number[] }[];
   communities?: number[];
   value?: unknown;
@@ -89,6 +94,9 @@ export class Gobgp implements Driver {
       const value = (type: number) => (of(type)?.value ?? []) as Record<string, unknown>[];
       return {
         nextHop: of(NEXT_HOP)?.nexthop ?? of(MP_REACH)?.nexthop ?? '',
+        origin: ORIGIN_NAMES[Number(of(ORIGIN)?.value ?? 0)]!.toLowerCase(),
+        med: of(MED)?.metric ?? 0,
+        localPref: Number(of(LOCAL_PREF)?.value ?? 0),
         asPath: (of(AS_PATH)?.as_paths ?? []).flatMap(({ asns }) => asns).join(' '),
         communities: (of(COMMUNITIES)?.communities ?? []).map((c) => `${c >>> 16}:${c & 0xffff}`),
         largeCommunities: value(LARGE_COMMUNITIES).map((c) => `${c.ASN}:${c.LocalData1}:${c.LocalData2}`),

@@ -20,6 +20,9 @@ interface ShownRoute {
   prefix: string;
   aspath: string;
   exit_nexthop: string;
+  origin: string;
+  metric: number;
+  localpref: number;
   communities?: string[];
   large_communities?: string[];
   extended_communities?: string[];
@@ -39,6 +42,7 @@ export class Openbgpd implements Driver {
     'refresh-marks': 'OpenBGPD 7.7 answers no request (openbgpd-portable issue 46, mended since)',
     'md5-dial': 'OpenBGPD 7.7 asks the kernel for MD5 by PF_KEY, which Linux does not do',
     'md5-accept': 'OpenBGPD 7.7 asks the kernel for MD5 by PF_KEY, which Linux does not do',
+    'md5-ipv6': 'OpenBGPD 7.7 asks the kernel for MD5 by PF_KEY, which Linux does not do',
     'next-hop6': 'OpenBGPD 7.7 does not speak RFC 8950',
     'extended-messages': 'OpenBGPD 7.7 does not speak RFC 8654',
     bfd: 'OpenBGPD 7.7 has no BFD',
@@ -81,6 +85,9 @@ export class Openbgpd implements Driver {
       .filter((route) => route.prefix === prefix)
       .map((route) => ({
         nextHop: route.exit_nexthop,
+        origin: route.origin.toLowerCase(),
+        med: route.metric,
+        localPref: route.localpref,
         asPath: route.aspath.trim(),
         communities: route.communities ?? [],
         largeCommunities: route.large_communities ?? [],
