@@ -4,10 +4,12 @@ import { formatAddress4, isIp6 } from '../address.ts';
 import type { PeerView } from '../api/types.ts';
 import { BfdClient } from '../bfd/client.ts';
 import { bfdSessions } from '../bfd/sessions.ts';
+import { BmpExporter } from '../bgp/bmp-exporter.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
 import { Speaker } from '../bgp/speaker.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import type { Desired } from '../desired.ts';
+import { VERSION } from '../version.ts';
 import type { BgpPlan } from './bgp-plan.ts';
 import { SpeakerView } from './bgp-view.ts';
 import type { Feeder } from './feeder.ts';
@@ -31,6 +33,7 @@ export class BgpRouting {
   readonly #feeder: Feeder;
   readonly #kernelRoutes: KernelRoutes;
   readonly #log: Logger;
+  readonly #bmp: BmpExporter;
   #speaker: Speaker | null = null;
   #told = '';
   #configuredAt = 0;
@@ -48,6 +51,11 @@ export class BgpRouting {
         this.#speaker?.bfdChanged(peer, text, failed, independent),
       log: (level, message, fields) => log[level](fields, message),
     });
+    this.#bmp = new BmpExporter({
+      sysName: config().nodeName,
+      sysDescr: `tortie ${VERSION}`,
+      log: (level, message, fields) => log[level](fields, message),
+    });
     kernelRoutes.onResolved = () => this.#speaker?.nextHopsChanged();
   }
 
@@ -58,6 +66,7 @@ export class BgpRouting {
   async configure(plan: BgpPlan, node: Desired['node']): Promise<void> {
     this.asn = plan.asn;
     if (!this.#config().bgp.enabled) return this.#abandon();
+    this.#bmp.configure(this.#config().bgp.bmp);
     const config = this.#speakerConfig(plan, node);
     const text = JSON.stringify(config);
     if (text === this.#told) return;
@@ -66,7 +75,7 @@ export class BgpRouting {
       if (this.#speaker) await this.#speaker.reconfigure(config);
       else await this.#start(config);
       this.bfd.configure(bfdSessions(config));
-      this.view.use({ speaker: this.#speaker!, config });
+      this.view.use({ speaker: this.#speaker!, config, bmp: () => this.#bmp.status() });
       this.#told = text;
     } catch (error) {
       // Half a speaker is none: the next attempt begins anew.
@@ -117,6 +126,7 @@ export class BgpRouting {
     // A session that went while peers keep our routes would have them dropped.
     this.bfd.stop({ keep: restarting });
     await speaker?.stop({ restarting });
+    await this.#bmp.use(null);
   }
 
   /** The same, and what was learned is forgotten. */
@@ -143,6 +153,7 @@ export class BgpRouting {
       });
     }
     this.#feeder.follow(speaker.ribs);
+    await this.#bmp.use(speaker);
     await speaker.start();
   }
 

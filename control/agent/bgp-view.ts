@@ -10,6 +10,7 @@ import type {
   BgpWatchQuery,
   BgpWhyView,
 } from '../api/types.ts';
+import type { BmpStatus } from '../bgp/bmp-collector.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
 import { FAMILIES } from '../bgp/family.ts';
 import type { Speaker } from '../bgp/speaker.ts';
@@ -27,6 +28,8 @@ const MAX_TEXT_BYTES = 255;
 export interface Running {
   readonly speaker: Speaker;
   readonly config: SpeakerConfig;
+  /** BMP collectors. Default: none. */
+  readonly bmp?: () => BmpStatus[];
 }
 
 export class SpeakerView implements BgpView {
@@ -47,7 +50,7 @@ export class SpeakerView implements BgpView {
   }
 
   summary(): BgpSummaryView {
-    const { speaker, config } = this.#needed();
+    const { speaker, config, bmp = () => [] } = this.#needed();
     return {
       asn: config.asn,
       routerId: config.routerId,
@@ -57,6 +60,7 @@ export class SpeakerView implements BgpView {
         return { family: name, prefixes: size, paths: pathCount, bytes };
       }),
       attributeSets: speaker.table.size,
+      bmp: bmp().map((collector) => ({ ...collector, since: collector.since.toISOString() })),
     };
   }
 

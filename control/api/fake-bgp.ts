@@ -276,6 +276,28 @@ export const fakeBgp = (asked: string[][] = []): BgpView => ({
       { family: 'ipv6', prefixes: 1, paths: 1, bytes: 983_040 },
     ],
     attributeSets: 5,
+    bmp: [
+      {
+        address: '192.0.2.100',
+        port: 11019,
+        up: true,
+        since: '2025-12-31T12:00:00.000Z',
+        lastError: null,
+        queuedBytes: 1024,
+        sessions: 2,
+        bytesSent: 73_400,
+      },
+      {
+        address: '2001:db8::100',
+        port: 11019,
+        up: false,
+        since: '2026-01-01T11:58:00.000Z',
+        lastError: 'ECONNREFUSED',
+        queuedBytes: 0,
+        sessions: 1,
+        bytesSent: 0,
+      },
+    ],
   }),
   peers: fakePeers,
   routes: (query) => {

@@ -13,6 +13,7 @@ import { closeServer, HTTP_LIMITS } from './http.ts';
 import type {
   AgentApi,
   BgpSummaryView,
+  BmpCollectorView,
   DropView,
   MetricsView,
   NodeStatusView,
@@ -134,6 +135,23 @@ const ofTables = (
   samples: ({ bgp }) => (bgp?.tables ?? []).map((table) => [value(table), ROUTE_FAMILIES[table.family]]),
 });
 
+const ofCollectors = (
+  name: string,
+  type: Family['type'],
+  help: string,
+  value: (collector: BmpCollectorView) => number,
+): Family => ({
+  name: `bgp_bmp_${name}`,
+  help,
+  type,
+  labels: ['collector'],
+  samples: ({ bgp }) =>
+    (bgp?.bmp ?? []).map((collector) => {
+      const { address, port } = collector;
+      return [value(collector), address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`];
+    }),
+});
+
 const ofCounter = (name: string, counter: keyof PeerCounters, help: string): Family =>
   ofPeers(name, 'counter', [], help, ({ counters }) => [[counters[counter]]]);
 
@@ -253,6 +271,10 @@ const BGP_FAMILIES: readonly Family[] = [
     labels: [],
     samples: ({ bgp }) => (bgp ? [[bgp.attributeSets]] : []),
   },
+  ofCollectors('up', 'gauge', '1 while the BMP collector is connected, else 0.', ({ up }) => Number(up)),
+  ofCollectors('queued_bytes', 'gauge', 'Bytes that wait for the BMP collector.', (c) => c.queuedBytes),
+  ofCollectors('sent_bytes_total', 'counter', 'Bytes sent to the BMP collector.', (c) => c.bytesSent),
+  ofCollectors('sessions_total', 'counter', 'Connections that the BMP collector took.', (c) => c.sessions),
 ];
 
 const BFD_FAMILIES: readonly Family[] = [

@@ -4,6 +4,7 @@
  * client.ts and the CLI consume it.
  */
 
+import type { BmpStatus } from '../bgp/bmp-collector.ts';
 import type { MessageView } from '../bgp/describe.ts';
 import type { FamilyName } from '../bgp/family.ts';
 import type { PeerStatus, SessionState } from '../bgp/status.ts';
@@ -153,6 +154,7 @@ export type AsJson<T> = T extends Date
       : T;
 
 export type BgpPeerView = AsJson<PeerStatus>;
+export type BmpCollectorView = AsJson<BmpStatus>;
 
 export interface BgpSummaryView {
   asn: number;
@@ -162,6 +164,8 @@ export interface BgpSummaryView {
   tables: { family: FamilyName; prefixes: number; paths: number; bytes: number }[];
   /** Different sets of attributes, which all these paths and what peers were told share. */
   attributeSets: number;
+  /** Collectors that are told of all this by BMP (RFC 7854). */
+  bmp: BmpCollectorView[];
 }
 
 export interface BgpRouteQuery {

@@ -7,6 +7,7 @@ import type {
   BgpSummaryView,
   BgpToldView,
   BgpWhyView,
+  BmpCollectorView,
 } from '../api/types.ts';
 import type { MessageView, UpdateView } from '../bgp/describe.ts';
 import { columns } from './table.ts';
@@ -48,7 +49,7 @@ export const peersText = (peers: readonly BgpPeerView[], now: Date): string =>
       );
 
 export function summaryText(
-  { asn, routerId, clusterId, tables, attributeSets }: BgpSummaryView,
+  { asn, routerId, clusterId, tables, attributeSets, bmp }: BgpSummaryView,
   peers: readonly BgpPeerView[],
   now: Date,
 ): string {
@@ -60,6 +61,7 @@ export function summaryText(
         `${familyText(family)}: ${counted(paths, 'path')} to ${counted(prefixes, 'prefix', 'prefixes')}`,
     ),
     `${counted(attributeSets, 'set')} of attributes`,
+    ...bmp.map((collector) => bmpText(collector, now)),
     '',
   ];
   const rows = peers.map((peer) => [
@@ -99,6 +101,15 @@ const familyText = (family: BgpRouteView['family']): string => (family === 'ipv4
 const facts = (list: readonly (readonly [title: string, value: string])[]): string => {
   const width = Math.max(...list.map(([title]) => title.length)) + 3;
   return list.map(([title, value]) => `${title.padEnd(width)}${value}\n`).join('');
+};
+
+const bmpText = (
+  { address, port, up, since, lastError, queuedBytes }: BmpCollectorView,
+  now: Date,
+): string => {
+  const name = `BMP collector ${address.includes(':') ? `[${address}]` : address}:${port}`;
+  if (up) return `${name}: up for ${ageText(since, now)}, ${counted(queuedBytes, 'byte')} waiting`;
+  return `${name}: down for ${ageText(since, now)}${lastError === null ? '' : `: ${lastError}`}`;
 };
 
 export function peerText(peer: BgpPeerView, now: Date): string {

@@ -65,6 +65,16 @@ describe('loadConfig', () => {
     ],
     ['missing key', 'log: {}\n', 'agent.yaml:1:1: nodeName: is missing; must be a string'],
     [
+      'a BMP collector that is named twice',
+      'nodeName: n\ndatastore: {kind: static, path: r}\nbgp: {bmp: [{address: 192.0.2.9, port: 1790}, {address: 192.0.2.9, port: 1790}]}\n',
+      'agent.yaml:3:7: bgp.bmp: must name each collector once',
+    ],
+    [
+      'a BMP collector without an address',
+      'nodeName: n\ndatastore: {kind: static, path: r}\nbgp: {bmp: [{address: collector.example, port: 1790}]}\n',
+      'bgp.bmp.0.address: "collector.example": must be an IP address such as 192.0.2.9',
+    ],
+    [
       'what a kind of store needs',
       'nodeName: n\ndatastore: {kind: etcd}\n',
       'agent.yaml:2:1: datastore.endpoints: is missing; kind etcd needs it',

@@ -1,5 +1,6 @@
 /** The agent's own settings: a YAML file, checked against a schema that is published as docs/agent.schema.json. */
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { tryInterface4, tryInterface6 } from '../address.ts';
@@ -53,6 +54,29 @@ const datastore = z
   })
   .prefault({})
   .describe('Where the resources are.');
+
+const bmpCollector = z.strictObject({
+  address: z
+    .string()
+    .refine((text) => isIP(text) !== 0, { error: 'must be an IP address such as 192.0.2.9' })
+    .describe('Address of the collector.'),
+  port: z.int().min(1).max(65535).describe('Its port.'),
+  modes: z
+    .array(z.enum(['adj-in', 'adj-out']))
+    .min(1)
+    .max(2)
+    .refine((modes) => new Set(modes).size === modes.length, { error: 'must name each mode once' })
+    .default(['adj-in'])
+    .describe(
+      'adj-in: routes as peers tell them; what was told before the collector came, as the import policy left it. adj-out: routes as peers are told (RFC 8671).',
+    ),
+  statisticsSeconds: z
+    .int()
+    .min(1)
+    .max(86400)
+    .default(60)
+    .describe('Time between reports of statistics, seconds.'),
+});
 
 export const agentSchema = z.strictObject({
   nodeName: z
@@ -178,6 +202,17 @@ export const agentSchema = z.strictObject({
         .max(3600)
         .default(2)
         .describe('First pause before a failed session is tried again; doubles up to 30 times itself.'),
+      bmp: z
+        .array(bmpCollector)
+        .max(4)
+        .refine(
+          (list) => new Set(list.map(({ address, port }) => `${address} ${port}`)).size === list.length,
+          {
+            error: 'must name each collector once',
+          },
+        )
+        .default([])
+        .describe('Collectors that are told of sessions and routes by BMP (RFC 7854). They are dialled.'),
       secrets: z
         .string()
         .min(1)
