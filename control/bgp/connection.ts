@@ -127,6 +127,7 @@ const SLICE_PREFIXES = 4096;
 const OUTPUT_MARK = 256 * 1024;
 /** How long a peer gets to take our NOTIFICATION before the connection is cut. */
 const LINGER_MS = 1000;
+const NOTHING = new Uint8Array(0);
 
 export class Connection {
   readonly outgoing: boolean;
@@ -471,7 +472,10 @@ export function explain({ code, subcode, data }: Notification): string {
   const text = describe(code, subcode);
   if (code !== CEASE) return text;
   if (subcode === CEASE_HARD_RESET && data.length >= 2) {
-    return `${text}: ${explain({ code: data[0]!, subcode: data[1]!, data: data.subarray(2) })}`;
+    const inner = { code: data[0]!, subcode: data[1]!, data: data.subarray(2) };
+    // A hard reset within a hard reset has no meaning, and thousands of them would not fit the stack.
+    if (inner.code === CEASE && inner.subcode === CEASE_HARD_RESET) inner.data = NOTHING;
+    return `${text}: ${explain(inner)}`;
   }
   if (subcode !== CEASE_SHUTDOWN && subcode !== CEASE_RESET) return text;
   const words = Buffer.from(data.subarray(1, 1 + (data[0] ?? 0))).toString('utf8');

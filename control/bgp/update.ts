@@ -38,6 +38,11 @@ interface Remembered {
 const NOTHING: readonly string[] = [];
 /** Attribute lists that are recognised without decoding them again; a power of two. */
 const MEMORY = 256;
+/**
+ * Bytes that a route's attributes may take with ASes of four octets. An attribute has 16 bits for its length: what we
+ * pass on is to have room for what we add, and an AS_PATH of two octets takes twice as much here as it took on the wire.
+ */
+export const MAX_ATTRIBUTES = 60_000;
 
 /** Decodes the UPDATEs of one session. */
 export class UpdateDecoder {
@@ -112,13 +117,16 @@ export class UpdateDecoder {
       throw new BgpError(UPDATE_ERROR, 1, fault);
     }
     if (fault) return this.#asWithdrawn(fault, discarded);
-    if (this.#plain.end > 0) {
-      const set = this.#table.acquire(attributes);
-      this.#announce(set, this.#plain);
-      if (!reach && !unreach && discarded.length === 0) this.#remember(bytes, attributesAt, prefixesAt, set);
-    }
+    if (this.#plain.end > 0) this.#announce(this.#table.acquire(attributes), this.#plain);
     if (reached && reached.end > 0) {
       this.#announce(this.#table.acquire({ ...attributes, nextHop: reach!.nextHop }), reached);
+    }
+    if (this.#announced.some(({ set }) => set.bytes.length > MAX_ATTRIBUTES)) {
+      this.release();
+      return this.#asWithdrawn(`path attributes of more than ${MAX_ATTRIBUTES} bytes`, discarded);
+    }
+    if (this.#plain.end > 0 && !reach && !unreach && discarded.length === 0) {
+      this.#remember(bytes, attributesAt, prefixesAt, this.#announced[0]!.set);
     }
     const only = bare && !isReachable && present.length === 1 && unreach?.at === unreach?.end;
     return this.#update(only && unreach ? unreach.family : null, null, discarded);
