@@ -1,12 +1,15 @@
 /** `tortie bgp` beside a real agent, which speaks with two BIRDs of their own ASes. */
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import type { BgpEvent, BgpPeerView, BgpRouteView, BgpWhyView } from '../../control/api/types.ts';
 import { until } from '../../control/bgp/until.ts';
 import { Cluster, Daemon, nodeAddress, TORTIE } from './cluster.ts';
 import { noLab } from './in-lab.ts';
+
+const noCollector = !existsSync('/usr/sbin/pmbmpd');
+if (noCollector) console.log('skipped: BMP to pmbmpd (it is not installed; apt-get install pmacct)');
 
 const US = nodeAddress(1);
 const LEFT = '192.0.2.253';
@@ -250,6 +253,55 @@ describe.skipIf(noLab)('tortie bgp', () => {
       expect(text).toContain(`${line}\n`);
     }
   });
+
+  it('dump is a file, and load answers about it as the agent does', async () => {
+    const table = file('table.mrt.gz');
+    expect(await tortie('dump', table)).toMatch(/table.mrt.gz has the table: \d+ bytes of MRT\n$/);
+    const load = async <T>(...args: string[]): Promise<T> =>
+      JSON.parse(
+        await cluster.lab.run('node1', process.execPath, [TORTIE, 'bgp', 'load', table, ...args, '--json']),
+      );
+    expect(await load('--why', '203.0.113.9')).toEqual(await json<BgpWhyView>('why', '203.0.113.9'));
+    await tortie('dump', table, '--in', LEFT);
+    expect(await load('--routes', '198.18.0.0/16')).toMatchObject({ peer: LEFT, state: 'best' });
+    expect(await complaint('dump', table, '--in', '192.0.2.9')).toContain('PEER_UNKNOWN');
+  });
+
+  it.skipIf(noCollector)(
+    'a BMP collector that settings name hears of both sessions and their routes',
+    async () => {
+      const heard = file('bmp.jsonl');
+      const command = ['pmbmpd', '-L', US, '-l', '1790', '-o', heard];
+      const collector = new Daemon('node1', command, file('pmbmpd.log'));
+      try {
+        const settings = parse(readFileSync(cluster.settingsFile(1), 'utf8'));
+        settings.bgp.bmp = [{ address: US, port: 1790 }];
+        writeFileSync(cluster.settingsFile(1), stringify(settings));
+        cluster.reload();
+        await until('the routes of both', () => {
+          const text = existsSync(heard) ? readFileSync(heard, 'utf8') : '';
+          const lines = text.split('\n').filter((line) => line.endsWith('}'));
+          const told = lines.map((line) => JSON.parse(line) as Record<string, string>);
+          return [
+            '203.0.113.0/24 192.0.2.253',
+            '203.0.113.0/24 192.0.2.254',
+            '198.19.0.0/16 192.0.2.254',
+          ].every((route) =>
+            told.some(
+              (event) => `${event.ip_prefix} ${event.peer_ip}` === route && event.log_type === 'update',
+            ),
+          );
+        });
+        expect(await tortie('summary')).toContain(`BMP collector ${US}:1790: up for `);
+      } finally {
+        await collector.stop('SIGKILL');
+      }
+      await until('the loss', async () => {
+        const { bmp } = await cluster.api(1).bgp.summary();
+        return bmp[0]?.up === false && bmp[0].lastError !== null;
+      });
+    },
+  );
 
   it('complains in one line', async () => {
     expect(await complaint('peer', '192.0.2.9')).toBe(
