@@ -309,7 +309,10 @@ export class BmpExporter {
     const speaker = this.#speaker!;
     if (mode === 'adj-out') return yield* speaker.adjOutAt(address, family, at);
     const source = speaker.source(address);
-    for (const path of speaker.ribs[family.index].pathsAt(at)) if (path.source === source) yield path;
+    for (const path of speaker.ribs[family.index].pathsAt(at)) {
+      // What the peer has not told anew in this session goes without a message of its.
+      if (path.source === source && !path.stale) yield path;
+    }
   }
 
   /** Section 4.8. */

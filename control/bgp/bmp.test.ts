@@ -13,11 +13,13 @@ import { get16, get32 } from './bytes.ts';
 import type { PeerConfig, SpeakerConfig } from './config.ts';
 import { CEASE, CEASE_SHUTDOWN } from './error.ts';
 import { FakePeer, openOf } from './fake-peer.ts';
+import { IPV4 } from './family.ts';
 import { encodeNotification, keepalive } from './message.ts';
 import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
 import { Speaker } from './speaker.ts';
 import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
+import { endOfRib } from './update.ts';
 
 const TSHARK = ['/usr/bin/tshark', '/usr/bin/text2pcap'];
 const noTshark = TSHARK.some((path) => !existsSync(path));
@@ -68,10 +70,10 @@ async function start(collectors: readonly CollectorConfig[], more: Partial<PeerC
   return { speaker, exporter, config };
 }
 
-async function establish(speaker: Speaker, from: string, asn: number): Promise<FakePeer> {
+async function establish(speaker: Speaker, from: string, asn: number, restarting = false): Promise<FakePeer> {
   const peer = await FakePeer.dial(from, US, speaker.port!);
   closers.push(() => void peer.socket.destroy());
-  peer.send(openOf(asn, from, 90, { restartTime: 60 }), keepalive);
+  peer.send(openOf(asn, from, 90, { restartTime: 60, restarting }), keepalive);
   await until('Established', () =>
     speaker.peers().some(({ address, state }) => address === from && state === 'Established'),
   );
@@ -258,6 +260,32 @@ describe('a collector', () => {
         `${RIGHT} 50 end of ipv6`,
       ].sort(),
     );
+  });
+
+  it('is not told what a peer told in the session before, and would take back without a word', async () => {
+    const { speaker, exporter } = await start([]);
+    const before = await establish(speaker, LEFT, 64501, true);
+    before.send(...routes(64501, LEFT, '203.0.113.0/24', '198.51.100.0/24'));
+    await settled(speaker, 3);
+    before.socket.destroy();
+    await until('the end', () => speaker.peers()[0]!.state !== 'Established');
+    const left = await establish(speaker, LEFT, 64501, true);
+    left.send(...routes(64501, LEFT, '203.0.113.0/24'));
+    await until('told anew', () => speaker.peers()[0]!.families[0]!.stale === 1);
+    const ear = new Ear();
+    exporter.configure([collector(await ear.listen())]);
+    await until('all', () => ear.lines().includes(`${LEFT} 0 end of ipv6`));
+    left.send(endOfRib(IPV4));
+    await settled(speaker, 2);
+    await until('its End-of-RIB', () => ear.lines().length === 6);
+    expect(ear.lines()).toEqual([
+      hello,
+      leftUp,
+      `${LEFT} 0 203.0.113.0/24 via ${LEFT}`,
+      `${LEFT} 0 end of ipv4`,
+      `${LEFT} 0 end of ipv6`,
+      `${LEFT} 0 end of ipv4`,
+    ]);
   });
 
   it('is dialled again when it has gone, and told all anew; at the end it is told so', async () => {
