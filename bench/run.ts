@@ -29,6 +29,9 @@ async function loadEntries(): Promise<BenchEntry[]> {
     import('./pods.ts'),
     import('./cni.ts'),
     import('./many-nodes.ts'),
+    import('./bgp-load.ts'),
+    import('./bgp-reflect.ts'),
+    import('./bgp-memory.ts'),
   ]);
   return files.flatMap((file) => file.entries);
 }
@@ -39,12 +42,14 @@ const namesOf = (only: string | undefined): string[] | undefined =>
 function select(entries: readonly BenchEntry[], only: string | undefined): BenchEntry[] {
   const wanted = namesOf(only);
   if (!wanted) return [...entries];
-  const unknown = wanted.filter((name) => !entries.some((entry) => entry.name === name));
+  const matches = (name: string, pattern: string) =>
+    pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+  const unknown = wanted.filter((pattern) => !entries.some(({ name }) => matches(name, pattern)));
   if (unknown.length > 0) {
     const known = entries.map((entry) => entry.name).join(', ');
     throw new Error(`no entry named ${unknown.join(', ')}: there are ${known}`);
   }
-  return entries.filter((entry) => wanted.includes(entry.name));
+  return entries.filter(({ name }) => wanted.some((pattern) => matches(name, pattern)));
 }
 
 /** Whether we are in a world of our own already, or have found that there can be none. */
@@ -90,7 +95,7 @@ async function main(options: Options): Promise<number> {
 
 const program = new Command('npm run bench --')
   .description('Measure ours and its peers in turn; print medians, spread and ratios.')
-  .option('--only <names>', 'entries (or charts) to run, separated by commas')
+  .option('--only <names>', 'entries (or charts) to run, separated by commas; bgp-* for all that begin so')
   .option('--quick', `${QUICK_ROUNDS} short rounds instead of ${ROUNDS}`)
   .option('--json [file]', 'one JSON object into a file beside the table, or on stdout instead of it')
   .option('--node <version>', 'run under this Node, e.g. 24 or 20.19.0, fetched from the npm registry')

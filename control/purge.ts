@@ -6,9 +6,9 @@ import { stopBfd } from './bfd/client.ts';
 import { agentSchema, apiSocket } from './config/config.ts';
 import { EX_UNAVAILABLE, EX_USAGE, TortieError } from './error.ts';
 import { forEachSideBySide } from './kernel/each.ts';
-import { ipApply, type Netns, netnsText } from './kernel/iproute.ts';
+import { ipApply, type Netns, netnsText, type Route } from './kernel/iproute.ts';
 import { hasNatTable, NAT_TABLE, removeNatTable } from './kernel/nat.ts';
-import { deleteRoute } from './kernel/plan.ts';
+import { deleteRoute, LEARNED_PROTOCOL } from './kernel/plan.ts';
 import {
   type FoundAgent,
   findAgents,
@@ -21,6 +21,8 @@ import {
 /** An agent ends within five seconds of SIGTERM; some more for a loaded machine. */
 const STOP_TIMEOUT_MS = 10_000;
 const STOP_POLL_MS = 50;
+/** The kernel forgets a million routes in ten seconds. */
+const FLUSH_MS = 120_000;
 
 export interface PurgeOptions {
   /** Only what is of this node. */
@@ -124,9 +126,14 @@ async function purgeNamespace(
   const others =
     devices.some(({ owner }) => !isMeant(owner.node)) ||
     (routes.length > 0 && findAgents([namespace]).some(({ node }) => !isMeant(node)));
+  const learned: Route[] = [];
   for (const route of others ? [] : routes) {
     // What leads to a device of ours goes with it.
     if (devices.some(({ name }) => name === route.dev)) continue;
+    if (route.protocol === String(LEARNED_PROTOCOL)) {
+      learned.push(route);
+      continue;
+    }
     const by = `${route.gateway ? ` via ${route.gateway}` : ''}${route.dev ? ` dev ${route.dev}` : ''}`;
     const subject = `route ${route.dst}${by} in ${netnsText(netns)}`;
     commands.set(deleteRoute(route), { kind: 'route', subject });
@@ -136,10 +143,25 @@ async function purgeNamespace(
     ...action,
     error: failures.find((candidate) => candidate.command === command)?.message ?? null,
   }));
+  actions.push(...(await purgeLearned(netns, learned, dryRun)));
   // A node's table stands beside its host device.
   const isNode = devices.some(({ owner }) => isMeant(owner.node)) || actions.length > 0;
   if (isNode && !others) actions.push(...(await purgeTable(netns, dryRun)));
   return actions;
+}
+
+/** Routes that BGP told: there may be a million, so they are one line for people. */
+async function purgeLearned(netns: Netns, routes: readonly Route[], dryRun: boolean): Promise<PurgeAction[]> {
+  if (routes.length === 0) return [];
+  const [first] = dryRun ? [] : await ipApply(netns, routes.map(deleteRoute), FLUSH_MS);
+  const many = routes.length === 1 ? 'route' : 'routes';
+  return [
+    {
+      kind: 'route',
+      subject: `${routes.length} ${many} that BGP told, in ${netnsText(netns)}`,
+      error: first ? `${first.command}: ${first.message}` : null,
+    },
+  ];
 }
 
 /** The table of nftables. */

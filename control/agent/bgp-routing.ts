@@ -25,7 +25,7 @@ const SETTLE_LIMIT_MS = 30_000;
 export class BgpRouting {
   asn = 0;
   /** What the speaker tells people. */
-  readonly view = new SpeakerView();
+  readonly view: SpeakerView;
   readonly bfd: BfdClient;
   /** There was an agent before this one, whose forwarding state we have (RFC 4724 section 4.1). */
   isRestart = false;
@@ -43,6 +43,7 @@ export class BgpRouting {
   constructor(config: () => AgentConfig, feeder: Feeder, kernelRoutes: KernelRoutes, log: Logger) {
     this.#config = config;
     this.#feeder = feeder;
+    this.view = new SpeakerView(() => feeder.size);
     this.#kernelRoutes = kernelRoutes;
     this.#log = log;
     this.bfd = new BfdClient({

@@ -34,10 +34,16 @@ export interface Running {
 
 export class SpeakerView implements BgpView {
   #running: Running | null = null;
+  readonly #forwarded: () => number;
   readonly #monitor = new Monitor((prefix) => {
     const speaker = this.#running?.speaker;
     return speaker ? bestOf(speaker, prefix) : null;
   });
+
+  /** `forwarded`: how many learned routes packets follow. */
+  constructor(forwarded: () => number = () => 0) {
+    this.#forwarded = forwarded;
+  }
 
   /** Show this speaker from now on, or none. */
   use(running: Running | null): void {
@@ -61,6 +67,7 @@ export class SpeakerView implements BgpView {
       }),
       attributeSets: speaker.table.size,
       bmp: bmp().map((collector) => ({ ...collector, since: collector.since.toISOString() })),
+      forwarded: this.#forwarded(),
     };
   }
 

@@ -298,6 +298,7 @@ export const fakeBgp = (asked: string[][] = []): BgpView => ({
         bytesSent: 0,
       },
     ],
+    forwarded: 3,
   }),
   peers: fakePeers,
   routes: (query) => {

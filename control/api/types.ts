@@ -166,6 +166,8 @@ export interface BgpSummaryView {
   attributeSets: number;
   /** Collectors that are told of all this by BMP (RFC 7854). */
   bmp: BmpCollectorView[];
+  /** Learned routes that packets follow. */
+  forwarded: number;
 }
 
 export interface BgpRouteQuery {

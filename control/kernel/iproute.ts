@@ -62,12 +62,21 @@ export async function ipQuery(netns: Netns, commands: readonly string[], family?
 }
 
 /** Carry out commands ("link set dev eth0 up"); one that fails does not stop the rest. */
-export async function ipApply(netns: Netns, commands: readonly string[]): Promise<readonly Failure[]> {
+export async function ipApply(
+  netns: Netns,
+  commands: readonly string[],
+  timeoutMs = TIMEOUT_MS,
+): Promise<readonly Failure[]> {
   if (commands.length === 0) return [];
-  return (await batch(netns, [], commands)).failures;
+  return (await batch(netns, [], commands, timeoutMs)).failures;
 }
 
-async function batch(netns: Netns, options: readonly string[], commands: readonly string[]) {
+async function batch(
+  netns: Netns,
+  options: readonly string[],
+  commands: readonly string[],
+  timeoutMs = TIMEOUT_MS,
+) {
   const ip = ['ip', ...options, '-force', '-batch', '-'];
   // `ip -n` of Debian 12 takes names only.
   const argv =
@@ -76,7 +85,7 @@ async function batch(netns: Netns, options: readonly string[], commands: readonl
       : netns.includes('/')
         ? ['nsenter', `--net=${netns}`, ...ip]
         : ['ip', '-n', netns, ...ip.slice(1)];
-  const { stdout, stderr, status } = await run(argv, `${commands.join('\n')}\n`);
+  const { stdout, stderr, status } = await run(argv, `${commands.join('\n')}\n`, timeoutMs);
   const failures: Failure[] = [];
   const failed = new Set<number>();
   let message: string[] = [];
@@ -97,11 +106,11 @@ async function batch(netns: Netns, options: readonly string[], commands: readonl
   return { stdout, failures, failed };
 }
 
-function run(argv: readonly string[], input: string) {
+function run(argv: readonly string[], input: string, timeoutMs: number) {
   return new Promise<{ stdout: string; stderr: string; status: number }>((resolve, reject) => {
     const child = spawn(argv[0]!, argv.slice(1), {
       stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: TIMEOUT_MS,
+      timeout: timeoutMs,
       // Ordinary users have no sbin on their path.
       env: { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
     });

@@ -211,6 +211,18 @@ protocol bgp node { local ${CLIENT} as 64512; neighbor 192.0.2.1 as 64512; ${tim
     expect((await cluster.api(1).nodeStatus()).peersV4.map((peer) => peer.since)).toEqual(since);
   });
 
+  it('leaves no learned route in the kernel when all is purged', async () => {
+    const routes = (...family: string[]) =>
+      cluster.lab.run('node1', 'ip', [...family, 'route', 'show', 'proto', '85']).then((text) => text.trim());
+    expect(await routes()).toContain('203.0.113.0/24');
+    await cluster.agents.get(1)!.stop();
+    const said = await cluster.tortie(1, 'purge', '--config', cluster.settingsFile(1));
+    expect(said).toMatch(/^removed \d+ routes that BGP told, in the node’s namespace$/m);
+    expect([await routes(), await routes('-6')]).toEqual(['', '']);
+    cluster.startAgent(1);
+    await until('all sessions are up again', () => established().catch(() => false), 40_000);
+  });
+
   it('has no session without its password, and says so', async () => {
     write('BGPPeer', 'tor4', {
       peerIP: TOR,

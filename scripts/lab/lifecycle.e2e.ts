@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../control/bgp/until.ts';
 import { dropped, expectBalanced } from './account.ts';
-import { Cluster } from './cluster.ts';
+import { block, Cluster } from './cluster.ts';
 import { noLab } from './in-lab.ts';
 import { ping } from './traffic.ts';
 
@@ -36,15 +36,16 @@ describe.skipIf(noLab)('an agent comes and goes', () => {
     }
   });
 
-  it('SIGTERM: Cease to the peer, exit 0, everything stays and is adopted', async () => {
+  it('SIGTERM: the peer keeps our routes, exit 0, everything stays and is adopted', async () => {
     const [routes, addresses] = [
       await cluster.lab.run('node1', 'ip', ['route']),
       await cluster.lab.run('pod1a', 'ip', ['-o', 'link', 'show', 'eth0']),
     ];
     expect(await cluster.agents.get(1)!.stop()).toBe(0);
     expect(await cluster.birdc('show', 'protocols', 'all', 'node1')).toMatch(
-      /Received: Administrative shutdown/,
+      /Neighbor graceful restart active/,
     );
+    expect(await cluster.birdc('show', 'route', block(1))).toContain(block(1));
     // A device without a queue has no carrier; the device, its MAC and the pod's routes are what must stay.
     const mac = (text: string) => text.match(/link\/ether (\S+)/)![1];
     expect(mac(await cluster.lab.run('pod1a', 'ip', ['-o', 'link', 'show', 'eth0']))).toBe(mac(addresses));
