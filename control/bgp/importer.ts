@@ -77,11 +77,9 @@ export class Importer {
     const reason = refusal(attributes, rules);
     if (reason) {
       this.#counters.routesRefused += list.count;
-      this.#onRefused(
-        reason,
-        formatPrefix({ family: list.family, words: list.data.subarray(WORDS), length: list.data[LENGTH]! }),
-        list.count,
-      );
+      const { family, data, stride } = list;
+      const first = { family, words: data.subarray(WORDS, stride), length: data[LENGTH]! };
+      this.#onRefused(reason, formatPrefix(first), list.count);
       return this.#exclude(rib, set, list, REFUSED);
     }
     if (isPlain) return rib.announce(this.#source, set, list);

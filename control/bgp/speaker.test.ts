@@ -248,6 +248,21 @@ describe('routes', () => {
     expect(status(s)).toMatchObject({ state: 'Established', counters: { routesRefused: 4 } });
   });
 
+  it('of IPv6 are refused in the same way, and the session goes on', async () => {
+    const s = await speaker({ peers: [passive(PEER, { families: ['ipv4', 'ipv6'] })] });
+    const peer = await establish(s);
+    const ours = { asPath: [{ set: false, asns: [ASN] }] };
+    peer.send(...announcement('fd00::2', ['2001:db8:1::/48', '2001:db8:2::/48'], ours));
+    peer.send(...announcement('fd00::2', ['2001:db8:3::/48']));
+    await until('the good route is there', () => routes(s).length === 1);
+    expect(routes(s)).toEqual(['2001:db8:3::/48 via fd00::2']);
+    expect(status(s).counters.routesRefused).toBe(2);
+    expect(status(s).counters.flaps).toBe(0);
+    expect(logs.filter((line) => line.includes('refused'))).toEqual([
+      expect.stringContaining('"first":"2001:db8:1::/48","count":2'),
+    ]);
+  });
+
   it('of malformed attributes are treated as withdrawn, the session goes on', async () => {
     const s = await speaker();
     const peer = await establish(s);
