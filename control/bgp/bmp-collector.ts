@@ -6,13 +6,13 @@ import { connect, type Socket } from 'node:net';
 import { ADMINISTRATIVELY_CLOSED, initiation, termination } from './bmp.ts';
 import type { Log } from './session.ts';
 
-export type BmpMode = 'adj-in' | 'adj-out';
+export type BmpMode = 'adj-in' | 'adj-out' | 'loc-rib';
 
 export interface CollectorConfig {
   /** IPv4 or IPv6. */
   readonly address: string;
   readonly port: number;
-  /** What is told: routes as they came in, as they went out, or both. */
+  /** What is told: routes as they came in, as they went out, the best ones. */
   readonly modes: readonly BmpMode[];
   /** Time between reports of statistics. */
   readonly statisticsSeconds: number;

@@ -1,14 +1,16 @@
 /**
  * What the speaker tells BMP collectors (RFC 7854): sessions as they come and go, the messages in which peers tell routes as
- * they came (Adj-RIB-In, pre-policy), and those that told them ours (Adj-RIB-Out, post-policy, RFC 8671).
+ * they came (Adj-RIB-In, pre-policy), those that told them ours (Adj-RIB-Out, post-policy, RFC 8671), and best routes
+ * (Loc-RIB, RFC 9069).
  *
  * A collector that comes later gets what is known by then, from the RIB: a walk over the numbers of its prefixes, a slice in a
  * turn of the event loop and only as fast as the collector reads, with the messages that come meanwhile between.
  */
 import { parseAddress4 } from '../address.ts';
+import type { Rib } from '../rib/rib.ts';
 import { nextHopBytes, withAttribute } from './attribute-list.ts';
 import type { AttributeSet } from './attribute-table.ts';
-import { AttributeType as T } from './attributes.ts';
+import { AS_TRANS, AttributeType as T } from './attributes.ts';
 import {
   ADJ_IN_ROUTES,
   ADJ_IN_ROUTES_OF_FAMILY,
@@ -16,7 +18,9 @@ import {
   ADJ_OUT_ROUTES,
   ADJ_OUT_ROUTES_OF_FAMILY,
   type BmpPeer,
+  GLOBAL_INSTANCE,
   LEGACY_AS_PATH,
+  LOC_RIB,
   LOCAL_NO_NOTIFICATION,
   LOCAL_NOTIFICATION,
   POST_POLICY,
@@ -38,13 +42,15 @@ import {
   type CollectorHost,
 } from './bmp-collector.ts';
 import { get16 } from './bytes.ts';
+import { CAP_AS4, CAP_MULTIPROTOCOL, CAP_NEXT_HOP, ourCapabilities } from './capabilities.ts';
 import type { Agreement } from './connection.ts';
 import { FAMILIES, type Family, familyNamed, IPV4, parseWords } from './family.ts';
-import { NOTIFICATION, UPDATE } from './message.ts';
+import { encodeOpen, MAX_MESSAGE, NOTIFICATION, UPDATE } from './message.ts';
+import { NextHops } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
 import type { Log } from './session.ts';
 import type { SessionUp, Speaker } from './speaker.ts';
-import { encodeAnnouncements, endOfRib } from './update.ts';
+import { encodeAnnouncements, encodeWithdrawals, endOfRib } from './update.ts';
 
 /** What waits for a collector until the walk through what is known goes on, bytes. */
 const LOW_WATER = 256 * 1024;
@@ -52,11 +58,14 @@ const LOW_WATER = 256 * 1024;
 const SLICE_MS = 2;
 const SLICE = 64;
 
-/** A session that collectors know of. */
+/** How routes are written. */
+type Form = Pick<Agreement, 'as4' | 'families' | 'addPathReceive' | 'addPathSend' | 'maxMessage'>;
+
+/** A session that collectors know of, or the Loc-RIB. */
 interface Monitored {
   readonly address: string;
   readonly peer: BmpPeer;
-  readonly agreement: Agreement;
+  readonly agreement: Form;
   /** The Peer Up message. */
   readonly up: Uint8Array;
 }
@@ -138,7 +147,15 @@ export class BmpExporter {
     this.#unlisten();
     this.#unlisten = () => {};
     const speaker = this.#speaker;
-    if (!speaker || this.#collectors.length === 0) return;
+    if (!speaker || this.#collectors.length === 0) {
+      // Nobody hears of sessions that end meanwhile.
+      this.#monitored.clear();
+      return;
+    }
+    const onChange = speaker.ribs.map(
+      (rib) => (ids: Int32Array, count: number) => this.#tellBest(rib, ids, count),
+    );
+    const hearBest = this.#collectors.some(({ config }) => config.modes.includes('loc-rib'));
     const onUp = (up: SessionUp) => {
       const monitored = this.#monitor(speaker, up);
       if (monitored) this.#tellAll(monitored.up);
@@ -150,7 +167,9 @@ export class BmpExporter {
       if (!this.#monitored.has(up.status.address)) this.#monitor(speaker, up);
     }
     speaker.on('up', onUp).on('down', onDown).on('message', onMessage);
+    if (hearBest) for (const [i, rib] of speaker.ribs.entries()) rib.on('change', onChange[i]!);
     this.#unlisten = () => {
+      for (const [i, rib] of speaker.ribs.entries()) rib.off('change', onChange[i]!);
       speaker.off('up', onUp).off('down', onDown).off('message', onMessage);
     };
   }
@@ -160,7 +179,8 @@ export class BmpExporter {
     const { address, asn, theirs, localAddress } = status;
     const agreement = speaker.session(address)?.connection?.agreement ?? null;
     if (!agreement || !theirs || !localAddress) return null;
-    const peer = { address: parseWords(address), asn, id: parseAddress4(theirs.routerId) };
+    const id = parseAddress4(theirs.routerId);
+    const peer = { type: GLOBAL_INSTANCE, address: parseWords(address), asn, id } as const;
     const up = peerUp(peer, {
       localAddress: parseWords(localAddress),
       localPort,
@@ -215,6 +235,49 @@ export class BmpExporter {
     for (const collector of listeners) collector.send(bytes);
   }
 
+  /** RFC 9069: ourselves, as if we were a peer. */
+  #ownTable(speaker: Speaker): Monitored {
+    const { asn, routerId } = speaker.identity;
+    const peer = { type: LOC_RIB, address: [], asn, id: routerId } as const;
+    const open = encodeOpen({
+      as2: asn > 0xffff ? AS_TRANS : asn,
+      holdTime: 0,
+      routerId,
+      capabilities: ourCapabilities({ ...OWN_OFFERING, asn }).filter(({ code }) => NEEDED.includes(code)),
+    });
+    const ends = { localAddress: [], localPort: 0, remotePort: 0 };
+    const up = peerUp(peer, { ...ends, openSent: open, openReceived: open });
+    return { address: '', peer, agreement: OWN_FORM, up };
+  }
+
+  /** Best paths of prefixes, by number, are others, or are gone. */
+  #tellBest(rib: Rib, ids: Int32Array, count: number): void {
+    const listeners = this.#listeners('loc-rib');
+    if (listeners.length === 0) return;
+    const { family } = rib;
+    const { peer } = this.#ownTable(this.#speaker!);
+    const gone = new PrefixList(family);
+    const lists = new Map<AttributeSet, PrefixList>();
+    const words: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const id = ids[i]!;
+      const set = rib.bestSet(id);
+      let list = set ? lists.get(set) : gone;
+      if (!list) {
+        list = new PrefixList(family);
+        lists.set(set!, list);
+      }
+      list.add(rib.wordsOf(id, words), rib.lengthOf(id));
+    }
+    const format = { family, addPath: false, maxMessage: OWN_FORM.maxMessage };
+    const updates = [
+      ...encodeWithdrawals(gone, format),
+      ...announcements(lists, peer, OWN_FORM, 'loc-rib', family),
+    ];
+    const bytes = routeMonitoring(peer, 0, updates);
+    for (const collector of listeners) collector.send(bytes);
+  }
+
   /** The end of the session follows at once, or it was another connection's. */
   #remember(address: string, direction: 'in' | 'out', bytes: Uint8Array): void {
     this.#notification = { address, direction, bytes };
@@ -236,9 +299,12 @@ export class BmpExporter {
   /** Section 3.3: who is up, then what they have told, and End-of-RIB. */
   #begin(collector: Collector): void {
     const walks: Walk[] = [];
-    for (const monitored of this.#monitored.values()) {
+    const { modes } = collector.config;
+    const own = modes.includes('loc-rib') ? [this.#ownTable(this.#speaker!)] : [];
+    for (const monitored of [...this.#monitored.values(), ...own]) {
       collector.send(monitored.up);
-      for (const mode of collector.config.modes) {
+      for (const mode of modes) {
+        if ((mode === 'loc-rib') !== (monitored.peer.type === LOC_RIB)) continue;
         for (const family of FAMILIES) {
           if (monitored.agreement.families[family.index]) walks.push({ monitored, mode, family, at: 0 });
         }
@@ -288,11 +354,7 @@ export class BmpExporter {
         }
       }
     } while (walk.at < rib.end && performance.now() < until);
-    const addPath = (mode === 'adj-in' ? agreement.addPathReceive : agreement.addPathSend)[family.index];
-    const format = { family, addPath, maxMessage: agreement.maxMessage };
-    const updates = [...lists].flatMap(([set, list]) => [
-      ...encodeAnnouncements(encodedOf(set, family), list, format),
-    ]);
+    const updates = [...announcements(lists, peer, agreement, mode, family)];
     const isLast = walk.at >= rib.end;
     if (isLast) updates.push(endOfRib(family));
     // Sets are kept with four-octet ASes, whatever the session has.
@@ -307,6 +369,11 @@ export class BmpExporter {
     at,
   }: Walk): Generator<{ set: AttributeSet; pathId: number }> {
     const speaker = this.#speaker!;
+    if (mode === 'loc-rib') {
+      const set = speaker.ribs[family.index].bestSet(at);
+      if (set && speaker.ribs[family.index].lengthOf(at) >= 0) yield { set, pathId: 0 };
+      return;
+    }
     if (mode === 'adj-out') return yield* speaker.adjOutAt(address, family, at);
     const source = speaker.source(address);
     for (const path of speaker.ribs[family.index].pathsAt(at)) {
@@ -339,13 +406,47 @@ export class BmpExporter {
   }
 }
 
-const flagsOf = (mode: BmpMode): number => (mode === 'adj-in' ? 0 : ADJ_OUT | POST_POLICY);
+const flagsOf = (mode: BmpMode): number => (mode === 'adj-out' ? ADJ_OUT | POST_POLICY : 0);
+
+const OWN_FORM: Form = {
+  as4: true,
+  families: [true, true],
+  addPathReceive: [false, false],
+  addPathSend: [false, false],
+  maxMessage: MAX_MESSAGE,
+};
+
+/** What it takes to read the routes (RFC 9069 section 5.2). */
+const NEEDED = [CAP_MULTIPROTOCOL, CAP_NEXT_HOP, CAP_AS4];
+const OWN_OFFERING = {
+  families: FAMILIES,
+  restartTime: 0,
+  restarting: false,
+  longLivedTime: 0,
+  addPathReceive: false,
+  addPathSend: false,
+  role: null,
+};
+
+function* announcements(
+  lists: ReadonlyMap<AttributeSet, PrefixList>,
+  { id }: BmpPeer,
+  { addPathReceive, addPathSend, maxMessage }: Form,
+  mode: BmpMode,
+  family: Family,
+): Generator<Uint8Array> {
+  const addPath = (mode === 'adj-in' ? addPathReceive : addPathSend)[family.index];
+  for (const [set, list] of lists) {
+    yield* encodeAnnouncements(encodedOf(set, family, id), list, { family, addPath, maxMessage });
+  }
+}
 
 const TRANSITIVE = 0x40;
 
-/** As an UPDATE takes it: routes of our own, whose next hop is put by each session, go without. */
-function encodedOf({ bytes, nextHop }: AttributeSet, family: Family) {
-  if (family !== IPV4 || nextHop?.family !== IPV4) return { bytes, nextHop };
-  const hop = nextHopBytes(nextHop);
-  return { bytes: withAttribute(bytes, [TRANSITIVE, T.NEXT_HOP, hop.length, ...hop]), nextHop: null };
+/** As an UPDATE takes it. Routes of our own, for which each session puts its next hop, have our BGP identifier `id`. */
+function encodedOf({ bytes, nextHop }: AttributeSet, family: Family, id: number) {
+  const hop = nextHop ?? new NextHops().at(family, family === IPV4 ? [id] : [0, 0, 0xffff, id]);
+  if (family !== IPV4 || hop.family !== IPV4) return { bytes, nextHop: hop };
+  const value = nextHopBytes(hop);
+  return { bytes: withAttribute(bytes, [TRANSITIVE, T.NEXT_HOP, value.length, ...value]), nextHop: null };
 }

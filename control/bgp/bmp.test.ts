@@ -14,10 +14,10 @@ import type { PeerConfig, SpeakerConfig } from './config.ts';
 import { CEASE, CEASE_SHUTDOWN } from './error.ts';
 import { FakePeer, openOf } from './fake-peer.ts';
 import { IPV4 } from './family.ts';
-import { encodeNotification, keepalive } from './message.ts';
+import { encodeNotification, encodeOpen, keepalive } from './message.ts';
 import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
 import { Speaker } from './speaker.ts';
-import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
+import { announcing, attributesOf, IBGP, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
 import { endOfRib } from './update.ts';
 
@@ -148,7 +148,8 @@ function textsOf(message: Buffer): string[] {
   const flags = message[7]!.toString(16);
   const body = message.subarray(48);
   if (type === 0) {
-    return toldBy([body]).map((line) => `${peer} ${flags} ${line}`);
+    const as4 = (message[7]! & 0x20) === 0;
+    return toldBy([body], { ...IBGP, as4 }).map((line) => `${peer} ${flags} ${line}`);
   }
   if (type === 1) return [`${peer} statistics ${get32(body, 0)}`];
   if (type === 2) return [`${peer} down ${body[0]} ${body.subarray(1).toString('hex')}`];
@@ -288,6 +289,61 @@ describe('a collector', () => {
     ]);
   });
 
+  it('is told that AS paths have two octets an AS where the session has no more', async () => {
+    const ear = new Ear();
+    const { speaker, exporter } = await start([collector(await ear.listen())]);
+    await until('initiation', () => ear.lines().length === 1);
+    const left = await FakePeer.dial(LEFT, US, speaker.port!);
+    closers.push(() => left.socket.destroy());
+    left.send(encodeOpen({ as2: 64501, holdTime: 90, routerId: 0x01020304, capabilities: [] }), keepalive);
+    const attributes = attributesOf(LEFT, { localPref: null, asPath: [{ set: false, asns: [64501, 7] }] });
+    left.send(...announcing(attributes, listOf('203.0.113.0/24'), { as4: false }));
+    await until('the route', () => ear.lines().length === 3);
+    expect(ear.lines()[2]).toBe(`${LEFT} 20 203.0.113.0/24 via ${LEFT}`);
+    // What is kept has four.
+    exporter.configure([]);
+    exporter.configure([collector((ear.server.address() as { port: number }).port)]);
+    await until('all anew', () => ear.lines(1).length === 4);
+    expect(ear.lines(1)[2]).toBe(`${LEFT} 0 203.0.113.0/24 via ${LEFT}`);
+  });
+
+  it('hears of the best routes, as they are and as they change', async () => {
+    const { speaker, exporter } = await start([]);
+    const left = await establish(speaker, LEFT, 64501);
+    const right = await establish(speaker, RIGHT, 4200000001);
+    left.send(...routes(64501, LEFT, '203.0.113.0/24', '198.51.100.0/24'));
+    await settled(speaker, 3);
+    const ear = new Ear();
+    exporter.configure([collector(await ear.listen(), ['loc-rib'])]);
+    await until('all', () => ear.lines().filter((line) => line.includes('end of')).length === 2);
+    expect(ear.lines()).toEqual([
+      hello,
+      leftUp,
+      rightUp,
+      '0.0.0.0 up from 0.0.0.0 AS 64512',
+      `0.0.0.0 0 10.65.0.0/26 via ${US}`,
+      `0.0.0.0 0 203.0.113.0/24 via ${LEFT}`,
+      `0.0.0.0 0 198.51.100.0/24 via ${LEFT}`,
+      '0.0.0.0 0 end of ipv4',
+      '0.0.0.0 0 end of ipv6',
+    ]);
+    // A path that is no better is no news.
+    right.send(
+      ...routes(4200000001, RIGHT, '203.0.113.0/24'),
+      ...routes(4200000001, '2001:db8::3', '2001:db8:1::/48'),
+    );
+    await until('IPv6', () => ear.lines().length === 10);
+    left.send(...withdrawing(listOf('203.0.113.0/24')));
+    await until('the other path', () => ear.lines().length === 11);
+    right.send(...withdrawing(listOf('203.0.113.0/24')), ...withdrawing(listOf('2001:db8:1::/48')));
+    await until('the loss', () => ear.lines().length === 13);
+    expect(ear.lines().slice(9, 11)).toEqual([
+      '0.0.0.0 0 2001:db8:1::/48 via 2001:db8::3',
+      `0.0.0.0 0 203.0.113.0/24 via ${RIGHT}`,
+    ]);
+    expect(ear.lines().slice(11).sort()).toEqual(['0.0.0.0 0 -2001:db8:1::/48', '0.0.0.0 0 -203.0.113.0/24']);
+  });
+
   it('is dialled again when it has gone, and told all anew; at the end it is told so', async () => {
     const ear = new Ear();
     const port = await ear.listen();
@@ -383,7 +439,7 @@ describe.skipIf(noTshark)('tshark', () => {
       const text = ear.lines().join('\n');
       return ['statistics', 'down', ' 50 '].every((part) => text.includes(part));
     };
-    await play(port, isHeard, ['adj-in', 'adj-out']);
+    await play(port, isHeard, ['adj-in', 'adj-out', 'loc-rib']);
     await until('the end', () => ear.lines().at(-1)!.startsWith('termination'));
     const folder = mkdtempSync(join(tmpdir(), 'tortie-bmp-'));
     closers.push(() => rmSync(folder, { recursive: true }));

@@ -1,4 +1,4 @@
-/** Messages of the BGP Monitoring Protocol (RFC 7854, Adj-RIB-Out by RFC 8671), as the monitored side sends them. */
+/** Messages of the BGP Monitoring Protocol (RFC 7854, Adj-RIB-Out by RFC 8671, Loc-RIB by RFC 9069), as the monitored side sends them. */
 import { put16, put32 } from './bytes.ts';
 import type { Family } from './family.ts';
 
@@ -72,8 +72,13 @@ export const termination = (reason: number, text: string): Uint8Array =>
     [0, encoder.encode(text)],
   ]);
 
+/** Types of peers (RFC 7854 section 4.2, RFC 9069 section 4.1). */
+export const GLOBAL_INSTANCE = 0;
+export const LOC_RIB = 3;
+
 export interface BmpPeer {
-  /** One or four words. */
+  readonly type: typeof GLOBAL_INSTANCE | typeof LOC_RIB;
+  /** One or four words; none: ourselves, whose Loc-RIB it is. */
   readonly address: readonly number[];
   readonly asn: number;
   /** BGP identifier, int32. */
@@ -81,9 +86,10 @@ export interface BmpPeer {
 }
 
 /** Put the per-peer header (section 4.2) behind the common one. */
-function putPeer(bytes: Uint8Array, { address, asn, id }: BmpPeer, flags: number): void {
+function putPeer(bytes: Uint8Array, { type, address, asn, id }: BmpPeer, flags: number): void {
   const at = COMMON_HEADER;
-  // A peer of the one instance that there is: type and distinguisher are 0.
+  bytes[at] = type;
+  // Of the one instance that there is: the distinguisher is 0.
   bytes[at + 1] = flags | (address.length === 4 ? IP6_PEER : 0);
   putAddress(bytes, at + 10, address);
   put32(bytes, at + 26, asn);

@@ -14,7 +14,7 @@ export interface Capability {
 
 export const CAP_MULTIPROTOCOL = 1;
 const CAP_ROUTE_REFRESH = 2;
-const CAP_NEXT_HOP = 5;
+export const CAP_NEXT_HOP = 5;
 const CAP_EXTENDED_MESSAGE = 6;
 const CAP_ROLE = 9;
 const CAP_GRACEFUL_RESTART = 64;

@@ -265,6 +265,12 @@ export class Speaker extends EventEmitter<{
     return sessions.every((session) => session.isSynchronised);
   }
 
+  /** Our AS, and our BGP identifier, int32. */
+  get identity(): { asn: number; routerId: number } {
+    const { asn, routerId } = this.#config;
+    return { asn, routerId: parseAddress4(routerId) };
+  }
+
   /** The port that is listened on, or null. */
   get port(): number | null {
     return this.#listener?.port ?? null;

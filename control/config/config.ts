@@ -62,13 +62,13 @@ const bmpCollector = z.strictObject({
     .describe('Address of the collector.'),
   port: z.int().min(1).max(65535).describe('Its port.'),
   modes: z
-    .array(z.enum(['adj-in', 'adj-out']))
+    .array(z.enum(['adj-in', 'adj-out', 'loc-rib']))
     .min(1)
-    .max(2)
+    .max(3)
     .refine((modes) => new Set(modes).size === modes.length, { error: 'must name each mode once' })
     .default(['adj-in'])
     .describe(
-      'adj-in: routes as peers tell them; what was told before the collector came, as the import policy left it. adj-out: routes as peers are told (RFC 8671).',
+      'adj-in: routes as peers tell them; what was told before the collector came, as the import policy left it. adj-out: routes as peers are told (RFC 8671). loc-rib: the best routes (RFC 9069).',
     ),
   statisticsSeconds: z
     .int()
