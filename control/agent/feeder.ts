@@ -98,6 +98,8 @@ export class Feeder implements Learned {
   /** Rows that routes may be in until a sweep is over. */
   #retired: number[] = [];
   #pruning = false;
+  /** Of the prefix in hand. */
+  readonly #words: number[] = [];
   /** Why routes could not be written, or null. */
   #full: string | null = null;
   /** Some left-out routes, by text. */
@@ -278,7 +280,7 @@ export class Feeder implements Learned {
     const before = this.wayOf(rib, id);
     if (before === way) return;
     const length = rib.lengthOf(id);
-    const words = rib.wordsOf(id, []);
+    const words = rib.wordsOf(id, this.#words);
     if (id >= this.#wayOf[index].length) this.#wayOf[index] = grown(this.#wayOf[index], id);
     if (way?.reach?.via != null && before?.reach?.via === null) this.follower?.beforeDirect(rib, id, way);
     this.#write(family, words, length, way?.row ?? 0);
@@ -421,7 +423,7 @@ export class Feeder implements Learned {
       if (sweep.all && rib.hasBest(id)) this.#decide(rib, id);
       const way = this.wayOf(rib, id);
       if (!way || !sweep.changed.has(way)) continue;
-      this.#write(rib.family, rib.wordsOf(id, []), rib.lengthOf(id), way.row);
+      this.#write(rib.family, rib.wordsOf(id, this.#words), rib.lengthOf(id), way.row);
       this.follower?.moved(rib, id);
     }
     this.#sweepScheduled = true;

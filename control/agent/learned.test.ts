@@ -32,9 +32,9 @@ function route(prefix: string, nextHop: string): LearnedRoute {
   return { family, words: parseWords(address), length: Number(length), nextHop, adjacency, peerLabel };
 }
 
-it('keeps routes of both families for the next agent', () => {
+it('keeps routes of both families for the next agent', async () => {
   const routes = [route('10.65.1.0/26', '192.0.2.2'), route('fd65:1::/122', '2001:db8::2')];
-  expect(new LearnedRoutes(path).save(routes)).toBe(true);
+  expect(await new LearnedRoutes(path).save(routes, 2)).toBe(true);
   const kept = new LearnedRoutes(path).load()!;
   expect(kept.map((one) => [formatPrefix(one), one.nextHop.text, one.peerLabel])).toEqual([
     ['10.65.1.0/26', '192.0.2.2', '192.0.2.9 (AS 64512)'],
@@ -43,28 +43,33 @@ it('keeps routes of both families for the next agent', () => {
   expect(kept[1]!.nextHop.words).toEqual(parseWords('2001:db8::2'));
 });
 
-it('knows of no agent before where there is no file, or half a one, or one of another form', () => {
+it('knows of no agent before where there is no file, or half a one, or one of another form', async () => {
   const learned = new LearnedRoutes(path);
   expect(learned.load()).toBeNull();
-  learned.save([]);
+  await learned.save([], 0);
   expect(learned.load()).toEqual([]);
+  await learned.save([route('10.65.1.0/26', '192.0.2.2'), route('10.65.2.0/26', '192.0.2.2')], 2);
+  const whole = readFileSync(path, 'utf8');
+  for (let length = 0; length < whole.length - 1; length++) {
+    writeFileSync(path, whole.slice(0, length));
+    expect(learned.load()).toBeNull();
+  }
   for (const text of [
-    '{"format":2,"rou',
-    '{"format":1,"routes":[]}',
-    '{"format":2,"routes":[["x","y","z"]]}',
+    '{"format":2,"routes":[]}',
+    '{"format":3,"tooMany":false,"count":1}\n["x","y","z"]\n',
   ]) {
     writeFileSync(path, text);
     expect(learned.load()).toBeNull();
   }
 });
 
-it('keeps no more than it can write in a moment, but that there was an agent', () => {
+it('keeps no more than it can write in a moment, but that there was an agent', async () => {
   const learned = new LearnedRoutes(path);
   const one = route('10.0.0.0/26', '192.0.2.2');
   const many = Array.from({ length: MAX_KEPT_ROUTES + 1 }, (_, index) => ({ ...one, words: [index << 6] }));
-  expect(learned.save(many)).toBe(false);
+  expect(await learned.save(many, many.length)).toBe(false);
   expect(learned.load()).toEqual([]);
-  expect(learned.save(many.slice(1))).toBe(true);
+  expect(await learned.save(many.slice(1), MAX_KEPT_ROUTES)).toBe(true);
   expect(learned.load()).toHaveLength(MAX_KEPT_ROUTES);
   expect(readFileSync(path, 'utf8').length).toBeLessThan(4_000_000);
 });

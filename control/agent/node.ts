@@ -4,6 +4,7 @@
  */
 import { type FSWatcher, readFileSync, watch } from 'node:fs';
 import { dirname, join, resolve as resolvePath } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
@@ -51,7 +52,7 @@ const DEFAULT_MTU = 1500;
 const LIVE = ['interface', 'icmpRate', 'vni', 'bgp', 'log'] as const;
 /** While BGP comes up after a start, how often to ask whether it is settled. */
 const SETTLE_POLL_MS = 500;
-/** Between two times that learned routes are written down for the next agent; at least ten times as long as that takes. */
+/** Between two times that learned routes are written down for the next agent. */
 const KEEP_PAUSE_MS = 200;
 
 export interface NodeAgentOptions {
@@ -96,10 +97,8 @@ export class NodeAgent {
   #stopped = false;
   #swept = false;
   #remembers = true;
-  #keeping: NodeJS.Timeout | null = null;
-  /** When that was done last, and how long it took. */
-  #keptAt = Number.NEGATIVE_INFINITY;
-  #keepMs = 0;
+  #keeping: Promise<void> | null = null;
+  #keepAgain = false;
   #timer: NodeJS.Timeout | null = null;
   #retryMs = FIRST_RETRY_MS;
   #nextRefresh = 0;
@@ -210,12 +209,11 @@ export class NodeAgent {
     this.#stopped = true;
     this.#watcher?.close();
     if (this.#timer) clearTimeout(this.#timer);
-    if (this.#keeping) clearTimeout(this.#keeping);
     await this.#running;
     // Sessions end, and with them their routes; what is forwarded is not to notice.
-    if (this.#started) this.#keep();
     this.feeder.stop();
     this.kernelRoutes.stop();
+    if (this.#started) await this.#keep();
     await this.routing.stop();
     await this.workers.stop();
     this.ports.shutdown();
@@ -377,23 +375,21 @@ export class NodeAgent {
 
   /** For the agent after this one: what is learned, at once, but not all the time. */
   #keepSoon(): void {
+    this.#keepAgain = true;
     if (this.#keeping || this.#stopped || !this.#started) return;
-    const due = this.#keptAt + Math.max(KEEP_PAUSE_MS, 10 * this.#keepMs);
-    this.#keeping = setTimeout(
-      () => {
-        this.#keeping = null;
-        const begun = performance.now();
-        this.#keep();
-        this.#keptAt = performance.now();
-        this.#keepMs = this.#keptAt - begun;
-      },
-      Math.max(0, due - performance.now()),
-    );
+    this.#keeping = (async () => {
+      while (this.#keepAgain && !this.#stopped) {
+        this.#keepAgain = false;
+        await this.#keep();
+        await sleep(KEEP_PAUSE_MS, undefined, { ref: false });
+      }
+      this.#keeping = null;
+    })();
   }
 
-  #keep(): void {
+  async #keep(): Promise<void> {
     try {
-      const isKept = this.#learned.save(this.feeder.routes());
+      const isKept = await this.#learned.save(this.feeder.routes(), this.feeder.size + this.feeder.standins);
       if (!isKept && this.#remembers) {
         this.#log.warn(`more than ${MAX_KEPT_ROUTES} BGP routes: a restart learns them anew`);
       }

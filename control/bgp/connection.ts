@@ -122,7 +122,7 @@ export type ConnectionState = 'OpenSent' | 'OpenConfirm' | 'Established' | 'Clos
 
 /** Messages, and prefixes among them, that are worked off before other things get their turn. */
 const SLICE_MESSAGES = 256;
-const SLICE_PREFIXES = 4096;
+const SLICE_PREFIXES = 1024;
 /** Bytes waiting above which no more UPDATEs are made. */
 const OUTPUT_MARK = 256 * 1024;
 /** How long a peer gets to take our NOTIFICATION before the connection is cut. */

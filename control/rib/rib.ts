@@ -81,7 +81,9 @@ const FLAGS_MASK = 3;
 const GENERATION_SHIFT = 24;
 
 /** Prefixes whose best path is chosen, and prefixes that a sweep looks at, in one turn of the event loop. */
-const SLICE = 4096;
+const SLICE = 512;
+/** Slices go on in one turn for so long: others wait. */
+const TURN_MS = 3;
 const SWEEP_SLICE = 16_384;
 export const MAX_SOURCES = SOURCE_MASK + 1;
 
@@ -605,7 +607,9 @@ export class Rib extends EventEmitter<{
     setImmediate(() => {
       this.#scheduled = false;
       this.#sweep();
-      this.#settleSlice();
+      const end = performance.now() + TURN_MS;
+      do this.#settleSlice();
+      while (this.#dirtyAt < this.#dirtyEnd && performance.now() < end);
       this.#schedule();
     });
   }
