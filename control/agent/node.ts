@@ -14,6 +14,7 @@ import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
 import { type Failure, ipApply, ipQuery, type Link, type Route } from '../kernel/iproute.ts';
+import { LinkMonitor } from '../kernel/monitor.ts';
 import { Nat } from '../kernel/nat.ts';
 import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import {
@@ -87,6 +88,8 @@ export class NodeAgent {
   readonly #warnings = new NewWarnings();
   readonly #nat = new Nat();
   readonly #learned: LearnedRoutes;
+  /** Next hops may be reached otherwise, or no more. */
+  readonly #links = new LinkMonitor(() => this.changed());
   #dirty = false;
   /** Somebody waits: the next reconcile comes at once. */
   #urgent = false;
@@ -163,6 +166,7 @@ export class NodeAgent {
     if (this.#stopped) return;
     this.#lastEnd = performance.now();
     this.#watcher = this.#watchNamespaces();
+    this.#links.start();
     this.#schedule();
   }
 
@@ -208,6 +212,7 @@ export class NodeAgent {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#watcher?.close();
+    this.#links.stop();
     if (this.#timer) clearTimeout(this.#timer);
     await this.#running;
     // Sessions end, and with them their routes; what is forwarded is not to notice.

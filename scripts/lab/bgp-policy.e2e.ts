@@ -98,7 +98,7 @@ protocol bgp node6 { local ${TOR6} as 65001; neighbor fd00::1 as 64512; ${timing
       CLIENT,
       `router id ${CLIENT};
 protocol device { }
-protocol static { ipv4; route 10.65.77.0/26 blackhole; route 172.16.0.0/16 blackhole; }
+protocol static { ipv4; route 10.65.77.0/26 blackhole; route 172.16.0.0/16 blackhole; route 172.17.0.0/16 blackhole { bgp_next_hop = 198.18.7.9; }; }
 protocol bgp node { local ${CLIENT} as 64512; neighbor 192.0.2.1 as 64512; ${timing} ipv4 { import all; export all; }; }
 `,
     );
@@ -211,6 +211,27 @@ protocol bgp node { local ${CLIENT} as 64512; neighbor 192.0.2.1 as 64512; ${tim
     expect((await cluster.api(1).nodeStatus()).peersV4.map((peer) => peer.since)).toEqual(since);
   });
 
+  it('takes routes whose next hop the kernel does not reach for no routes, and finds them again', async () => {
+    // The client tells of a network behind a router that is on another wire.
+    const hop = '198.18.7.9';
+    const far = (up: 'up' | 'down') => cluster.lab.ip('node1', `link set far ${up}`);
+    await cluster.lab.netns('beyond');
+    await cluster.lab.veth('node1', 'far', 'beyond', 'eth0');
+    await cluster.lab.ip('node1', 'addr add 198.18.7.1/24 dev far');
+    const why = () => cluster.tortie(1, 'bgp', 'why', '172.17.0.0/16', '--node', 'node1');
+    const via = async () =>
+      (await cluster.lab.run('node1', 'ip', ['route', 'show', '172.17.0.0/16'])).includes(
+        `via ${hop} dev far`,
+      );
+    await until('the route is there', via);
+    await far('down');
+    await until('the next hop is lost', async () => (await why()).includes('next hop unreachable'));
+    expect((await cluster.api(1).routes()).map(({ prefix }) => prefix)).not.toContain('172.17.0.0/16');
+    await far('up');
+    await until('the route is there again', via);
+    expect((await cluster.api(1).routes()).map(({ prefix }) => prefix)).toContain('172.17.0.0/16');
+  });
+
   it('leaves no learned route in the kernel when all is purged', async () => {
     const routes = (...family: string[]) =>
       cluster.lab.run('node1', 'ip', [...family, 'route', 'show', 'proto', '85']).then((text) => text.trim());
@@ -234,8 +255,7 @@ protocol bgp node { local ${CLIENT} as 64512; neighbor 192.0.2.1 as 64512; ${tim
       const { peersV4 } = await cluster.api(1).nodeStatus();
       return !peersV4.some(({ address }) => address === TOR);
     });
-    expect(cluster.agents.get(1)!.output).toContain(
-      'the password tor/gone is not in bgp.secrets of the settings',
-    );
+    const why = 'the password tor/gone is not in bgp.secrets of the settings';
+    await until('it is said', () => cluster.agents.get(1)!.output.includes(why));
   });
 });
