@@ -49,6 +49,11 @@ export interface Attributes {
   /** AS that marked the route as one for its customers only (RFC 9234). */
   readonly otc: number | null;
   readonly unknown: readonly UnknownAttribute[];
+  /**
+   * Types of known attributes that somebody on the way did not know: their Partial bit stays set (RFC 4271 section 5).
+   * Absent where there is none.
+   */
+  readonly partial?: readonly number[];
 }
 
 export const NO_ATTRIBUTES: Attributes = {
@@ -103,6 +108,8 @@ export interface DecodedAttributes {
   otherFamily: boolean;
   /** Why the routes are to be treated as withdrawn, or null. */
   fault: string | null;
+  /** What is wrong with the address in NEXT_HOP, which concerns routes outside of MP_REACH_NLRI alone; or null. */
+  nextHopFault: string | null;
   /** Attributes left out, and why. */
   discarded: string[];
 }
@@ -135,6 +142,15 @@ const TRANSITIVE = 0x40;
 const PARTIAL = 0x20;
 const EXTENDED = 0x10;
 
+/** Known types that are passed on with the Partial bit that they came with. */
+const KEEP_PARTIAL: readonly number[] = [
+  T.AGGREGATOR,
+  T.COMMUNITIES,
+  T.EXTENDED_COMMUNITIES,
+  T.LARGE_COMMUNITIES,
+  T.OTC,
+];
+
 /** Optional and Transitive bits that a known type must have. */
 const FLAGS: Record<number, number> = {
   [T.ORIGIN]: TRANSITIVE,
@@ -162,9 +178,20 @@ export const AS_TRANS = 23456;
 
 const SEGMENT_SET = 1;
 const SEGMENT_SEQUENCE = 2;
+const SEGMENT_CONFED_SEQUENCE = 3;
+const SEGMENT_CONFED_SET = 4;
 
-/** AS path of `width`-octet numbers, or a reason why it is none (RFC 7606 7.2, RFC 7607). */
-function decodeAsPath(bytes: Uint8Array, offset: number, end: number, width: 2 | 4): AsSegment[] | string {
+/**
+ * AS path of `width`-octet numbers, or a reason why it is none (RFC 7606 7.2, RFC 7607). `onConfed` hears of segments of
+ * confederations that are left out; without it they are refused.
+ */
+function decodeAsPath(
+  bytes: Uint8Array,
+  offset: number,
+  end: number,
+  width: 2 | 4,
+  onConfed?: () => void,
+): AsSegment[] | string {
   const path: AsSegment[] = [];
   let at = offset;
   while (at < end) {
@@ -172,9 +199,16 @@ function decodeAsPath(bytes: Uint8Array, offset: number, end: number, width: 2 |
     const type = bytes[at]!;
     const count = bytes[at + 1]!;
     at += 2;
-    if (type !== SEGMENT_SET && type !== SEGMENT_SEQUENCE) return `segment of type ${type}`;
+    const isConfed = type === SEGMENT_CONFED_SEQUENCE || type === SEGMENT_CONFED_SET;
+    if (type !== SEGMENT_SET && type !== SEGMENT_SEQUENCE && !(isConfed && onConfed))
+      return `segment of type ${type}`;
     if (count === 0) return 'an empty segment';
     if (at + count * width > end) return 'a segment is cut short';
+    if (isConfed) {
+      onConfed!();
+      at += count * width;
+      continue;
+    }
     const asns: number[] = [];
     for (let i = 0; i < count; i++, at += width) {
       const asn = width === 4 ? get32(bytes, at) >>> 0 : get16(bytes, at);
@@ -299,8 +333,10 @@ export function decodeAttributes(
     unreach: null,
     otherFamily: false,
     fault: null,
+    nextHopFault: null,
     discarded: [],
   };
+  const partial: number[] = [];
   const a: { -readonly [K in keyof Attributes]: Attributes[K] } = { ...NO_ATTRIBUTES };
   const unknown: UnknownAttribute[] = [];
   let as4Path: AsSegment[] | null = null;
@@ -342,6 +378,7 @@ export function decodeAttributes(
       start = stop;
       continue;
     }
+    if (flags & PARTIAL && expected === (OPTIONAL | TRANSITIVE)) partial.push(type);
     if (!flagsHold) fault(`attribute ${type} has flags 0x${flags.toString(16)}`);
 
     switch (type) {
@@ -360,7 +397,7 @@ export function decodeAttributes(
       }
       case T.NEXT_HOP:
         if (length !== 4) fault(`NEXT_HOP of ${length} bytes`);
-        else if (!isHost(get32(bytes, at))) fault('NEXT_HOP is no host address');
+        else if (!isHost(get32(bytes, at))) out.nextHopFault = 'NEXT_HOP is no host address';
         else a.nextHop = context.nextHops.at(IPV4, [get32(bytes, at)]);
         break;
       case T.MED:
@@ -439,7 +476,9 @@ export function decodeAttributes(
       }
       case T.AS4_PATH: {
         if (context.as4) break; // only 2-octet speakers send it (RFC 6793 6)
-        const path = decodeAsPath(bytes, at, stop, 4);
+        const path = decodeAsPath(bytes, at, stop, 4, () =>
+          discard('AS4_PATH: a segment of a confederation'),
+        );
         if (typeof path === 'string') discard(`AS4_PATH: ${path}`);
         else as4Path = path;
         break;
@@ -447,6 +486,7 @@ export function decodeAttributes(
       case T.AS4_AGGREGATOR:
         if (context.as4) break;
         if (length !== 8) discard(`AS4_AGGREGATOR of ${length} bytes`);
+        else if (get32(bytes, at) === 0) discard('AS4_AGGREGATOR with AS 0');
         else as4Aggregator = { asn: get32(bytes, at) >>> 0, address: get32(bytes, at + 4) };
         break;
       default:
@@ -467,6 +507,8 @@ export function decodeAttributes(
     }
   }
   if (unknown.length > 0) a.unknown = unknown;
+  const kept = partial.filter((type) => KEEP_PARTIAL.includes(type));
+  if (kept.length > 0) a.partial = kept;
   out.attributes = a;
   return out;
 }
@@ -512,6 +554,7 @@ export interface EncodeContext {
 /** The attribute list of an UPDATE but for MP attributes, in order of type, with canonical flags. */
 export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Array {
   const out: number[] = [];
+  const shared = (type: number) => OPTIONAL | TRANSITIVE | (a.partial?.includes(type) ? PARTIAL : 0);
   const wide = a.asPath.some(({ asns }) => asns.some((asn) => asn > 0xffff));
   pushAttribute(out, TRANSITIVE, T.ORIGIN, [a.origin]);
   pushAttribute(out, TRANSITIVE, T.AS_PATH, encodeAsPath(a.asPath, context.as4 ? 4 : 2));
@@ -523,15 +566,15 @@ export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Ar
     const { asn, address } = a.aggregator;
     const short = asn > 0xffff ? AS_TRANS : asn;
     const value = context.as4 ? word(asn) : [short >> 8, short & 255];
-    pushAttribute(out, OPTIONAL | TRANSITIVE, T.AGGREGATOR, [...value, ...word(address)]);
+    pushAttribute(out, shared(T.AGGREGATOR), T.AGGREGATOR, [...value, ...word(address)]);
   }
   const pushWords = (flags: number, type: number, list: readonly number[]) => {
     if (list.length > 0) pushAttribute(out, flags, type, list.flatMap(word));
   };
-  pushWords(OPTIONAL | TRANSITIVE, T.COMMUNITIES, a.communities);
+  pushWords(shared(T.COMMUNITIES), T.COMMUNITIES, a.communities);
   if (a.originatorId !== null) pushAttribute(out, OPTIONAL, T.ORIGINATOR_ID, word(a.originatorId));
   pushWords(OPTIONAL, T.CLUSTER_LIST, a.clusterList);
-  pushWords(OPTIONAL | TRANSITIVE, T.EXTENDED_COMMUNITIES, a.extendedCommunities);
+  pushWords(shared(T.EXTENDED_COMMUNITIES), T.EXTENDED_COMMUNITIES, a.extendedCommunities);
   if (!context.as4) {
     if (wide) pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_PATH, encodeAsPath(a.asPath, 4));
     if (a.aggregator && a.aggregator.asn > 0xffff) {
@@ -539,8 +582,8 @@ export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Ar
       pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_AGGREGATOR, value);
     }
   }
-  pushWords(OPTIONAL | TRANSITIVE, T.LARGE_COMMUNITIES, a.largeCommunities);
-  if (a.otc !== null) pushAttribute(out, OPTIONAL | TRANSITIVE, T.OTC, word(a.otc));
+  pushWords(shared(T.LARGE_COMMUNITIES), T.LARGE_COMMUNITIES, a.largeCommunities);
+  if (a.otc !== null) pushAttribute(out, shared(T.OTC), T.OTC, word(a.otc));
   for (const { type, value } of a.unknown) {
     pushAttribute(out, OPTIONAL | TRANSITIVE | PARTIAL, type, value);
   }

@@ -212,6 +212,8 @@ describe('errors that end the session (RFC 4271 6.3, RFC 7606 3 and 5)', () => {
   it('a malformed attribute without any prefix to withdraw (RFC 7606 5.2)', () => {
     expect(failure(() => decode(body('', '40 01 01 07', '')))).toBe('3/1');
     expect(failure(() => decode(body(PREFIX, '40 01 05', '')))).toBe('3/1');
+    const empty = '80 0e 09 0001 01 04 0a000007 00';
+    expect(failure(() => decode(body('', `${empty} 40 01 01 07`, '')))).toBe('3/1');
   });
 });
 
@@ -252,6 +254,12 @@ describe('errors that cost only the routes (RFC 7606 treat-as-withdraw)', () => 
     expect(update.fault).not.toBeNull();
     expect(update.announced).toEqual([]);
     expect(update.withdrawn).toEqual(['10.65.1.0/26']);
+  });
+
+  it('a NEXT_HOP that is no address, of routes in MP_REACH_NLRI, is of no account (RFC 4760 3)', () => {
+    const reach = `80 0e 1a 0002 01 10 20010db8${'00'.repeat(11)}01 00 20 20010db8`;
+    const update = decode(body('', `${reach} ${ORIGIN} ${AS_PATH} 40 03 04 00000000`, ''));
+    expect(update).toMatchObject({ fault: null, announced: [{ prefixes: ['2001:db8::/32'] }] });
   });
 
   it('AS_PATH that does not begin with the external peer', () => {
@@ -318,12 +326,66 @@ describe('2-octet speakers (RFC 6793)', () => {
     expect(path('40 02 04 02 01 fde9  c0 11 03 02 02 00')).toEqual([{ set: false, asns: [65001] }]);
   });
 
+  it('leaves segments of a confederation out of AS4_PATH, and goes on (section 6)', () => {
+    const four = 'c0 11 0c 03 01 0000fdf0 02 01 00010000';
+    const update = decode(body('', `${ORIGIN} ${NEXT_HOP} 40 02 06 02 02 fde9 5ba0 ${four}`, PREFIX), EBGP_2);
+    expect(update.announced[0]?.attributes.asPath).toEqual([{ set: false, asns: [65001, 65536] }]);
+    expect(update.discarded).toEqual(['AS4_PATH: a segment of a confederation']);
+  });
+
+  it('ignores AS 0 in AS4_PATH and AS4_AGGREGATOR (RFC 7607 2)', () => {
+    const two = `${ORIGIN} ${NEXT_HOP} 40 02 06 02 02 fde9 5ba0 c0 07 06 5ba0 0a000009`;
+    const update = decode(
+      body('', `${two} c0 11 06 02 01 00000000 c0 12 08 00000000 0a000009`, PREFIX),
+      EBGP_2,
+    );
+    expect(update.fault).toBeNull();
+    expect(update.discarded).toEqual(['AS4_PATH: AS 0', 'AS4_AGGREGATOR with AS 0']);
+    expect(update.announced[0]?.attributes).toMatchObject({
+      asPath: [{ set: false, asns: [65001, 23456] }],
+      aggregator: { asn: 23456 },
+    });
+  });
+
   it('ignores both when a 2-octet speaker aggregated', () => {
     const four = 'c0 11 06 02 01 00010000 c0 12 08 00010000 0a000009';
     const wide = `40 02 06 02 02 fde9 5ba0 c0 07 06 5ba0 0a000009 ${four}`;
     expect(path(wide)).toEqual([{ set: false, asns: [65001, 65536] }]);
     const stale = `40 02 06 02 02 fde9 5ba0 c0 07 06 fde9 0a000009 ${four}`;
     expect(path(stale)).toEqual([{ set: false, asns: [65001, 23456] }]);
+  });
+});
+
+describe('what is passed on', () => {
+  const passedOn = (attributes: string) => {
+    const update = decode(body('', `${GOOD} ${attributes}`, PREFIX));
+    const [message] = announcing(update.announced[0]!.attributes, listOf('10.65.1.0/26'));
+    return Buffer.from(message!).toString('hex');
+  };
+
+  it('has the Partial bit where we do not know the attribute, or somebody before did not (RFC 4271 5)', () => {
+    expect(passedOn('c0 63 01 aa')).toContain('e06301aa');
+    expect(passedOn('e0 08 04 00010002')).toContain('e0080400010002');
+    expect(passedOn('c0 08 04 00010002')).toContain('c0080400010002');
+    expect(passedOn('e0 20 0c 00000001 00000002 00000003')).toContain('e0200c');
+    expect(passedOn('e0 23 04 0000fde9')).toContain('e023040000fde9');
+  });
+
+  it('keeps the Partial bit in the table of attributes', () => {
+    const { attributes } = decode(body('', `${GOOD} e0 08 04 00010002`, PREFIX)).announced[0]!;
+    expect(attributes.partial).toEqual([8]);
+    expect(
+      decode(body('', `${GOOD} c0 08 04 00010002`, PREFIX)).announced[0]!.attributes.partial,
+    ).toBeUndefined();
+  });
+
+  it('has no link-local next hop, which the peer need not share (RFC 2545 3)', () => {
+    const hop = IBGP.nextHops.at(IPV6, [0x20010db8, 0, 0, 9], [0xfe800000 | 0, 0, 0, 9]);
+    const [message] = announcing({ ...attributesOf('10.0.0.2'), nextHop: hop }, listOf('2001:db8::/32'));
+    expect(decode(message!).announced[0]?.attributes.nextHop).toMatchObject({
+      text: '2001:db8::9',
+      linkLocal: null,
+    });
   });
 });
 

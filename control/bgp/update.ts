@@ -107,7 +107,8 @@ export class UpdateDecoder {
     }
 
     let fault = decoded.fault;
-    const isReachable = this.#plain.end > 0 || reach !== null;
+    if (this.#plain.end > 0) fault ??= decoded.nextHopFault;
+    const isReachable = this.#plain.end > 0 || (reached !== null && reached.end > 0);
     if (isReachable) {
       if (!present.includes(T.ORIGIN)) fault ??= 'no ORIGIN';
       if (!present.includes(T.AS_PATH)) fault ??= 'no AS_PATH';
@@ -128,7 +129,7 @@ export class UpdateDecoder {
     if (this.#plain.end > 0 && !reach && !unreach && discarded.length === 0) {
       this.#remember(bytes, attributesAt, prefixesAt, this.#announced[0]!.set);
     }
-    const only = bare && !isReachable && present.length === 1 && unreach?.at === unreach?.end;
+    const only = bare && !reach && present.length === 1 && unreach?.at === unreach?.end;
     return this.#update(only && unreach ? unreach.family : null, null, discarded);
   }
 
@@ -259,7 +260,8 @@ export function* encodeAnnouncements(
 }
 
 function reachHeader(family: Family, nextHop: NextHop): Uint8Array {
-  const hop = nextHopBytes(nextHop);
+  // A link-local address is of use on its own link alone, which the peer need not share (RFC 2545 section 3).
+  const hop = nextHopBytes({ ...nextHop, linkLocal: null });
   return Uint8Array.from([
     OPTIONAL_EXTENDED,
     T.MP_REACH,
