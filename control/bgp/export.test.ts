@@ -121,6 +121,24 @@ describe('export', () => {
     expect([told(0xffffff03, RULES), told(0xffffff03, OUTSIDE)]).toEqual([true, false]);
   });
 
+  it('carries the well-known communities of our own routes and of the policy, for the peer to heed', () => {
+    for (const community of [0xffffff01, 0xffffff02, 0xffffff03]) {
+      expect(tell({ ...NO_ATTRIBUTES, communities: [community] }, own, OUTSIDE)?.communities).toEqual([
+        community,
+      ]);
+      const operation = { kind: 'add community', community } as const;
+      expect(exported(heard, external, false, [operation], OUTSIDE)?.communities).toContain(community);
+    }
+  });
+
+  it('names ourselves where the next hop is an address of a link', () => {
+    const words = [0xfe800000 | 0, 0, 0, 9];
+    const local = { ...nextHopOf('fe80::9'), words, linkLocal: words };
+    const six = nextHopOf('fd00::1');
+    const rules = { ...RULES, family: IPV6, self: six };
+    expect(tell({ ...heard, nextHop: local }, external, rules)?.nextHop).toBe(six);
+  });
+
   it('is none without a next hop of the right family', () => {
     expect(tell(NO_ATTRIBUTES, own, { ...RULES, self: null })).toBeNull();
     const six = { ...heard, nextHop: nextHopOf('fd00::9') };

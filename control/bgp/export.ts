@@ -65,7 +65,9 @@ export function exportedOr(
   rules: ExportRules,
 ): Attributes | string {
   const { internal, localAsn, role, family } = rules;
-  if (attributes.communities.includes(NO_ADVERTISE)) return 'it has the community no-advertise';
+  // What our own routes and the export policy carry is for the peer to heed (RFC 1997: "all routes received").
+  const received = source.local ? [] : attributes.communities;
+  if (received.includes(NO_ADVERTISE)) return 'it has the community no-advertise';
   const isReflected = source.internal && internal;
   if (isReflected && !source.client && !rules.client)
     return 'it is from an internal peer, and neither is a client';
@@ -79,6 +81,8 @@ export function exportedOr(
 
   const isSelf =
     attributes.nextHop === null ||
+    // On another link, an address of a link leads nowhere.
+    attributes.nextHop.linkLocal === attributes.nextHop.words ||
     rules.nextHopMode === 'self' ||
     (rules.nextHopMode === 'auto' && !internal);
   const nextHop = isSelf ? rules.self : attributes.nextHop;
@@ -96,8 +100,8 @@ export function exportedOr(
       clusterList: [rules.clusterId, ...out.clusterList],
     };
   }
-  if (out.communities.includes(NO_EXPORT)) return 'it has the community no-export';
-  if (out.communities.includes(NO_EXPORT_SUBCONFED)) return 'it has the community no-export-subconfed';
+  if (received.includes(NO_EXPORT)) return 'it has the community no-export';
+  if (received.includes(NO_EXPORT_SUBCONFED)) return 'it has the community no-export-subconfed';
   if (role && out.otc !== null && UPWARDS.includes(role)) return 'it is for customers only (RFC 9234)';
   return {
     ...out,
