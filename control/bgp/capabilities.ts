@@ -69,6 +69,8 @@ export interface Abilities {
   readonly role: Role | null;
   /** More than one role was given, and not the same (RFC 9234 section 4.2). */
   readonly rolesDiffer: boolean;
+  /** A role of a number that stands for none. */
+  readonly roleUnknown: boolean;
 }
 
 type Flags = [boolean, boolean];
@@ -142,6 +144,7 @@ export function abilitiesOf(capabilities: readonly Capability[]): Abilities {
     addPathSend: send,
     role: role === undefined ? null : (ROLES[role] ?? null),
     rolesDiffer: roles.size > 1,
+    roleUnknown: [...roles].some((number) => !ROLES[number]),
   };
 }
 

@@ -236,6 +236,11 @@ export class Connection {
     else this.fail(error);
   }
 
+  /** The peer has restarted and this connection is a leftover: nothing is said, routes are kept (RFC 4724 section 5). */
+  supersede(reason: string): void {
+    this.#end(reason, null, true);
+  }
+
   #countOut(messages: Uint8Array): void {
     const { counters } = this.#owner;
     counters.bytesOut += messages.length;
@@ -324,15 +329,19 @@ export class Connection {
       return 0;
     }
     if (this.state === 'OpenSent') {
-      if (type !== OPEN) throw new BgpError(FSM_ERROR, 1, `message of type ${type}`);
+      if (type !== OPEN) throw unexpected(1, type);
       this.#opened(bytes, offset, end);
       return 0;
     }
     if (this.state === 'OpenConfirm') {
-      if (type !== KEEPALIVE) throw new BgpError(FSM_ERROR, 2, `message of type ${type}`);
+      if (type !== KEEPALIVE) throw unexpected(2, type);
       counters.keepalivesIn++;
       this.state = 'Established';
-      this.#hold?.refresh();
+      if (this.agreement!.holdTime > 0) this.#hold?.refresh();
+      else {
+        clearTimeout(this.#hold);
+        this.#hold = undefined;
+      }
       this.#owner.onEstablished(this, this.agreement!);
       return 0;
     }
@@ -353,7 +362,7 @@ export class Connection {
         return 0;
       }
       default:
-        throw new BgpError(FSM_ERROR, 3, `message of type ${type}`);
+        throw unexpected(3, type);
     }
   }
 
@@ -377,22 +386,23 @@ export class Connection {
     this.state = 'OpenConfirm';
     this.#owner.onOpen(this);
     if ((this.state as ConnectionState) === 'Closed') return;
-    clearTimeout(this.#hold);
-    this.#hold = undefined;
     this.send(keepalive);
     if ((this.state as ConnectionState) === 'Closed') return;
+    // Without a hold time, what waits for OPEN waits for the KEEPALIVE too.
     if (this.agreement.holdTime > 0) {
+      clearTimeout(this.#hold);
       this.#hold = setTimeout(() => this.#holdExpired(), this.agreement.holdTime * 1000);
       this.#scheduleKeepalive();
     }
   }
 
   /** RFC 9234 section 4.2. */
-  #checkRoles({ role, rolesDiffer }: Abilities): void {
+  #checkRoles({ role, rolesDiffer, roleUnknown }: Abilities): void {
     const { role: ours, strictRole, asn, peerAsn } = this.#config;
     if (asn === peerAsn) return;
     if (rolesDiffer) throw new BgpError(OPEN_ERROR, 11, 'the peer says two roles at once');
     if (!ours) return;
+    if (roleUnknown) throw new BgpError(OPEN_ERROR, 11, 'the peer says a role that there is not');
     if (role && !rolesAgree(ours, role)) {
       throw new BgpError(OPEN_ERROR, 11, `the peer says that it is ${role}, and we are ${ours}`);
     }
@@ -423,6 +433,10 @@ export class Connection {
     this.fail(new BgpError(SEND_HOLD_TIMER_EXPIRED, 0, text));
   }
 }
+
+/** A message of a type that has no place in the state that a subcode stands for (RFC 6608 section 4). */
+const unexpected = (subcode: number, type: number) =>
+  new BgpError(FSM_ERROR, subcode, `message of type ${type}`, Uint8Array.of(type));
 
 /** What both sides can do. Throws 2/7 if there is no family that both carry. */
 function agree(config: ConnectionConfig, theirs: Abilities, theirHoldTime: number): Agreement {

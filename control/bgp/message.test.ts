@@ -102,6 +102,11 @@ describe('OPEN', () => {
   it('reads long parameters (RFC 9072)', () => {
     const bytes = hex(`${MARKER} 002c 01 04 fc00 005a 0a000001 ff ff 000b 02 0008 02 00 41 04 00010000`);
     expect(abilitiesOf(decodeOpen(bytes, HEADER, bytes.length).capabilities).as4).toBe(65536);
+    // What the one-octet length says is of no account then, unless it is 0.
+    bytes[28] = 13;
+    expect(abilitiesOf(decodeOpen(bytes, HEADER, bytes.length).capabilities).as4).toBe(65536);
+    bytes[28] = 0;
+    expect(failure(() => decodeOpen(bytes, HEADER, bytes.length)).error).toBe('2/0');
   });
 
   const body = (text: string) => {
@@ -217,6 +222,7 @@ describe('capabilities', () => {
       addPathSend: [true, true],
       role: 'customer',
       rolesDiffer: false,
+      roleUnknown: false,
     });
   });
 
@@ -257,6 +263,7 @@ describe('capabilities', () => {
       longLived: [0, 0],
       addPathReceive: [false, false],
       role: null,
+      roleUnknown: true,
     });
   });
 });

@@ -113,8 +113,8 @@ export function decodeOpen(bytes: Uint8Array, offset: number, end: number): Open
   if (routerId === 0) throw new BgpError(OPEN_ERROR, 3, 'BGP identifier 0.0.0.0');
   let at = offset + 10;
   let declared = bytes[offset + 9]!;
-  // RFC 9072: a first parameter of type 255 says that lengths have two octets.
-  const isExtended = declared === EXTENDED && bytes[at] === EXTENDED && at + 3 <= end;
+  // RFC 9072: a first parameter of type 255 says that lengths have two octets, and the one-octet length nothing.
+  const isExtended = declared !== 0 && bytes[at] === EXTENDED && at + 3 <= end;
   if (isExtended) {
     declared = get16(bytes, at + 1);
     at += 3;

@@ -102,6 +102,8 @@ interface Established {
   /** By index of the family. */
   readonly out: (Outgoing | null)[];
   readonly endOfRibReceived: [boolean, boolean];
+  /** The peer is telling all again, between its marks (RFC 7313). */
+  readonly isRefreshing: [boolean, boolean];
 }
 
 /** What is told of one family in one session. */
@@ -429,9 +431,9 @@ export class Session implements ConnectionOwner {
   onOpen(connection: Connection): void {
     const other = this.#connections.find((c) => c !== connection && c.peerId !== 0);
     if (!other) return this.#refreshState();
-    if (other.state === 'Established' && connection.agreement!.theirs.restart?.families.includes(true)) {
-      // RFC 4724 section 4.2: the peer has restarted and its old connection does not know yet.
-      other.fail(new BgpError(CEASE, CEASE_COLLISION, 'the peer has connected anew'));
+    if (other.state === 'Established' && other.agreement!.theirs.restart?.families.includes(true)) {
+      // RFC 4724 section 5: the peer has restarted and its old connection does not know yet.
+      other.supersede('the peer has restarted, and connected anew');
       return this.#refreshState();
     }
     // RFC 4271 6.8: the connection that the higher identifier dialled stays (RFC 6286: at equal ones, the higher AS).
@@ -466,6 +468,7 @@ export class Session implements ConnectionOwner {
       since: performance.now(),
       out: [null, null],
       endOfRibReceived: [false, false],
+      isRefreshing: [false, false],
     };
     this.#established = live;
     this.#lastError = null;
@@ -501,10 +504,17 @@ export class Session implements ConnectionOwner {
     const live = this.#established;
     if (live?.connection !== connection) return;
     const rib = this.#host.ribs[family.index];
-    if (subtype === REFRESH_REQUEST) live.out[family.index]?.refresh();
-    else if (!live.agreement.enhancedRefresh) return;
-    else if (subtype === REFRESH_BEGIN) rib.markStale(this.source);
-    else if (subtype === REFRESH_END) rib.sweepStale(this.source);
+    const { isRefreshing } = live;
+    // Without RFC 7313 the subtype is a reserved byte, to be ignored (RFC 2918 section 3).
+    if (subtype === REFRESH_REQUEST || !live.agreement.enhancedRefresh) live.out[family.index]?.refresh();
+    else if (subtype === REFRESH_BEGIN && !isRefreshing[family.index]) {
+      // Another beginning before the end marks nothing anew: what is stale already would go at once.
+      isRefreshing[family.index] = true;
+      rib.markStale(this.source);
+    } else if (subtype === REFRESH_END && isRefreshing[family.index]) {
+      isRefreshing[family.index] = false;
+      rib.sweepStale(this.source);
+    }
   }
 
   onDrain(connection: Connection): void {
@@ -897,13 +907,12 @@ export class Session implements ConnectionOwner {
 
 /** The data of a Cease with words in it (RFC 9003 section 2). */
 function shutdownData(text: string): Uint8Array {
-  let bytes = Buffer.from(text);
-  // Not in the middle of a character.
-  while (bytes.length > MAX_SHUTDOWN_TEXT) {
-    text = text.slice(0, -1);
-    bytes = Buffer.from(text);
-  }
-  return text === '' ? new Uint8Array(0) : Uint8Array.of(bytes.length, ...bytes);
+  if (text === '') return new Uint8Array(0);
+  const data = new Uint8Array(1 + MAX_SHUTDOWN_TEXT);
+  // It stops ahead of a character that has no room.
+  const { written } = new TextEncoder().encodeInto(text, data.subarray(1));
+  data[0] = written;
+  return data.subarray(0, 1 + written);
 }
 
 const importKey = ({ rules, policy, keepFiltered }: ReturnType<() => Importer['config']>) => ({

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { parseAddress4 } from '../address.ts';
 import type { PeerConfig, SpeakerConfig } from './config.ts';
 import { FakeListener, FakePeer, openOf } from './fake-peer.ts';
-import { formatPrefix, parseWords } from './family.ts';
+import { formatPrefix, IPV4, parseWords } from './family.ts';
 import {
   encodeRouteRefresh,
   frame,
@@ -19,6 +19,7 @@ import { ACCEPT_ALL } from './policy.ts';
 import { Speaker } from './speaker.ts';
 import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
+import { endOfRib } from './update.ts';
 
 const US = '127.77.0.1';
 const PEER = '127.77.0.2';
@@ -105,10 +106,10 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     ['identifier 0.0.0.0', [openOf(ASN, '0.0.0.0')], '2/3'],
     ['our own identifier', [openOf(ASN, US)], '2/3'],
     ['hold time 2', [openOf(ASN, PEER, 2)], '2/6'],
-    ['KEEPALIVE before OPEN', [keepalive], '5/1'],
-    ['UPDATE before KEEPALIVE', [open, update('0000 0000')], '5/2'],
-    ['OPEN twice', [open, open], '5/2'],
-    ['OPEN when established', [open, keepalive, open], '5/3'],
+    ['KEEPALIVE before OPEN', [keepalive], '5/1 04'],
+    ['UPDATE before KEEPALIVE', [open, update('0000 0000')], '5/2 02'],
+    ['OPEN twice', [open, open], '5/2 01'],
+    ['OPEN when established', [open, keepalive, open], '5/3 01'],
     ['withdrawn routes beyond the message', [open, keepalive, update('0009 0000')], '3/1'],
     ['an unknown well-known attribute', [open, keepalive, update('0000 0004 406301aa')], '3/2 406301aa'],
     ['a prefix of 33 bits', [open, keepalive, update('0006 21 0a00000000 0000')], '3/10'],
@@ -169,6 +170,34 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
   it('is left when it never sends OPEN', async () => {
     const s = await speaker({ timers: { openMs: 100, retryMinMs: 50, retryMaxMs: 200 } });
     expect(await (await dial(s)).notification()).toBe('4/0');
+  });
+
+  it('is left when it agrees on no hold time and never confirms', async () => {
+    const s = await speaker({ timers: { openMs: 300, retryMinMs: 50, retryMaxMs: 200 } });
+    const peer = await dial(s);
+    peer.send(openOf(ASN, PEER, 0));
+    await peer.hear(KEEPALIVE);
+    expect(await peer.notification()).toBe('4/0');
+    // Confirmed, it may be silent for ever: another that is dialled later has gone by then.
+    const quiet = await establish(s, PEER, openOf(ASN, PEER, 0));
+    const stuck = await dial(s);
+    expect(await stuck.notification()).toBe('4/0');
+    expect(quiet.closed).toBe(false);
+    expect(status(s)).toMatchObject({ state: 'Established', holdTime: 0 });
+  });
+
+  it('is refused with a role that there is not (RFC 9234 4.2)', async () => {
+    const role = { asn: 65001, role: 'customer' } as const;
+    const s = await speaker({ peers: [passive(PEER, role)] });
+    const unknown = openOf(65001, PEER, 90, { role: 'provider' });
+    unknown.set([77], Buffer.from(unknown).indexOf(hex('09 01 00')) + 2);
+    const peer = await dial(s);
+    peer.send(unknown);
+    expect(await peer.notification()).toBe('2/11');
+    const clash = await dial(s);
+    clash.send(openOf(65001, PEER, 90, { role: 'customer' }));
+    expect(await clash.notification()).toBe('2/11');
+    await establish(s, PEER, openOf(65001, PEER, 90, { role: 'provider' }));
   });
 
   it('is left when it falls silent', async () => {
@@ -307,6 +336,38 @@ describe('routes', () => {
     expect(told(peer)[4]).toBe('-10.65.0.0/26');
   });
 
+  it('that are not told again between the marks of a refresh go at its end (RFC 7313)', async () => {
+    const s = await speaker();
+    const peer = await establish(s);
+    const mark = (subtype: number) => encodeRouteRefresh({ afi: 1, subtype, safi: 1 });
+    const marked = (count: number) => until(`${count} marked`, () => status(s).families[0]!.stale === count);
+    const all = ['10.65.1.0/26', '10.65.2.0/26', '10.65.3.0/26'];
+    peer.send(...announcement('10.0.0.9', all));
+    await until('three routes', () => routes(s).length === 3);
+    // An end without a beginning ends nothing.
+    peer.send(mark(2), mark(1));
+    await marked(3);
+    peer.send(...announcement('10.0.0.9', all.slice(0, 1)));
+    await marked(2);
+    // Another beginning is none: nothing goes before its time.
+    peer.send(mark(1), ...announcement('10.0.0.9', all.slice(1, 2)));
+    await marked(1);
+    expect(routes(s)).toHaveLength(3);
+    peer.send(mark(2));
+    await until('one is gone', () => routes(s).length === 2);
+  });
+
+  it('are told again to a peer without RFC 7313, whatever its reserved byte holds (RFC 2918 3)', async () => {
+    const s = await speaker({ originate: [{ prefix: '10.65.0.0/26' }] });
+    const open = openOf(ASN, PEER);
+    // Capability 70 becomes one that nobody knows.
+    open[Buffer.from(open).indexOf(hex('46 00 06 00'))] = 250;
+    const peer = await establish(s, PEER, open);
+    await until('told', () => told(peer).length === 1);
+    peer.send(encodeRouteRefresh({ afi: 1, subtype: 1, safi: 1 }));
+    await until('told again', () => told(peer).length === 2);
+  });
+
   it('of an internal peer are not passed to another, those of an external one are', async () => {
     const s = await speaker({
       originate: [{ prefix: '10.65.0.0/26' }],
@@ -371,6 +432,35 @@ describe('connections', () => {
     expect(state(s)).toBe('Established');
     expect(first.closed).toBe(false);
     expect(status(s).lastError).toBeNull();
+  });
+
+  it('of a peer that has restarted take the place of the old one, and its routes stay (RFC 4724 5)', async () => {
+    const s = await speaker();
+    const gone: string[] = [];
+    const [rib] = s.ribs;
+    rib.on('change', (ids, count) => {
+      for (const id of ids.subarray(0, count)) {
+        if (!rib.hasBest(id)) gone.push(formatPrefix(rib.prefixOf(id)));
+      }
+    });
+    const opens = [false, true].map((restarting) => {
+      const open = openOf(ASN, PEER, 90, { restartTime: 120, restarting });
+      // A peer without RFC 8538: no N bit, so that a NOTIFICATION would cost its routes.
+      const at = Buffer.from(open).indexOf(hex(restarting ? '40 0a c0' : '40 0a 40'));
+      open[at + 2] = open[at + 2]! & 0x8f;
+      return open;
+    });
+    const first = await establish(s, PEER, opens[0]);
+    first.send(...announcement('10.0.0.9', ['10.65.1.0/26', '10.65.2.0/26']));
+    await until('two routes', () => routes(s).length === 2);
+    const second = await dial(s);
+    second.send(opens[1]!, keepalive);
+    await until('the old connection ends', () => first.closed);
+    await until('Established', () => state(s) === 'Established' && status(s).families[0]!.stale === 2);
+    expect(first.heard.some((message) => message[18] === NOTIFICATION)).toBe(false);
+    second.send(...announcement('10.0.0.9', ['10.65.1.0/26']), endOfRib(IPV4));
+    await until('what it has not told again is gone', () => routes(s).length === 1);
+    expect(gone).toEqual(['10.65.2.0/26']);
   });
 
   it('that the peer gave up for a new one are closed', async () => {
@@ -443,6 +533,15 @@ describe('the speaker', () => {
     await s.stop({ restarting: true });
     await until('it is gone', () => peer.closed);
     expect(peer.heard.some((message) => message[18] === NOTIFICATION)).toBe(false);
+  });
+
+  it('cuts words for the operator at 255 bytes, between characters (RFC 9003 2)', async () => {
+    const s = await speaker();
+    const peer = await establish(s);
+    s.reset(PEER, '😀'.repeat(70));
+    const words = Buffer.from('😀'.repeat(63));
+    expect(words).toHaveLength(252);
+    expect(await peer.notification()).toBe(`6/9 0604fc${words.toString('hex')}`);
   });
 
   it('tells the reason of its restart where restarts go on through NOTIFICATIONs (RFC 8538)', async () => {
