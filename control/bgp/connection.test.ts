@@ -3,11 +3,12 @@ import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { PeerConfig, SpeakerConfig } from './config.ts';
 import { openOf } from './fake-peer.ts';
+import { IPV4 } from './family.ts';
 import { Framer } from './framing.ts';
 import { MemorySocket } from './memory-socket.ts';
 import { frame, keepalive } from './message.ts';
 import { Speaker } from './speaker.ts';
-import { attributesOf, many, toldBy } from './test-routes.ts';
+import { announcing, attributesOf, IBGP, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
 
 const PEER: PeerConfig = { address: '10.0.0.2', asn: 64512, passive: true, label: 'global' };
@@ -33,10 +34,10 @@ async function speaker(more: Partial<SpeakerConfig> = {}) {
   const s = new Speaker({ ...CONFIG, ...more, log });
   await s.start();
   closers.push(() => s.stop());
-  const connect = (takes = true) => {
+  const connect = (takes = true, address = PEER.address) => {
     const socket = new MemorySocket();
     socket.takes = takes;
-    s.session(PEER.address)!.accept(socket as unknown as Socket);
+    s.session(address)!.accept(socket as unknown as Socket);
     return socket;
   };
   return { s, logs, connect, status: () => s.peers()[0]! };
@@ -92,6 +93,40 @@ describe('a peer that does not read', () => {
     }
     expect([...heard.values()].filter(Boolean)).toHaveLength(199_990);
     expect(status().families[0]!.sent).toBe(199_990);
+  });
+});
+
+describe('a path that comes again under another identifier', () => {
+  it('keeps its attributes, and is told under its new number', async () => {
+    const addPath = { receive: true, send: 2 };
+    const peers = [
+      { ...PEER, addPath, reflectorClient: true },
+      { ...PEER, address: '10.0.0.3', addPath, reflectorClient: true },
+    ];
+    const { s, connect } = await speaker({ peers });
+    const both = { addPathSend: true, addPathReceive: true };
+    const [from, to] = [connect(), connect(true, '10.0.0.3')];
+    from.push(openOf(64512, '10.0.0.2', 90, both));
+    to.push(openOf(64512, '10.0.0.3', 90, both));
+    for (const socket of [from, to]) socket.push(keepalive);
+    const context = { ...IBGP, addPath: [true, true] as const };
+    const told = () => toldBy(split(to.written), context).filter((line) => !line.startsWith('end'));
+    const attributes = attributesOf('10.0.0.9');
+    for (const message of announcing(attributes, listOf('10.1.0.0/16#1'), { addPath: true }))
+      from.push(message);
+    await until('the first is told', () => told().length === 1);
+    // The new one before the old one goes, and both before anybody is told.
+    for (const message of announcing(attributes, listOf('10.1.0.0/16#2'), { addPath: true }))
+      from.push(message);
+    for (const message of withdrawing(listOf('10.1.0.0/16#1'), { addPath: true })) from.push(message);
+    await until('the second is told', () => told().length === 3);
+    const [first, second, gone] = told() as [string, string, string];
+    expect(second).not.toBe(first);
+    expect(second).toMatch(/^10\.1\.0\.0\/16#\d+ via 10\.0\.0\.9$/);
+    expect(gone).toBe(`-${first.replace(/ via.*/, '')}`);
+    expect([...s.adjOut('10.0.0.3', IPV4)].map(({ attributes: a }) => a.nextHop?.text)).toEqual(['10.0.0.9']);
+    for (const message of withdrawing(listOf('10.1.0.0/16#2'), { addPath: true })) from.push(message);
+    await until('all is forgotten', () => s.table.size === 0 && told().length === 4);
   });
 });
 

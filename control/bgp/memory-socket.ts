@@ -10,8 +10,10 @@ export class MemorySocket extends Duplex {
 
   set takes(takes: boolean) {
     this.#takes = takes;
-    if (takes) this.#held?.();
+    if (!takes) return;
+    const held = this.#held;
     this.#held = null;
+    held?.();
   }
 
   setNoDelay(): void {}

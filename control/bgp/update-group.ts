@@ -327,12 +327,15 @@ export class UpdateGroup {
       if (told) wanted.set(best.path + 1, told);
       left = left.filter((other) => other !== best);
     }
+    // Held meanwhile: what is told no more under one number may be what is told under another.
+    for (const told of wanted.values()) told.uses++;
     const before = new Map(this.#toldPaths.get(id));
     let isChanged = false;
     for (const pathId of new Set([...before.keys(), ...wanted.keys()])) {
       const next = wanted.get(pathId) ?? null;
       if (this.#replace(id, pathId, before.get(pathId), next, outbox)) isChanged = true;
     }
+    for (const told of wanted.values()) if (--told.uses === 0) this.#table.release(told.set.id);
     return isChanged;
   }
 

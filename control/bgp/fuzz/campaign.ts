@@ -191,6 +191,7 @@ export class Campaign {
   /** One session, of messages as many as it bears. Throws FuzzFailure. */
   async session(): Promise<void> {
     const random = this.#random;
+    for (const { socket } of this.#watchers) socket.push(keepalive);
     const form = random.pick(this.#forms);
     const socket = this.#connect(form);
     const sent: Uint8Array[] = [];
