@@ -242,6 +242,7 @@ export class Campaign {
   /** All peers go. Rejects if something of them is left. */
   async end(): Promise<void> {
     const { ribs, table } = this.#speaker;
+    for (const { socket } of this.#watchers) socket.destroy();
     await this.#speaker.reconfigure({ ...this.#config, peers: [], originate: [] });
     await until('all is forgotten', () => ribs.every((rib) => rib.size === 0 && rib.pathCount === 0));
     await this.#speaker.stop();
