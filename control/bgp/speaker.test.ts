@@ -6,6 +6,7 @@ import type { PeerConfig, SpeakerConfig } from './config.ts';
 import { FakeListener, FakePeer, openOf } from './fake-peer.ts';
 import { formatPrefix, IPV4, parseWords } from './family.ts';
 import {
+  encodeNotification,
   encodeRouteRefresh,
   frame,
   KEEPALIVE,
@@ -198,6 +199,36 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     clash.send(openOf(65001, PEER, 90, { role: 'customer' }));
     expect(await clash.notification()).toBe('2/11');
     await establish(s, PEER, openOf(65001, PEER, 90, { role: 'provider' }));
+  });
+
+  it('is refused without a role where one is wanted, and with two that differ (RFC 9234 4.2)', async () => {
+    const role = { asn: 65001, role: 'customer', strictRole: true } as const;
+    const s = await speaker({ peers: [passive(PEER, role), passive(OTHER, { asn: 65001 })] });
+    const silent = await dial(s);
+    silent.send(openOf(65001, PEER));
+    expect(await silent.notification()).toBe('2/11');
+    const twice = (first: string, second: string) => {
+      const open = Buffer.from(openOf(65001, OTHER, 90, { role: 'provider' }));
+      const size = 3;
+      const at = open.indexOf(hex('09 01 00')) + size;
+      const out = Buffer.concat([open.subarray(0, at), hex(second), open.subarray(at)]);
+      out.set(hex(first), at - size);
+      out.writeUInt16BE(out.length, 16);
+      out[28] = out[28]! + size;
+      out[30] = out[30]! + size;
+      return out;
+    };
+    const torn = await dial(s, OTHER);
+    torn.send(twice('09 01 00', '09 01 03'));
+    expect(await torn.notification()).toBe('2/11');
+    await establish(s, OTHER, twice('09 01 00', '09 01 00'));
+  });
+
+  it('is refused where it carries no family of ours, which it is told (RFC 5492 5)', async () => {
+    const s = await speaker({ peers: [passive(PEER, { families: ['ipv6'] })] });
+    const peer = await dial(s);
+    peer.send(openOf(ASN, PEER, 90, { families: [IPV4] }));
+    expect(await peer.notification()).toBe('2/7 010400020001');
   });
 
   it('is left when it falls silent', async () => {
@@ -423,6 +454,24 @@ describe('connections', () => {
     }
   });
 
+  it('at equal identifiers are decided by the higher AS (RFC 6286 2.3)', async () => {
+    for (const [asn, outgoingStays] of [
+      [64000, true],
+      [65001, false],
+    ] as const) {
+      const listener = new FakeListener();
+      const port = await listener.listen(PEER);
+      closers.push(() => listener.close());
+      const s = await speaker({ peers: [passive(PEER, { passive: false, port, asn })] });
+      const dialled = await until('we are dialled', () => listener.peers[0]);
+      const dialling = await dial(s);
+      dialled.send(openOf(asn, US));
+      await dialled.hear(KEEPALIVE);
+      dialling.send(openOf(asn, US));
+      expect(await (outgoingStays ? dialling : dialled).notification()).toBe('6/7');
+    }
+  });
+
   it('beside an established one are refused', async () => {
     const s = await speaker();
     const first = await establish(s);
@@ -508,7 +557,78 @@ describe('connections', () => {
   });
 });
 
+describe('a peer that restarts', () => {
+  const held = { restartTime: 120 };
+  const N = 0x40;
+  /** An OPEN whose capability for graceful restart is changed: its flags and time, and the flags of its families. */
+  const restartOf = (flags: number, time: number, forwarding: number) => {
+    const open = openOf(ASN, PEER, 90, { restartTime: 120 });
+    const at = Buffer.from(open).indexOf(hex('40 0a 40 78'));
+    open.set([flags | (time >> 8), time & 255], at + 2);
+    open.set([forwarding], at + 7);
+    return open;
+  };
+  const R = 0x80;
+  const F = 0x80;
+
+  /** A session of one route, that ends as told; then whether the route is kept. */
+  async function ended(open: Uint8Array, end: (peer: FakePeer) => void): Promise<[Speaker, boolean]> {
+    const s = await speaker();
+    const peer = await establish(s, PEER, open);
+    peer.send(...announcement('10.0.0.9', ['10.65.1.0/26']));
+    await until('a route', () => routes(s).length === 1);
+    end(peer);
+    await until('the session is over', () => state(s) !== 'Established');
+    const { stale } = status(s).families[0]!;
+    if (stale === 0) await until('it is gone', () => routes(s).length === 0);
+    return [s, stale === 1];
+  }
+  const cut = (peer: FakePeer) => void peer.socket.resetAndDestroy();
+  const notify = (subcode: number) => (peer: FakePeer) =>
+    peer.send(encodeNotification({ code: 6, subcode, data: new Uint8Array(0) }));
+
+  it.each<[string, Uint8Array, (peer: FakePeer) => void, boolean]>([
+    ['whose connection is lost', restartOf(N, 120, 0), cut, true],
+    ['that does not offer it', openOf(ASN, PEER), cut, false],
+    ['that gives itself no time', restartOf(N, 0, 0), cut, false],
+    ['that says so, where both let it (RFC 8538 4)', restartOf(N, 120, 0), notify(4), true],
+    ['that says so, where it may not', restartOf(0, 120, 0), notify(4), false],
+    ['that asks for a hard reset (RFC 8538 3.1)', restartOf(N, 120, 0), notify(9), false],
+  ])('keeps its routes, or not: one %s', async (_, open, end, isKept) => {
+    const [, kept] = await ended(open, end);
+    expect(kept).toBe(isKept);
+  });
+
+  it('loses them when it does not come back in time', async () => {
+    const [s, kept] = await ended(restartOf(N, 1, 0), cut);
+    expect(kept).toBe(true);
+    await until('they are gone', () => routes(s).length === 0);
+  });
+
+  it.each<[string, Uint8Array, boolean]>([
+    ['forwarding goes on', restartOf(R | N, 120, F), true],
+    ['forwarding has stopped', restartOf(R | N, 120, 0), false],
+    ['restarts are offered no more', openOf(ASN, PEER), false],
+  ])('finds them again where its %s (RFC 4724 4.2)', async (_, open, isKept) => {
+    const [s] = await ended(openOf(ASN, PEER, 90, held), cut);
+    await establish(s, PEER, open);
+    expect(status(s).families[0]!.stale).toBe(isKept ? 1 : 0);
+  });
+});
+
 describe('the speaker', () => {
+  it('asks for routes again only who can tell them', async () => {
+    const s = await speaker();
+    const open = openOf(ASN, PEER);
+    // Route refresh becomes a capability that nobody knows.
+    open[Buffer.from(open).indexOf(hex('02 00 46 00'))] = 250;
+    const peer = await establish(s, PEER, open);
+    expect(s.refresh(PEER)).toBe(false);
+    await s.stop();
+    await until('the connection ends', () => peer.closed);
+    expect(peer.heard.some((message) => message[18] === ROUTE_REFRESH)).toBe(false);
+  });
+
   it('stops with Cease, even if a peer does not listen', async () => {
     const s = await speaker({ peers: [passive(PEER), passive(OTHER)] });
     const peer = await establish(s);

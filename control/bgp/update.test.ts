@@ -333,6 +333,16 @@ describe('2-octet speakers (RFC 6793)', () => {
     expect(update.discarded).toEqual(['AS4_PATH: a segment of a confederation']);
   });
 
+  it('takes AS4_PATH and AS4_AGGREGATOR from 2-octet speakers alone (section 6)', () => {
+    const four = 'c0 11 06 02 01 00010000 c0 12 08 00010000 0a000009';
+    const update = decode(body('', `${GOOD} c0 07 08 00005ba0 0a000009 ${four}`, PREFIX), EBGP);
+    expect(update.announced[0]?.attributes).toMatchObject({
+      asPath: [{ set: false, asns: [65001] }],
+      aggregator: { asn: 23456 },
+      unknown: [],
+    });
+  });
+
   it('ignores AS 0 in AS4_PATH and AS4_AGGREGATOR (RFC 7607 2)', () => {
     const two = `${ORIGIN} ${NEXT_HOP} 40 02 06 02 02 fde9 5ba0 c0 07 06 5ba0 0a000009`;
     const update = decode(
