@@ -1,7 +1,7 @@
 /** Messages that asked too much of us once: what each of them did is told, and that it does no more. */
 import { describe, expect, it } from 'vitest';
 import { explain } from './connection.ts';
-import { CEASE, CEASE_HARD_RESET } from './error.ts';
+import { CEASE, CEASE_HARD_RESET, CEASE_SHUTDOWN } from './error.ts';
 import { MAX_EXTENDED_MESSAGE } from './message.ts';
 import { announcing, attributesOf, decode, IBGP, listOf } from './test-routes.ts';
 import { MAX_ATTRIBUTES } from './update.ts';
@@ -39,5 +39,14 @@ describe('a NOTIFICATION', () => {
     expect(explain({ code: CEASE, subcode: CEASE_HARD_RESET, data })).toBe(
       'Cease: hard reset (6/9): Cease: hard reset (6/9)',
     );
+  });
+
+  it('cannot steer a terminal by its words, nor claim more than there are', () => {
+    const words = Buffer.from('a\u001b[2Jb\u009bc');
+    const said = (length: number) =>
+      explain({ code: CEASE, subcode: CEASE_SHUTDOWN, data: Uint8Array.of(length, ...words) });
+    expect(said(words.length)).toBe('Cease: administrative shutdown (6/2): "a [2Jb c"');
+    expect(said(255)).toBe(said(words.length));
+    expect(said(0)).toBe('Cease: administrative shutdown (6/2)');
   });
 });
