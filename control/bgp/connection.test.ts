@@ -3,13 +3,14 @@ import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { PeerConfig, SpeakerConfig } from './config.ts';
 import { openOf } from './fake-peer.ts';
-import { IPV4 } from './family.ts';
+import { FAMILIES, formatPrefix, IPV4 } from './family.ts';
 import { Framer } from './framing.ts';
 import { MemorySocket } from './memory-socket.ts';
 import { frame, keepalive } from './message.ts';
 import { Speaker } from './speaker.ts';
 import { announcing, attributesOf, IBGP, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
+import { endOfRib } from './update.ts';
 
 const PEER: PeerConfig = { address: '10.0.0.2', asn: 64512, passive: true, label: 'global' };
 const CONFIG: SpeakerConfig = {
@@ -127,6 +128,71 @@ describe('a path that comes again under another identifier', () => {
     expect([...s.adjOut('10.0.0.3', IPV4)].map(({ attributes: a }) => a.nextHop?.text)).toEqual(['10.0.0.9']);
     for (const message of withdrawing(listOf('10.1.0.0/16#2'), { addPath: true })) from.push(message);
     await until('all is forgotten', () => s.table.size === 0 && told().length === 4);
+  });
+});
+
+describe('a stream torn anywhere', () => {
+  const addPath = { receive: true, send: 1 };
+  const peers = [{ ...PEER, addPath, families: ['ipv4', 'ipv6'] as const }];
+  const both = { addPath: true };
+  const six = listOf('2001:db8::/32#1', '2001:db8:1::/48#2');
+  const stream = Buffer.concat([
+    openOf(64512, '10.0.0.2', 90, { addPathSend: true }),
+    keepalive,
+    ...announcing(
+      attributesOf('10.0.0.9', { communities: [1, 2] }),
+      listOf('10.1.0.0/16#1', '10.2.0.0/16#1'),
+      both,
+    ),
+    ...announcing(attributesOf('fd00::9'), six, both),
+    ...withdrawing(listOf('10.1.0.0/16#1'), both),
+    ...FAMILIES.map(endOfRib),
+    keepalive,
+  ]);
+  const paths = (s: Speaker) =>
+    s.ribs.flatMap((rib) =>
+      [...rib.best()].map(({ prefix, path }) => `${formatPrefix(prefix)}#${path.pathId}`),
+    );
+  const EXPECTED = ['10.2.0.0/16#1', '2001:db8:1::/48#2', '2001:db8::/32#1'];
+
+  const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+  const soon = async (probe: () => boolean) => {
+    for (let turns = 0; turns < 100 && !probe(); turns++) await turn();
+    expect(probe()).toBe(true);
+  };
+
+  it('means the same: in two at every byte, and byte by byte', async () => {
+    const { s, connect, status } = await speaker({ peers });
+    const tears = Array.from({ length: stream.length }, (_, at) => [
+      stream.subarray(0, at),
+      stream.subarray(at),
+    ]);
+    const bytes = Array.from(stream, (byte) => Uint8Array.of(byte));
+    for (const parts of [...tears, bytes]) {
+      const socket = connect();
+      for (const part of parts) {
+        socket.push(part);
+        await turn();
+      }
+      await soon(() => status().families.every((family) => family.endOfRibReceived));
+      expect(paths(s).sort(), `torn at ${parts[0]!.length}`).toEqual([...EXPECTED].sort());
+      expect(status().state).toBe('Established');
+      socket.destroy();
+      await soon(() => status().state !== 'Established');
+    }
+    expect(status().counters.updatesIn).toBe(5 * (stream.length + 1));
+  });
+
+  it('keeps no more than a message of what has not come yet', async () => {
+    const { s, connect, status } = await speaker({ peers });
+    for (let at = 0; at < stream.length; at++) {
+      const socket = connect();
+      socket.push(stream.subarray(0, at));
+      socket.push(null);
+      await soon(() => status().state === 'Active');
+      await soon(() => s.ribs.every((rib) => rib.isSettled && rib.size === 0));
+    }
+    expect(s.table.size).toBe(0);
   });
 });
 

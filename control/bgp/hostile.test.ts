@@ -1,10 +1,13 @@
 /** Messages that asked too much of us once: what each of them did is told, and that it does no more. */
 import { describe, expect, it } from 'vitest';
+import { AttributeTable } from './attribute-table.ts';
 import { explain } from './connection.ts';
+
 import { CEASE, CEASE_HARD_RESET, CEASE_SHUTDOWN } from './error.ts';
-import { MAX_EXTENDED_MESSAGE } from './message.ts';
+import { HEADER, MAX_EXTENDED_MESSAGE } from './message.ts';
+
 import { announcing, attributesOf, decode, IBGP, listOf } from './test-routes.ts';
-import { MAX_ATTRIBUTES } from './update.ts';
+import { MAX_ATTRIBUTES, UpdateDecoder } from './update.ts';
 
 const asns = Array.from({ length: 255 }, (_, i) => i + 1);
 const pathOf = (segments: number) => Array.from({ length: segments }, () => ({ set: false, asns }));
@@ -48,5 +51,20 @@ describe('a NOTIFICATION', () => {
     expect(said(words.length)).toBe('Cease: administrative shutdown (6/2): "a [2Jb c"');
     expect(said(255)).toBe(said(words.length));
     expect(said(0)).toBe('Cease: administrative shutdown (6/2)');
+  });
+});
+
+describe('attributes without prefixes', () => {
+  it('are not held, though they were just seen with some', () => {
+    const table = new AttributeTable();
+    const decoder = new UpdateDecoder({ ...IBGP, nextHops: table.nextHops }, table);
+    const [message] = announcing(attributesOf('10.0.0.9'), listOf('10.1.0.0/16'));
+    const body = message!.subarray(HEADER);
+    decoder.decode(body, 0, body.length);
+    expect(table.size).toBe(1);
+    // Without the three bytes of the prefix.
+    decoder.decode(body, 0, body.length - 3);
+    decoder.release();
+    expect(table.size).toBe(0);
   });
 });

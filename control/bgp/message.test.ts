@@ -226,6 +226,54 @@ describe('capabilities', () => {
     });
   });
 
+  it('come out as they went in, whatever is offered', () => {
+    const anyOffering = fc.record<Offering>({
+      asn: fc.integer({ min: 1, max: 0xffffffff }),
+      families: fc.subarray([...FAMILIES], { minLength: 1 }),
+      restartTime: fc.integer({ min: 0, max: 4095 }),
+      restarting: fc.boolean(),
+      longLivedTime: fc.integer({ min: 0, max: 0xffffff }),
+      addPathReceive: fc.boolean(),
+      addPathSend: fc.boolean(),
+      role: fc.constantFrom(null, 'provider', 'customer', 'peer', 'rs', 'rs-client'),
+    });
+    fc.assert(
+      fc.property(anyOffering, (offering) => {
+        const { families, restartTime, restarting, longLivedTime, addPathReceive, addPathSend } = offering;
+        const carried = FAMILIES.map((family) => families.includes(family));
+        const of = (is: boolean) => carried.map((isCarried) => isCarried && is);
+        const message = encodeOpen({
+          as2: 1,
+          holdTime: 90,
+          routerId: 1,
+          capabilities: ourCapabilities(offering),
+        });
+        const { capabilities } = decodeOpen(message, HEADER, message.length);
+        expect(abilitiesOf(capabilities)).toEqual({
+          as4: offering.asn,
+          families: carried,
+          nextHop6: carried[0],
+          refresh: true,
+          enhancedRefresh: true,
+          extendedMessage: true,
+          restart: {
+            time: restartTime,
+            restarting,
+            notification: true,
+            families: of(restartTime > 0),
+            forwarding: of(restartTime > 0 && restarting),
+          },
+          longLived: carried.map((isCarried) => (isCarried ? longLivedTime : 0)),
+          addPathReceive: of(addPathReceive),
+          addPathSend: of(addPathSend),
+          role: offering.role,
+          roleUnknown: false,
+          rolesDiffer: false,
+        });
+      }),
+    );
+  });
+
   it('say it in words', () => {
     expect(describeCapabilities(ourCapabilities(everything))).toEqual([
       'IPv4 unicast',

@@ -26,6 +26,8 @@ const US = '127.77.0.1';
 const PEER = '127.77.0.2';
 const OTHER = '127.77.0.3';
 const ASN = 64512;
+/** Attributes of a kilobyte. */
+const LONG_LIST = Array.from({ length: 250 }, (_, i) => i);
 const hex = (text: string) => Uint8Array.from(Buffer.from(text.replace(/\s/g, ''), 'hex'));
 
 const closers: (() => Promise<void> | void)[] = [];
@@ -240,6 +242,48 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     const alive = peer.heard.slice(counted).filter((message) => message[18] === KEEPALIVE);
     expect(alive.length).toBeGreaterThanOrEqual(2);
     expect(status(s).lastError).toMatch(/hold timer expired/);
+  });
+
+  it('is not left when the silence was ours: what waits in the kernel is read first', async () => {
+    const s = await speaker({ peers: [passive(PEER, { holdTime: 3 })] });
+    const peer = await establish(s);
+    // It goes to the kernel at once, and nobody reads it for longer than the hold time.
+    peer.send(keepalive, ...announcement(PEER, ['10.65.1.0/26']));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_200);
+    await until('the route is there', () => routes(s).length === 1);
+    expect(status(s)).toMatchObject({ state: 'Established', counters: { flaps: 0 } });
+    expect(await peer.notification()).toBe('4/0');
+  });
+
+  it('that never reads is left with a reason, and what waits for it was bounded', async () => {
+    const most = 1 << 20;
+    const s = await speaker({
+      peers: [passive(PEER), passive(OTHER)],
+      maxOutputBytes: most,
+      timers: { retryMinMs: 50, retryMaxMs: 200, sendHoldMs: 1_000 },
+    });
+    const deaf = await establish(s);
+    deaf.socket.pause();
+    // Attributes of their own for each make messages of their own: more than two kernels' buffers hold.
+    let queued = 0;
+    for (let i = 0; i < 400_000 && status(s).state === 'Established'; i++) {
+      const { id } = s.table.acquire(attributesOf('10.0.0.9', { med: i, communities: LONG_LIST }));
+      s.ribs[0].announce(s.local, s.table.get(id), many(1, 0x0b000000 + i * 256));
+      s.table.release(id);
+      if (i % 1000 !== 0) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      queued = Math.max(queued, status(s).queuedBytes);
+      // It is stuck: there is nothing to wait for but the end.
+      if (queued > 256 * 1024) break;
+    }
+    const reason = await until('the end', () => status(s).lastError);
+    expect(reason).toBe('send hold timer expired (8/0): the peer took nothing for 1 s');
+    expect(queued).toBeGreaterThan(0);
+    expect(queued).toBeLessThan(most);
+    // Another is told all.
+    const good = await establish(s, OTHER);
+    await until('End-of-RIB', () => toldBy(good.heard).at(-1)?.startsWith('end'));
+    expect(told(good)).toHaveLength(s.ribs[0].size);
   });
 
   it('is left when it announces too many prefixes', async () => {

@@ -89,8 +89,8 @@ export class UpdateDecoder {
       return this.#update(endOfRib, null, NOTHING);
     }
 
-    const known = this.#recall(bytes, attributesAt, prefixesAt);
-    if (known && this.#plain.end > 0) {
+    const known = this.#plain.end > 0 ? this.#recall(bytes, attributesAt, prefixesAt) : null;
+    if (known) {
       this.#announce(known, this.#plain);
       return this.#update(null, null, NOTHING);
     }
