@@ -278,6 +278,10 @@ const unsigned = (bytes: Uint8Array, offset: number, end: number): number[] =>
 /** A list of tuples of `size` words without those that occur again (RFC 8092 section 5). */
 export function distinct(list: readonly number[], size: number): readonly number[] {
   if (list.length <= size) return list;
+  if (size === 1) {
+    const values = new Set(list);
+    return values.size === list.length ? list : [...values];
+  }
   const seen = new Set<string>();
   const out: number[] = [];
   for (let i = 0; i < list.length; i += size) {
@@ -569,7 +573,10 @@ export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Ar
     pushAttribute(out, shared(T.AGGREGATOR), T.AGGREGATOR, [...value, ...word(address)]);
   }
   const pushWords = (flags: number, type: number, list: readonly number[]) => {
-    if (list.length > 0) pushAttribute(out, flags, type, list.flatMap(word));
+    if (list.length === 0) return;
+    const value: number[] = [];
+    for (const each of list) pushWord(value, each);
+    pushAttribute(out, flags, type, value);
   };
   pushWords(shared(T.COMMUNITIES), T.COMMUNITIES, a.communities);
   if (a.originatorId !== null) pushAttribute(out, OPTIONAL, T.ORIGINATOR_ID, word(a.originatorId));
@@ -587,5 +594,5 @@ export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Ar
   for (const { type, value } of a.unknown) {
     pushAttribute(out, OPTIONAL | TRANSITIVE | PARTIAL, type, value);
   }
-  return Uint8Array.from(out);
+  return new Uint8Array(out);
 }
