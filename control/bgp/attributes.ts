@@ -4,7 +4,7 @@
  * the revised error handling of RFC 7606: a malformed attribute costs the routes of its UPDATE
  * (treat-as-withdraw) or only itself (discard); the session ends only where the prefixes cannot be trusted.
  */
-import { get16, get32 } from './bytes.ts';
+import { get16, get32, put16, put32 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
 import { type Family, familyOf, IPV4, IPV6 } from './family.ts';
 import type { NextHop, NextHops } from './next-hop.ts';
@@ -527,15 +527,20 @@ function pushAttribute(to: number[], flags: number, type: number, value: ArrayLi
   for (let i = 0; i < value.length; i++) to.push(value[i]!);
 }
 
-function encodeAsPath(path: readonly AsSegment[], width: 2 | 4): number[] {
-  const value: number[] = [];
+function encodeAsPath(path: readonly AsSegment[], width: 2 | 4): Uint8Array {
+  let size = 0;
+  for (const { asns } of path) size += 2 * Math.ceil(asns.length / 255) + width * asns.length;
+  const value = new Uint8Array(size);
+  let at = 0;
   for (const { set, asns } of path) {
     for (let from = 0; from < asns.length; from += 255) {
-      const part = asns.slice(from, from + 255);
-      value.push(set ? SEGMENT_SET : SEGMENT_SEQUENCE, part.length);
-      for (const asn of part) {
-        if (width === 4) pushWord(value, asn);
-        else value.push(...(asn > 0xffff ? [AS_TRANS >> 8, AS_TRANS & 255] : [asn >> 8, asn & 255]));
+      const to = Math.min(asns.length, from + 255);
+      value[at++] = set ? SEGMENT_SET : SEGMENT_SEQUENCE;
+      value[at++] = to - from;
+      for (let i = from; i < to; i++, at += width) {
+        const asn = asns[i]!;
+        if (width === 4) put32(value, at, asn | 0);
+        else put16(value, at, asn > 0xffff ? AS_TRANS : asn);
       }
     }
   }
