@@ -60,7 +60,9 @@ async function run(): Promise<void> {
   }
   const grown = heap() - (warm ?? 0);
   report(campaign.progress);
-  console.log('longest turns of the event loop, and the shortest that the same message takes again:');
+  console.log(
+    'longest turns of the event loop, in CPU time, and the shortest that the same message takes again:',
+  );
   for (const { ms, first, number, form, bytes } of await campaign.slowestAgain()) {
     const what = `message ${number} of ${bytes.length} bytes from ${form.peer.address}`;
     console.log(`  ${first.toFixed(1)} ms, ${ms.toFixed(1)} ms: ${what}`);
