@@ -93,12 +93,7 @@ ${sessions.join('\n')}
       while (!(await bird.isEstablished(`to_${name}`))) {
         if (performance.now() > end) throw new Error('the session does not come up');
       }
-      return await timeUntil(
-        () => receiver.count(),
-        this.routes.prefixes.length,
-        performance.now(),
-        LIMIT_MS,
-      );
+      return await timeUntil(receiver, this.routes.prefixes.length, performance.now(), LIMIT_MS);
     } finally {
       await bird.ask('disable', `to_${name}`);
       await receiver.stop();
