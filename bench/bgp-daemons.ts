@@ -18,12 +18,13 @@ const BIRD_START_MS = 90_000;
 /** Between two questions for the count. */
 const MIN_PAUSE_MS = 10;
 const MAX_PAUSE_MS = 50;
+const SLOW_PAUSE_MS = 2000;
 
 /** What a benchmark needs of a receiver. */
 export interface Receiver {
   /** Routes that it has taken and uses: what packets would follow. */
   count(): Promise<number>;
-  /** Its answer costs it a walk through all routes: it is asked a tenth of the time at most. */
+  /** Its answer costs it a walk through all routes: it is asked every few seconds. */
   readonly isSlow?: boolean;
   stop(): Promise<void>;
 }
@@ -179,7 +180,7 @@ export async function timeUntil(
     if (found >= total) return { most, all: (now - begun) / 1000 };
     if (now - begun > limitMs) throw new Error(`${found} of ${total} routes after ${limitMs / 1000} s`);
     // Where asking costs nothing, an answer that comes late comes from who is busy with the routes.
-    const pause = receiver.isSlow ? 9 * (now - asked) : Math.min(MAX_PAUSE_MS, now - asked);
+    const pause = receiver.isSlow ? SLOW_PAUSE_MS : Math.min(MAX_PAUSE_MS, now - asked);
     await sleep(Math.max(MIN_PAUSE_MS, pause));
   }
 }

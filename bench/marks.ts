@@ -45,6 +45,11 @@ const MARKS: Readonly<Record<string, Readonly<Record<string, Mark>>>> = {
   'fib4-table': { rte_lpm: atLeast(1), rte_fib: atLeast(0.75, 1) },
   'fib6-random': { rte_lpm: atLeast(1), rte_fib: atLeast(0.75, 1) },
   'fib6-table': { rte_lpm: atLeast(1), rte_fib: atLeast(0.75, 1) },
+  'bgp-load': { bird: atMost(1), gobgp: { least: 3, reach: 3, text: 'a third at most' } },
+  'bgp-load-99': { bird: atMost(1.5) },
+  'bgp-load-diverse': { bird: atMost(1), gobgp: { least: 3, reach: 3, text: 'a third at most' } },
+  'bgp-load-diverse-99': { bird: atMost(1) },
+  'bgp-reflect': { bird: atMost(2) },
   'node-cni-add': { 'ptp-host-local': atMost(1.5) },
 };
 

@@ -13,6 +13,7 @@ const QUICK_ROUNDS = 3;
 interface Options {
   only?: string;
   quick?: boolean;
+  rounds?: string;
   json?: string | true;
   node?: string;
   charts?: boolean;
@@ -84,7 +85,9 @@ async function main(options: Options): Promise<number> {
     return 0;
   }
   if (!inLab()) return enterLab(context.root, options.node);
-  const rounds = context.quick ? QUICK_ROUNDS : ROUNDS;
+  const rounds = Number(options.rounds ?? (context.quick ? QUICK_ROUNDS : ROUNDS));
+  if (!Number.isInteger(rounds) || rounds < 1)
+    throw new Error(`--rounds ${options.rounds}: must be 1 or more`);
   const results: Result[] = [];
   for (const entry of entries) results.push(await measure(entry, context, rounds));
   const report: Report = { machine: describeMachine(context.root), rounds, results };
@@ -98,6 +101,7 @@ const program = new Command('npm run bench --')
   .description('Measure ours and its peers in turn; print medians, spread and ratios.')
   .option('--only <names>', 'entries (or charts) to run, separated by commas; bgp-* for all that begin so')
   .option('--quick', `${QUICK_ROUNDS} short rounds instead of ${ROUNDS}`)
+  .option('--rounds <count>', `that many rounds instead of ${ROUNDS}`)
   .option('--json [file]', 'one JSON object into a file beside the table, or on stdout instead of it')
   .option('--node <version>', 'run under this Node, e.g. 24 or 20.19.0, fetched from the npm registry')
   .option('--charts', 'measure cost against size instead, and draw docs/charts/: routes, packets, pods')
