@@ -10,11 +10,15 @@ import sys
 import time
 
 UDP_SEGMENT = 103
+# Past net.core.rmem_max: a receiver that is not scheduled for a moment must lose nothing, or the test would judge the scheduler.
+SO_RCVBUFFORCE = 33
+RECEIVE_BYTES = 16 << 20
 
 role, *arguments = sys.argv[1:]
 channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 if role == "receive":
     port, count = map(int, arguments)
+    channel.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
     channel.bind(("0.0.0.0", port))
     channel.settimeout(5)
     print("ready", flush=True)
