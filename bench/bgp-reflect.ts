@@ -32,6 +32,7 @@ const REFLECTOR_NAME = 'reflector';
 const LIMIT_MS = 120_000;
 const KEEPALIVE_MS = 20_000;
 const HOLD_TIME = 90;
+const RETRY_MS = 500;
 
 const clientAddress = (client: number): string => `198.19.${1 + (client >> 7)}.${1 + (client & 127)}`;
 
@@ -39,12 +40,27 @@ const clientAddress = (client: number): string => `198.19.${1 + (client >> 7)}.$
 class Client {
   prefixes = 0;
   isUp = false;
-  readonly #socket: Socket;
+  readonly #address: string;
+  #socket: Socket;
   #rest: Uint8Array = new Uint8Array(0);
+  #isOver = false;
 
   constructor(address: string) {
-    this.#socket = connect({ host: REFLECTOR, port: 179, localAddress: address });
-    this.#socket.on('error', () => {});
+    this.#address = address;
+    this.#socket = this.#connect();
+  }
+
+  /** A reflector that begins with so many at once may turn some away: they come again. */
+  #connect(): Socket {
+    const socket = connect({ host: REFLECTOR, port: 179, localAddress: this.#address });
+    socket.on('error', () => {});
+    socket.once('close', () => {
+      if (this.isUp || this.#isOver) return;
+      this.#rest = new Uint8Array(0);
+      setTimeout(() => {
+        if (!this.#isOver) this.#socket = this.#connect();
+      }, RETRY_MS);
+    });
     const offering = {
       asn: ASN,
       families: [IPV4],
@@ -58,11 +74,12 @@ class Client {
     const open = encodeOpen({
       as2: ASN,
       holdTime: HOLD_TIME,
-      routerId: parseAddress4(address),
+      routerId: parseAddress4(this.#address),
       capabilities: ourCapabilities(offering),
     });
-    this.#socket.once('connect', () => this.#socket.write(open));
-    this.#socket.on('data', (bytes: Uint8Array) => this.#hear(bytes));
+    socket.once('connect', () => socket.write(open));
+    socket.on('data', (bytes: Uint8Array) => this.#hear(bytes));
+    return socket;
   }
 
   get isClosed(): boolean {
@@ -74,6 +91,7 @@ class Client {
   }
 
   close(): void {
+    this.#isOver = true;
     this.#socket.destroy();
   }
 
