@@ -274,6 +274,10 @@ describe.skipIf(noLab)('tortie bgp', () => {
       const command = ['pmbmpd', '-L', US, '-l', '1790', '-o', heard];
       const collector = new Daemon('node1', command, file('pmbmpd.log'));
       try {
+        // Who comes too early is not tried again before long.
+        await until('the collector listens', async () =>
+          (await cluster.lab.run('node1', 'ss', ['-Hltn', 'sport = :1790'])).includes('1790'),
+        );
         const settings = parse(readFileSync(cluster.settingsFile(1), 'utf8'));
         settings.bgp.bmp = [{ address: US, port: 1790 }];
         writeFileSync(cluster.settingsFile(1), stringify(settings));
