@@ -8,6 +8,7 @@ import {
   ASN,
   Bird,
   type Receiver,
+  type Session,
   startBird,
   startGobgp,
   startOurs,
@@ -20,7 +21,7 @@ import { Lab } from './lab.ts';
 
 const LIMIT_MS = 120_000;
 const PREFIXES_A_SET = 6;
-const QUICK_ROUTES = 100_000;
+export const QUICK_ROUTES = 100_000;
 const SENDER = 'sender';
 
 type Contender = 'ours' | 'bird' | 'gobgp';
@@ -103,20 +104,7 @@ ${sessions.join('\n')}
   #start(name: Contender, session: { address: string; peer: string }): Promise<Receiver> {
     if (name === 'bird') return startBird(this.#lab, name, session);
     if (name === 'gobgp') return startGobgp(this.#lab, name, session);
-    return startOurs(this.#lab, this.#context, name, [
-      { kind: 'IPPool', name: 'pods', spec: { cidr: '10.65.0.0/16', ipipMode: 'Always' } },
-      { kind: 'BGPConfiguration', name: 'default', spec: { asNumber: ASN, nodeToNodeMeshEnabled: false } },
-      {
-        kind: 'Node',
-        name,
-        spec: { bgp: { ipv4Address: `${session.address}/24` }, blocks: ['10.65.1.0/26'] },
-      },
-      {
-        kind: 'BGPPeer',
-        name: 'sender',
-        spec: { peerIP: session.peer, asNumber: ASN, session: { passive: true } },
-      },
-    ]);
+    return startOurs(this.#lab, this.#context, name, nodeThatLearns(name, session));
   }
 
   async close(): Promise<void> {
@@ -125,8 +113,29 @@ ${sessions.join('\n')}
   }
 }
 
+/** Resources of a node that waits for one peer. */
+export function nodeThatLearns(
+  name: string,
+  session: Session,
+): { kind: string; name: string; spec: unknown }[] {
+  return [
+    { kind: 'IPPool', name: 'pods', spec: { cidr: '10.65.0.0/16', ipipMode: 'Always' } },
+    { kind: 'BGPConfiguration', name: 'default', spec: { asNumber: ASN, nodeToNodeMeshEnabled: false } },
+    {
+      kind: 'Node',
+      name,
+      spec: { bgp: { ipv4Address: `${session.address}/24` }, blocks: ['10.65.1.0/26'] },
+    },
+    {
+      kind: 'BGPPeer',
+      name: 'sender',
+      spec: { peerIP: session.peer, asNumber: ASN, session: { passive: true } },
+    },
+  ];
+}
+
 /** Static routes of BIRD; `diverse`: a community of its own for every six. */
-function* linesOf({ prefixes, lengths }: Routes, diverse: boolean): Generator<string> {
+export function* linesOf({ prefixes, lengths }: Routes, diverse: boolean): Generator<string> {
   for (const [i, prefix] of prefixes.entries()) {
     const address = [24, 16, 8, 0].map((shift) => (prefix >>> shift) & 255).join('.');
     const set = Math.floor(i / PREFIXES_A_SET);

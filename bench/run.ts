@@ -31,6 +31,7 @@ async function loadEntries(): Promise<BenchEntry[]> {
     import('./cni.ts'),
     import('./many-nodes.ts'),
     import('./bgp-load.ts'),
+    import('./bgp-load-traffic.ts'),
     import('./bgp-reflect.ts'),
     import('./bgp-churn.ts'),
     import('./bgp-memory.ts'),

@@ -28,12 +28,17 @@ interface IperfReport {
   readonly error?: string;
 }
 
-/** One TCP stream; Gb/s of payload that arrived. */
-export async function tcpStream(lab: Lab, path: Path, seconds: number, port = TCP_PORT): Promise<number> {
+/** One TCP stream, as fast as it goes or at most at `rate` ("2G" is 2 Gb/s); Gb/s of payload that arrived. */
+export async function tcpStream(
+  lab: Lab,
+  path: Pick<Path, 'client' | 'server' | 'address'>,
+  seconds: number,
+  rate = '0',
+): Promise<number> {
   // It says that it listens once it does.
-  const server = await lab.start(path.server, 'iperf3', ['-s', '-1', '-p', port, '--forceflush']);
+  const server = await lab.start(path.server, 'iperf3', ['-s', '-1', '-p', TCP_PORT, '--forceflush']);
   try {
-    const args = ['-c', path.address, '-p', port, '-t', String(seconds), '-J'];
+    const args = ['-c', path.address, '-p', TCP_PORT, '-t', String(seconds), '-b', rate, '-J'];
     const { end, error } = JSON.parse(await lab.run(path.client, 'iperf3', args)) as IperfReport;
     if (!end.sum_received) throw new Error(`iperf3: ${error ?? 'no figures'}`);
     return end.sum_received.bits_per_second / 1e9;
