@@ -23,7 +23,8 @@ export class Pulse {
   readonly #health: Health;
   readonly #log: Logger;
   #timer: NodeJS.Timeout | null = null;
-  #wasGood = true;
+  /** Nothing is good before the start, and that is no news. */
+  #wasGood = false;
 
   constructor(agent: NodeAgent, source: PulseSource, health: Health, log: Logger) {
     this.#agent = agent;

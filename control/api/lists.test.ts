@@ -120,6 +120,19 @@ describe('a long list', () => {
     await until('the list is over', () => made.isOver);
   });
 
+  it('is not taken for whole by its reader when the agent goes', async () => {
+    const { rows } = endless();
+    const client = await serve({ routes: rows });
+    let seen = 0;
+    const reading = (async () => {
+      for await (const _ of client.bgp.routes({}, signal)) seen++;
+    })();
+    const ended = expect(reading).rejects.toMatchObject({ code: 'AGENT_GONE' });
+    await until('rows come', () => seen > 0);
+    await server!.close();
+    await ended;
+  });
+
   it('is made no faster than it is read', async () => {
     const { made, rows } = endless();
     await serve({ routes: rows });

@@ -258,11 +258,15 @@ class Lists {
     this.#leaving = leaving;
   }
 
+  /** What goes wrong in the middle is told by a line of its own; what is not whole ends with the connection. */
   write(response: ServerResponse, rows: Iterable<object | null>): Promise<void> {
-    return this.#begin(response, NDJSON, (signal) => writeLines(response, rows, signal));
+    return this.#begin(response, NDJSON, async (signal) => {
+      await writeLines(response, rows, signal);
+      if (signal.aborted) response.destroy();
+    });
   }
 
-  /** A file has no mark at its end: what is not whole ends with the connection. */
+  /** A file has no mark at its end either. */
   file(response: ServerResponse, pieces: Iterable<Uint8Array | null>): Promise<void> {
     return this.#begin(response, 'application/octet-stream', async (signal) => {
       try {

@@ -147,6 +147,7 @@ const KEEP_PARTIAL: readonly number[] = [
   T.AGGREGATOR,
   T.COMMUNITIES,
   T.EXTENDED_COMMUNITIES,
+  T.IPV6_COMMUNITIES,
   T.LARGE_COMMUNITIES,
   T.OTC,
 ];
@@ -294,6 +295,7 @@ export function distinct(list: readonly number[], size: number): readonly number
 }
 
 /** 0/8, multicast and class E cannot be next hops (RFC 4271 6.3: "a valid IP host address"). */
+/** Loopback passes: speakers of one machine tell it each other, and the tracking of next hops judges it. */
 const isHost = (address: number) => address >>> 24 !== 0 && address >>> 28 < 14;
 const isLinkLocal = (words: readonly number[]) => words[0]! >>> 22 === 0xfe80 >>> 6;
 const isHost6 = (words: readonly number[]) =>
@@ -379,6 +381,12 @@ export function decodeAttributes(
     const internalOnly = type === T.LOCAL_PREF || type === T.ORIGINATOR_ID || type === T.CLUSTER_LIST;
     if (internalOnly && !context.ibgp) {
       discard(`attribute ${type} from an external peer`);
+      start = stop;
+      continue;
+    }
+    // RFC 6793 4.1 and 6: of no worth from who speaks four octets, whatever is wrong with it.
+    if (context.as4 && (type === T.AS4_PATH || type === T.AS4_AGGREGATOR)) {
+      discard(`attribute ${type} from a speaker of four-octet AS numbers`);
       start = stop;
       continue;
     }
@@ -479,7 +487,6 @@ export function decodeAttributes(
         break;
       }
       case T.AS4_PATH: {
-        if (context.as4) break; // only 2-octet speakers send it (RFC 6793 6)
         const path = decodeAsPath(bytes, at, stop, 4, () =>
           discard('AS4_PATH: a segment of a confederation'),
         );
@@ -488,7 +495,6 @@ export function decodeAttributes(
         break;
       }
       case T.AS4_AGGREGATOR:
-        if (context.as4) break;
         if (length !== 8) discard(`AS4_AGGREGATOR of ${length} bytes`);
         else if (get32(bytes, at) === 0) discard('AS4_AGGREGATOR with AS 0');
         else as4Aggregator = { asn: get32(bytes, at) >>> 0, address: get32(bytes, at + 4) };
@@ -597,7 +603,8 @@ export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Ar
   pushWords(shared(T.LARGE_COMMUNITIES), T.LARGE_COMMUNITIES, a.largeCommunities);
   if (a.otc !== null) pushAttribute(out, shared(T.OTC), T.OTC, word(a.otc));
   for (const { type, value } of a.unknown) {
-    pushAttribute(out, OPTIONAL | TRANSITIVE | PARTIAL, type, value);
+    const flags = type === T.IPV6_COMMUNITIES ? shared(type) : OPTIONAL | TRANSITIVE | PARTIAL;
+    pushAttribute(out, flags, type, value);
   }
   return new Uint8Array(out);
 }

@@ -333,8 +333,11 @@ describe('2-octet speakers (RFC 6793)', () => {
     expect(update.discarded).toEqual(['AS4_PATH: a segment of a confederation']);
   });
 
-  it('takes AS4_PATH and AS4_AGGREGATOR from 2-octet speakers alone (section 6)', () => {
-    const four = 'c0 11 06 02 01 00010000 c0 12 08 00010000 0a000009';
+  it.each([
+    ['c0', 'as they should be'],
+    ['40', 'with flags of another kind'],
+  ])('takes AS4_PATH and AS4_AGGREGATOR from 2-octet speakers alone (section 6), flags %s, %s', (flags) => {
+    const four = `${flags} 11 06 02 01 00010000 ${flags} 12 08 00010000 0a000009`;
     const update = decode(body('', `${GOOD} c0 07 08 00005ba0 0a000009 ${four}`, PREFIX), EBGP);
     expect(update.announced[0]?.attributes).toMatchObject({
       asPath: [{ set: false, asns: [65001] }],
@@ -379,6 +382,9 @@ describe('what is passed on', () => {
     expect(passedOn('c0 08 04 00010002')).toContain('c0080400010002');
     expect(passedOn('e0 20 0c 00000001 00000002 00000003')).toContain('e0200c');
     expect(passedOn('e0 23 04 0000fde9')).toContain('e023040000fde9');
+    const route = '0002 20010db8000000000000000000000001 0064';
+    expect(passedOn(`c0 19 14 ${route}`)).toContain('c01914');
+    expect(passedOn(`e0 19 14 ${route}`)).toContain('e01914');
   });
 
   it('keeps the Partial bit in the table of attributes', () => {
