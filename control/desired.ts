@@ -56,6 +56,8 @@ export interface DesiredSettings {
   readonly vni: number;
   /** ICMP errors a second and worker. */
   readonly icmpRate: number;
+  /** DSCP of tunnel packets; else that of the packet inside. */
+  readonly dscp?: number | 'inherit';
 }
 
 /** A route that stands for one of BGP's where no speaker runs. Addresses are int32, host order. */
@@ -294,6 +296,7 @@ class Builder {
   }
 
   build(bgpRoutes: Iterable<BgpRoute>): Desired {
+    const { dscp } = this.#settings;
     this.#addHost();
     for (const workload of this.#workloads) this.#addPod(workload);
     this.#addOwnBlocks();
@@ -313,6 +316,7 @@ class Builder {
         vtepMac: this.#vtepMac,
         vni: this.#settings.vni,
         icmpRate: this.#settings.icmpRate,
+        ...(typeof dscp === 'number' && { dscp }),
       },
       ports: this.#ports,
       routes: this.#routes,

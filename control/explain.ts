@@ -25,6 +25,8 @@ export interface Explanation {
 }
 
 const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6' };
+/** Codepoints of RFC 3168. */
+const ECN_NAMES = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'] as const;
 const ICMP_ERRORS: Record<number, string> = {
   [(3 << 8) | 0]: '3/0 network unreachable',
   [(3 << 8) | 1]: '3/1 host unreachable',
@@ -123,6 +125,8 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `ICMPv6 ${icmp6Name(a!)} to the sender${b ? `, MTU ${b}` : ''}`;
     case step.ICMP6_SUPPRESSED:
       return `ICMPv6 ${icmp6Name(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
+    case step.ECN:
+      return `ECN ${ECN_NAMES[a!]} in ${ECN_NAMES[b!]}${c! < 0 ? '' : `: ${ECN_NAMES[c!]}`}`;
     case step.CONSUMED:
       return 'consumed: answered here';
     default: {

@@ -1,4 +1,5 @@
 /** `tortie replay`: the production pipeline over capture files, with the account of each port. */
+
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -6,6 +7,7 @@ import type { PortSpec } from '../dataplane/messages.ts';
 import { PcapError, readPcap } from '../dataplane/port/pcap.ts';
 import { type ReplayResult, replay } from '../dataplane/replay.ts';
 import { parseAddress4, parsePrefix4, tryAddress4, tryPrefix4 } from './address.ts';
+import { dscpSchema } from './config/config.ts';
 import { type Desired, type DesiredPort, desiredState, IPIP_PORT_NAME, VXLAN_PORT_NAME } from './desired.ts';
 import { EX_CONFIG, EX_DATAERR, EX_NOINPUT, TortieError } from './error.ts';
 import { loadResources } from './resources/load.ts';
@@ -22,6 +24,7 @@ const labSchema = z.strictObject({
   underlayMtu: z.int().min(576).max(65535).default(1500),
   vni: z.int().min(1).max(16777215).default(4096),
   icmpRate: z.int().min(1).max(100000).default(100),
+  dscp: dscpSchema,
   bgpRoutes: z
     .array(
       z.strictObject({

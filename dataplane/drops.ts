@@ -80,6 +80,10 @@ const registry = {
     'the pod is sent more than its limit, and the queue before it is full',
     'raise ingressBandwidth or ingressBurst of its WorkloadEndpoint, or the runtime’s limit',
   ],
+  ecn_ce: [
+    'the network marked congestion on the tunnel packet, and the packet inside knows no ECN (RFC 6040)',
+    'as good as any loss by congestion: look for the full queue between the nodes',
+  ],
 } as const satisfies Record<string, readonly [description: string, cure: string]>;
 
 export type DropName = keyof typeof registry;

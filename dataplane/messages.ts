@@ -78,6 +78,8 @@ export interface NodeSpec {
   /** Our VTEP's MAC and VNI. */
   readonly vtepMac: Uint8Array;
   readonly vni: number;
+  /** DSCP of all tunnel packets (pipe model of RFC 2983); without it that of the packet inside (uniform model). */
+  readonly dscp?: number;
   /** ICMP errors a second (token bucket a worker). */
   readonly icmpRate: number;
 }

@@ -20,7 +20,7 @@ import * as counter from './counters.ts';
 import { cellsOf, DROPS } from './counters.ts';
 import { DROP } from './drops.ts';
 import type { Egress } from './egress.ts';
-import { ADDRESS, LENGTH, OFFLOAD, OFFSET, PORT, ROW, STATUS } from './memory/burst.ts';
+import { ADDRESS, LENGTH, OFFLOAD, OFFSET, PORT, ROW, STATUS, TOS } from './memory/burst.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { fromArp } from './path/arp.ts';
 import { fetchRoutes4, fromInside4 } from './path/ipv4.ts';
@@ -106,7 +106,7 @@ export class Pipeline {
           fromInside(path, offset, length);
           break;
         case VXLAN:
-          fromVxlan(path, offset, length, rows[row + ADDRESS]);
+          fromVxlan(path, offset, length, rows[row + ADDRESS], rows[row + TOS]);
           break;
         case IPIP:
           fromIpip(path, offset, length);

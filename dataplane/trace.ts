@@ -43,6 +43,7 @@ export const STEPS = [
   ['advertisement', 'a', 'b', 'c', 'd'],
   ['icmp6-error', 'typeCode', 'mtu'],
   ['icmp6-suppressed', 'typeCode', 'limited'],
+  ['ecn', 'inner', 'outer', 'merged'],
 ] as const;
 
 export const RECEIVED = 0;
@@ -70,6 +71,8 @@ export const SOLICITATION = 20;
 export const ADVERTISEMENT = 21;
 export const ICMP6_ERROR = 22;
 export const ICMP6_SUPPRESSED = 23;
+/** Codepoints of RFC 3168; merged is -1 where the packet must go. */
+export const ECN = 24;
 
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;

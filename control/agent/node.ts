@@ -50,7 +50,7 @@ const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 60_000;
 const DEFAULT_MTU = 1500;
 /** Settings that a reload can change; the others are what descriptors and threads were made with. */
-const LIVE = ['interface', 'icmpRate', 'vni', 'bgp', 'log'] as const;
+const LIVE = ['interface', 'dscp', 'icmpRate', 'vni', 'bgp', 'log'] as const;
 /** While BGP comes up after a start, how often to ask whether it is settled. */
 const SETTLE_POLL_MS = 500;
 /** Between two times that learned routes are written down for the next agent. */

@@ -78,6 +78,11 @@ const bmpCollector = z.strictObject({
     .describe('Time between reports of statistics, seconds.'),
 });
 
+export const dscpSchema = z
+  .union([z.literal('inherit'), z.int().min(0).max(63)])
+  .default('inherit')
+  .describe('DSCP of tunnel packets (RFC 2983). inherit: that of the packet inside. ECN always is.');
+
 export const agentSchema = z.strictObject({
   nodeName: z
     .string()
@@ -108,6 +113,7 @@ export const agentSchema = z.strictObject({
   hostDevice: deviceName.default('tortie0').describe('Name of the TAP that joins tortie with the host.'),
   workers: z.int().min(1).max(16).default(1).describe('Packet threads.'),
   icmpRate: z.int().min(1).max(100000).default(100).describe('ICMP errors a second and worker.'),
+  dscp: dscpSchema,
   vni: z.int().min(1).max(16777215).default(4096).describe('VXLAN network identifier.'),
   sockets: z
     .strictObject({

@@ -14,6 +14,7 @@ import * as ethernet from '../wire/ethernet.ts';
 import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
 import * as icmp from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
+import { mergeEcn4 } from './ecn.ts';
 import { reject4 } from './icmp4.ts';
 import { HOST, type Path, POD } from './path.ts';
 import { send } from './send.ts';
@@ -90,6 +91,7 @@ export function decapsulated4(path: Path, ip: number, length: number, peer: numb
     return path.drop(DROP.peer_source);
   }
   if (path.traced) path.step(step.SOURCE_CHECKED, source, step.AGAINST_PEER);
+  if (path.outerEcn !== 0 && !mergeEcn4(path, ip, path.outerEcn)) return;
   if ((path.offload & SEGMENTED) !== 0) {
     describeUnfinished(bytes, path.rows, path.row, ip, total, path.mtus[path.port]);
     path.offload = path.rows[path.row + OFFLOAD];

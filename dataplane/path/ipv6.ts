@@ -13,6 +13,7 @@ import * as ethernet from '../wire/ethernet.ts';
 import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import * as ipv6 from '../wire/ipv6.ts';
+import { mergeEcn6 } from './ecn.ts';
 import { reject6 } from './icmp6.ts';
 import { longestOf } from './ipv4.ts';
 import { fromLink, stepAddress } from './nd.ts';
@@ -64,6 +65,7 @@ export function decapsulated6(path: Path, ip: number, length: number, peer: numb
   const back = lookup6(path.fib6, bytes, ip + ipv6.SOURCE) * ADJ_ROW;
   if (path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer) return path.drop(DROP.peer_source);
   if (path.traced) path.step(step.SOURCE_CHECKED6, step.AGAINST_PEER);
+  if (path.outerEcn !== 0 && !mergeEcn6(path, ip, path.outerEcn)) return;
   if ((path.offload & SEGMENTED) !== 0) {
     describeUnfinished(bytes, path.rows, path.row, ip, total, path.mtus[path.port]);
   }

@@ -15,6 +15,7 @@ import { Tracer } from '../trace.ts';
 import { get32, viewOf } from '../wire/bytes.ts';
 import { GATEWAY6, isAddress, putAddress } from '../wire/ipv6.ts';
 import { VXLAN_LENGTH } from '../wire/vxlan.ts';
+import { ECN_MASK } from './ecn.ts';
 
 /** Kinds of port, as numbers for switches. */
 export const GONE = 0;
@@ -75,6 +76,9 @@ export class Path {
   vtepHi = 0;
   vtepLo = 0;
   vni = 0;
+  /** The TOS byte of outer headers is `(inner & tosKept) | tosSet`: ECN always of the inner, DSCP if the node says so. */
+  tosKept = 0xff;
+  tosSet = 0;
   #local = new Int32Array(0);
   #local6 = new Int32Array(0);
   /** Source of ICMPv6 errors: the gateway's link-local address if the node has no other. */
@@ -85,6 +89,8 @@ export class Path {
   // The frame in hand: its row, the port that it came by, and that port's counters.
   rows: Int32Array = new Int32Array(0);
   row = 0;
+  /** Out of a tunnel: ECN of its outer header. */
+  outerEcn = 0;
   /** What its row has in OFFLOAD. */
   offload = 0;
   port = 0;
@@ -143,6 +149,9 @@ export class Path {
     this.vtepHi = (node.vtepMac[0] << 8) | node.vtepMac[1];
     this.vtepLo = get32(viewOf(node.vtepMac), 2);
     this.vni = node.vni;
+    const { dscp } = node;
+    this.tosKept = dscp === undefined ? 0xff : ECN_MASK;
+    this.tosSet = (dscp ?? 0) << 2;
     this.#icmpRate = node.icmpRate;
     this.#icmpTokens = node.icmpRate;
     this.#icmpRefilled = this.#clock();

@@ -32,7 +32,9 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
   let udpPort = 0;
   const is4 = isIpv4(bytes, ip);
   const type = is4 ? ethernet.TYPE_IPV4 : ethernet.TYPE_IPV6;
-  const tos = is4 ? ipv4.tos(bytes, ip) : ipv6.trafficClass(bytes, ip);
+  const inner = is4 ? ipv4.tos(bytes, ip) : ipv6.trafficClass(bytes, ip);
+  // DSCP uniform or pipe (RFC 2983), ECN in normal mode (RFC 6040 4.1).
+  const tos = (inner & path.tosKept) | path.tosSet;
   if (kind === adj.VXLAN) {
     to = adjacencies[row + adj.ADJ_NEXT_HOP];
     const hash = is4 ? flowHash(bytes, ip, length) : flowHash6(bytes, ip, length);
@@ -81,7 +83,7 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
   }
 }
 
-/** Outer IPv4, UDP, VXLAN and inner Ethernet: 50 bytes. Outer TOS is the inner's: DSCP uniform (RFC 2983), ECN normal mode (RFC 6040 4.1). */
+/** Outer IPv4, UDP, VXLAN and inner Ethernet: 50 bytes. */
 function putVxlanHeaders(
   path: Path,
   row: number,

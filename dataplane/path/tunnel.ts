@@ -10,6 +10,7 @@ import * as udp from '../wire/udp.ts';
 import { UDP_LENGTH } from '../wire/udp.ts';
 import * as vxlan from '../wire/vxlan.ts';
 import { VXLAN_LENGTH, VXLAN_PORT } from '../wire/vxlan.ts';
+import { ECN_MASK } from './ecn.ts';
 import { decapsulated4, IPV4_DROPS } from './ipv4.ts';
 import { decapsulated6 } from './ipv6.ts';
 import type { Path } from './path.ts';
@@ -42,12 +43,13 @@ export function fromUnderlay(path: Path, offset: number, length: number): void {
   const source = ipv4.source(bytes, offset);
   const pseudo = ipv4.pseudoSum(source, destination, ipv4.PROTOCOL_UDP, size);
   if (!udp.udpChecksumHolds(bytes, datagram, size, pseudo)) return path.drop(DROP.udp_checksum);
-  fromVxlan(path, datagram + UDP_LENGTH, size - UDP_LENGTH, source);
+  fromVxlan(path, datagram + UDP_LENGTH, size - UDP_LENGTH, source, ipv4.tos(bytes, offset));
 }
 
-/** From the VXLAN header on (RFC 7348 section 5). */
-export function fromVxlan(path: Path, offset: number, length: number, peer: number): void {
+/** From the VXLAN header on (RFC 7348 section 5). `tos` is the outer header's. */
+export function fromVxlan(path: Path, offset: number, length: number, peer: number, tos: number): void {
   const bytes = path.bytes;
+  path.outerEcn = tos & ECN_MASK;
   if (length < VXLAN_LENGTH + ETHERNET_LENGTH) return path.drop(DROP.vxlan_short);
   if (!vxlan.hasVni(bytes, offset)) return path.drop(DROP.vxlan_flags);
   const vni = vxlan.vni(bytes, offset);
@@ -79,6 +81,7 @@ export function fromIpip(path: Path, offset: number, length: number): void {
   if (path.traced) path.step(step.TUNNEL, adj.IPIP, peer, 0);
   if (!path.isLocal(ipv4.destination(bytes, offset))) return path.drop(DROP.outer_destination);
   if (!hasPeer(path.peers, peer)) return path.drop(DROP.unknown_peer);
+  path.outerEcn = ipv4.tos(bytes, offset) & ECN_MASK;
   const header = ipv4.headerLength(bytes, offset);
   decapsulated4(path, offset + header, ipv4.totalLength(bytes, offset) - header, peer);
 }

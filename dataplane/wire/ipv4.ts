@@ -1,5 +1,5 @@
 /** IPv4 (RFC 791). Offsets count from the IP header. */
-import { fold, get16, get32, put16, put32 } from './bytes.ts';
+import { fold, get16, get32, put16, put32, updateChecksum } from './bytes.ts';
 
 export const IPV4_LENGTH = 20;
 export const PROTOCOL_ICMP = 1;
@@ -72,6 +72,14 @@ export function decrementTtl(bytes: DataView, offset: number): void {
   const sum = (~word & 0xffff) + 0xfeff;
   const checksum = ~((sum & 0xffff) + (sum >> 16)) & 0xffff;
   put32(bytes, offset + 8, ((word - 0x01000000) & 0xffff0000) | checksum);
+}
+
+/** Write the TOS byte of a header whose checksum is right, and mend that (RFC 1624, equation 3). */
+export function setTos(bytes: DataView, offset: number, tosByte: number): void {
+  const before = get16(bytes, offset);
+  const after = (before & 0xff00) | tosByte;
+  put16(bytes, offset, after);
+  put16(bytes, offset + 10, updateChecksum(get16(bytes, offset + 10), before, after));
 }
 
 /** Write a header of 20 bytes without options, checksum included. */

@@ -47,6 +47,10 @@ export const totalLength = (bytes: DataView, offset: number): number =>
 export const nextHeader = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 6);
 export const hopLimit = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 7);
 
+export function setTrafficClass(bytes: DataView, offset: number, value: number): void {
+  put16(bytes, offset, (get16(bytes, offset) & 0xf00f) | (value << 4));
+}
+
 export function decrementHopLimit(bytes: DataView, offset: number): void {
   bytes.setUint8(offset + 7, bytes.getUint8(offset + 7) - 1);
 }
