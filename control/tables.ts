@@ -2,7 +2,9 @@
  * Desired state into the shared tables: compares with what the tables hold and writes the difference, in an
  * order in which no packet sees a hole. Used by the agent and by replay alike.
  */
+
 import { createCounters } from '../dataplane/counters.ts';
+import { createEvidence } from '../dataplane/evidence.ts';
 import { createAdjacencies } from '../dataplane/fib/adjacency.ts';
 import { AdjacencyWriter } from '../dataplane/fib/adjacency-writer.ts';
 import { createFib4 } from '../dataplane/fib/fib4.ts';
@@ -61,6 +63,7 @@ export class TableWriter {
       adjacencies: createAdjacencies(),
       peers: createPeers(),
       counters: createCounters(),
+      evidence: createEvidence(),
       epochs: createEpochs(),
     };
     this.#grace = new GracePeriods(this.shared.epochs);

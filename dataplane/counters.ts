@@ -7,7 +7,7 @@
  * Frames that tortie makes itself (ARP replies, ICMP errors) are counted apart, under ORIGINATED of the port
  * whose frame caused them.
  */
-import { DROP_REASONS } from './drops.ts';
+import { DROP_REASONS, type DropName } from './drops.ts';
 import { MAX_PORTS, MAX_WORKERS } from './memory/layout.ts';
 
 export const RX_FRAMES = 0;
@@ -54,7 +54,7 @@ export const cellsOf = (worker: number, port: number): number => (worker * MAX_P
 export interface PortCounters {
   readonly totals: Record<(typeof COUNTER_NAMES)[number], number>;
   /** Frames by drop reason, only reasons that occurred. */
-  readonly drops: { readonly reason: string; readonly description: string; readonly packets: number }[];
+  readonly drops: { readonly reason: DropName; readonly description: string; readonly packets: number }[];
 }
 
 /** Sum a port's cells over all workers. */
@@ -66,7 +66,7 @@ export function readPortCounters(counters: Float64Array, port: number): PortCoun
   };
   const totals = Object.fromEntries(COUNTER_NAMES.map((name, cell) => [name, sum(cell)]));
   const drops = DROP_REASONS.map((reason, index) => ({
-    reason: reason.name,
+    reason: reason.name as DropName,
     description: reason.description,
     packets: sum(DROPS + index),
   })).filter((drop) => drop.packets > 0);

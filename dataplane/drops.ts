@@ -1,95 +1,254 @@
 /**
  * The one registry of drop reasons. The order is the number that counters and traces use; append only.
- * `description` is a line for `show drops`; `cure` is what a person can do about it.
+ * docs/DROPS.md is made from it ("npx vitest run dataplane/drops -u").
  */
 export interface DropReason {
   readonly name: string;
+  /** What was wrong with the packet, a line for `show drops`. */
   readonly description: string;
+  /** What it usually comes from. */
+  readonly cause: string;
+  /** What a person can do about it. */
   readonly cure: string;
 }
 
 const registry = {
-  frame_short: ['frame too short for its Ethernet header', 'a truncated capture, or a broken driver'],
-  not_ip: ['EtherType that is neither IP nor ARP', 'nothing, unless a pod must speak that protocol'],
-  vlan_tag: ['802.1Q tag', 'send untagged frames'],
-  foreign_mac: ['destination MAC is not the gateway', 'flush the neighbour cache of the sender'],
-  arp_malformed: ['ARP that is not IPv4 over Ethernet', 'look at the sender with tcpdump'],
-  arp_silent: ['ARP that must stay unanswered: probe, gratuitous, reply, or for the own address', 'nothing'],
-  arp_refused: ['ARP whose sender is not the pod', 'look for spoofing, or an address added by hand'],
-  ip4_short: ['fewer bytes than an IPv4 header', 'a truncated frame: look at the sender'],
-  ip4_version: ['IP version is not 4', 'a corrupt frame: look at the sender'],
-  ip4_header_length: ['IPv4 header length below 20 or beyond the frame', 'a corrupt frame'],
-  ip4_total_length: ['IPv4 total length below the header or beyond the frame', 'a truncated frame'],
-  ip4_checksum: ['IPv4 header checksum is wrong', 'a corrupt frame: look at the link or the sender'],
-  ip4_offset_one: ['fragment offset 1, which hides TCP flags', 'an attack (RFC 1858): look at the sender'],
-  martian_source: ['source address that cannot be one', 'look at the sender for spoofing'],
-  martian_destination: ['destination address that cannot be one', 'look at what the sender resolves'],
-  multicast: ['multicast destination', 'pods on a routed network have no multicast'],
-  broadcast: ['limited broadcast destination', 'pods on a routed network have no broadcast'],
-  link_local: ['destination in 169.254/16 or fe80::/10, never forwarded', 'use a routed address'],
-  pod_source: ['source address is not the pod’s', 'add it to allowSpoofedSourcePrefixes if it is meant'],
-  ttl_expired: ['TTL ran out here', 'a traceroute, or a routing loop: see show lookup'],
-  no_route: ['no route to the destination', 'see show lookup, and whether BGP is up'],
+  frame_short: [
+    'frame too short for its Ethernet header',
+    'a truncated capture, or a broken driver',
+    'look at the sender with tcpdump',
+  ],
+  not_ip: [
+    'EtherType that is neither IP nor ARP',
+    'a protocol of the link, such as LLDP or spanning tree, in a pod',
+    'nothing, unless a pod must speak that protocol: this network carries IP',
+  ],
+  vlan_tag: ['802.1Q tag', 'a VLAN device in the pod', 'send untagged frames'],
+  foreign_mac: [
+    'destination MAC is not the gateway',
+    'a neighbour entry of the sender that somebody wrote or that is stale',
+    'flush the neighbour cache of the sender: ip neigh flush all',
+  ],
+  arp_malformed: [
+    'ARP that is not IPv4 over Ethernet',
+    'a fuzzer, or a broken stack',
+    'look at the sender with tcpdump',
+  ],
+  arp_silent: [
+    'ARP that must stay unanswered: probe, gratuitous, reply, or for the own address',
+    'a pod that looks whether its address is taken: an answer would say that it is',
+    'nothing',
+  ],
+  arp_refused: [
+    'ARP whose sender is not the pod',
+    'an address added by hand, a bridge in the pod, or spoofing',
+    'give the pod the address by its WorkloadEndpoint, or look who sends',
+  ],
+  ip4_short: ['fewer bytes than an IPv4 header', 'a truncated frame', 'look at the sender with tcpdump'],
+  ip4_version: ['IP version is not 4', 'a corrupt frame', 'look at the link and the sender'],
+  ip4_header_length: [
+    'IPv4 header length below 20 or beyond the frame',
+    'a corrupt or forged frame',
+    'look at the sender with tcpdump',
+  ],
+  ip4_total_length: [
+    'IPv4 total length below the header or beyond the frame',
+    'a truncated frame',
+    'look for an MTU that is smaller on the way than at the ends',
+  ],
+  ip4_checksum: ['IPv4 header checksum is wrong', 'a corrupt frame', 'look at the link or the sender'],
+  ip4_offset_one: [
+    'fragment offset 1, which hides TCP flags',
+    'an attack on filters (RFC 1858)',
+    'look at the sender',
+  ],
+  martian_source: [
+    'source address that cannot be one',
+    'spoofing, or a program that binds to loopback and sends elsewhere',
+    'look at the sender',
+  ],
+  martian_destination: [
+    'destination address that cannot be one',
+    'a name that resolves to 0.0.0.0 or loopback',
+    'look at what the sender resolves',
+  ],
+  multicast: [
+    'multicast destination',
+    'service discovery such as mDNS',
+    'nothing: pods on a routed network have no multicast',
+  ],
+  broadcast: [
+    'limited broadcast destination',
+    'a DHCP client in the pod',
+    'nothing: pods on a routed network have no broadcast, and get their address by CNI',
+  ],
+  link_local: [
+    'destination in 169.254/16 or fe80::/10, never forwarded',
+    'a metadata service such as 169.254.169.254 that the pod looks for',
+    'use a routed address',
+  ],
+  pod_source: [
+    'source address is not the pod’s',
+    'an address added by hand, a container network inside the pod, or spoofing',
+    'add the prefix to allowSpoofedSourcePrefixes of the WorkloadEndpoint if it is meant',
+  ],
+  ttl_expired: [
+    'TTL ran out here',
+    'a traceroute, or a routing loop',
+    'see show lookup on this node and the next: they must not point at each other',
+  ],
+  no_route: [
+    'no route to the destination',
+    'a node or a pool that this node has not heard of',
+    'see show lookup, and whether BGP is up: bgp peers',
+  ],
   blackhole: [
     'blackhole route: an own block where no pod has the address',
-    'the pod is gone; DNS may be stale',
+    'the pod is gone and its clients do not know yet',
+    'see the age of DNS records and of the clients’ connections',
   ],
-  unreachable: ['unreachable route', 'see show lookup for who set it'],
-  prohibit: ['prohibit route', 'see show lookup for who set it'],
-  too_big: ['packet larger than the next link', 'let ICMP 3/4 through to the sender'],
-  tunnel_loop: ['tunnel towards ourselves, or a tunnel’s end inside itself', 'a node address lies in a pool'],
-  host_loop: ['came from the host and would go back to it', 'the host routes here what nobody has'],
-  vxlan_short: ['too short for VXLAN and inner headers', 'a truncated or foreign packet on UDP 4789'],
-  vxlan_flags: ['VXLAN without the I flag', 'a foreign protocol on UDP 4789'],
-  vxlan_vni: ['VXLAN network identifier is not ours', 'set the same VNI on all nodes'],
-  vxlan_vlan: ['VLAN tag inside VXLAN', 'set the sending VTEP to untagged'],
+  unreachable: ['unreachable route', 'a route that was set so by hand', 'see show lookup for who set it'],
+  prohibit: ['prohibit route', 'a route that was set so by hand', 'see show lookup for who set it'],
+  too_big: [
+    'packet larger than the next link',
+    'a sender that sets DF and learned a larger MTU, or has not heard of this one',
+    'let ICMP 3/4 and ICMPv6 2 through to the sender; give pods the MTU of the underlay minus the tunnel',
+  ],
+  tunnel_loop: [
+    'tunnel towards ourselves, or a tunnel’s end inside itself',
+    'a node’s address lies in a pool, or a route to it leads into the tunnel',
+    'take the nodes’ network out of the pools',
+  ],
+  host_loop: [
+    'came from the host and would go back to it',
+    'the host routes to tortie what nobody has',
+    'see ip route on the host, and show lookup',
+  ],
+  vxlan_short: [
+    'too short for VXLAN and inner headers',
+    'a truncated or foreign packet on UDP 4789',
+    'look at the sender with tcpdump',
+  ],
+  vxlan_flags: [
+    'VXLAN without the I flag',
+    'a foreign protocol on UDP 4789',
+    'look at the sender with tcpdump',
+  ],
+  vxlan_vni: [
+    'VXLAN network identifier is not ours',
+    'another overlay on the same port, or nodes of different settings',
+    'set the same VNI on all nodes: vxlanVNI of FelixConfiguration',
+  ],
+  vxlan_vlan: [
+    'VLAN tag inside VXLAN',
+    'a VTEP that is attached to a VLAN (RFC 7348 6.1)',
+    'set the sending VTEP to untagged',
+  ],
   vxlan_mac: [
     'inner destination MAC is not our VTEP’s',
-    'the sender has a stale VTEP MAC: see its Node resource',
+    'the sender has a stale VTEP MAC',
+    'compare vxlanTunnelMACAddr of our Node with the sender’s neighbour table',
   ],
-  outer_destination: ['tunnel packet to an address that is not ours', 'check the node address'],
-  outer_fragment: ['fragment of a tunnel packet', 'raise the underlay’s MTU or lower the pods’'],
-  udp_length: ['UDP length disagrees with IP', 'a corrupt packet'],
-  udp_checksum: ['UDP checksum is wrong', 'a corrupt packet: look at the link'],
-  not_tunnel: ['underlay packet that is no tunnel’s', 'nothing: it is not for tortie'],
-  unknown_peer: ['tunnel packet from an address that is no node’s', 'add the Node, or look for an intruder'],
-  peer_source: ['inner source is not routed via that peer', 'routes disagree between nodes, or spoofing'],
-  tx_full: ['the egress queue was full', 'the receiver is slower than the sender'],
-  tx_too_big: ['the underlay refused the size', 'the path MTU shrank: lower the pods’ MTU'],
-  tx_failed: ['the egress device refused the frame', 'see show ports, and the log'],
+  outer_destination: [
+    'tunnel packet to an address that is not ours',
+    'the node’s address has changed and others do not know yet',
+    'check the node address: get node',
+  ],
+  outer_fragment: [
+    'fragment of a tunnel packet',
+    'an underlay whose MTU is smaller than the pods’ MTU allows for',
+    'raise the underlay’s MTU or lower the pods’',
+  ],
+  udp_length: ['UDP length disagrees with IP', 'a corrupt packet', 'look at the sender with tcpdump'],
+  udp_checksum: [
+    'UDP checksum is wrong',
+    'a corrupt packet, or a device that promised a checksum and did not compute it',
+    'look at the link; try ethtool -K DEVICE tx off at the sender',
+  ],
+  not_tunnel: [
+    'underlay packet that is no tunnel’s',
+    'a capture that has more than tunnels',
+    'nothing: it is not for tortie',
+  ],
+  unknown_peer: [
+    'tunnel packet from an address that is no node’s',
+    'a node that is not registered, or has several addresses',
+    'add the Node or its address, or look for an intruder',
+  ],
+  peer_source: [
+    'inner source is not routed via that peer',
+    'routes that disagree between nodes for a moment, or spoofing',
+    'see show lookup for the inner source; if it lasts, look at that peer',
+  ],
+  tx_full: [
+    'the egress queue was full',
+    'a receiver that is slower than the sender',
+    'give the receiver more CPU, or the sender less to send; see show runtime',
+  ],
+  tx_too_big: [
+    'the underlay refused the size',
+    'the MTU of the underlay shrank',
+    'lower the pods’ MTU, or mend the underlay',
+  ],
+  tx_failed: [
+    'the egress device refused the frame',
+    'a device that is down or gone',
+    'see show ports, and the log',
+  ],
   offload_header: [
     'what the device says of checksum or segments contradicts the packet',
     'a raw socket in the pod wrote a header that lies',
+    'look at the program in the pod',
   ],
-  tx_segments: ['a super-frame of too many small segments', 'the sender’s MSS is tiny: look at its path MTU'],
-  port_gone: ['the egress port is gone', 'the pod was just removed'],
-  ip6_short: ['fewer bytes than an IPv6 header', 'a truncated frame: look at the sender'],
-  ip6_version: ['IP version is not 6', 'a corrupt frame: look at the sender'],
-  ip6_payload_length: ['IPv6 payload length beyond the frame', 'a truncated frame'],
-  nd_malformed: ['neighbour discovery that breaks RFC 4861 7.1', 'look at the sender with tcpdump'],
+  tx_segments: [
+    'a super-frame of too many small segments',
+    'a sender whose MSS is tiny',
+    'look at the path MTU that the sender has learned: ip route get',
+  ],
+  port_gone: ['the egress port is gone', 'the pod was just removed', 'nothing'],
+  ip6_short: ['fewer bytes than an IPv6 header', 'a truncated frame', 'look at the sender with tcpdump'],
+  ip6_version: ['IP version is not 6', 'a corrupt frame', 'look at the link and the sender'],
+  ip6_payload_length: [
+    'IPv6 payload length beyond the frame',
+    'a truncated frame',
+    'look for an MTU that is smaller on the way than at the ends',
+  ],
+  nd_malformed: [
+    'neighbour discovery that breaks RFC 4861 7.1',
+    'a fuzzer, or a packet from beyond the link',
+    'look at the sender with tcpdump',
+  ],
   nd_silent: [
     'neighbour discovery that must stay unanswered: duplicate address detection, for the own address, or for routers',
+    'a pod that starts',
     'nothing',
   ],
   nd_refused: [
     'neighbour solicitation whose sender is not the pod',
-    'look for spoofing, or an address added by hand',
+    'an address added by hand, or spoofing',
+    'give the pod the address by its WorkloadEndpoint, or look who sends',
   ],
-  mld: ['multicast listener message', 'nothing: pods on a routed network have no multicast'],
+  mld: [
+    'multicast listener message',
+    'every IPv6 stack sends some',
+    'nothing: pods on a routed network have no multicast',
+  ],
   bandwidth: [
     'the pod is sent more than its limit, and the queue before it is full',
+    'a sender without congestion control, or a limit that is too low',
     'raise ingressBandwidth or ingressBurst of its WorkloadEndpoint, or the runtime’s limit',
   ],
   ecn_ce: [
     'the network marked congestion on the tunnel packet, and the packet inside knows no ECN (RFC 6040)',
-    'as good as any loss by congestion: look for the full queue between the nodes',
+    'a full queue between the nodes that marks instead of dropping',
+    'as with any loss by congestion: look for the full queue',
   ],
-} as const satisfies Record<string, readonly [description: string, cure: string]>;
+} as const satisfies Record<string, readonly [description: string, cause: string, cure: string]>;
 
 export type DropName = keyof typeof registry;
 
 export const DROP_REASONS: readonly DropReason[] = Object.entries(registry).map(
-  ([name, [description, cure]]) => ({ name, description, cure }),
+  ([name, [description, cause, cure]]) => ({ name, description, cause, cure }),
 );
 
 /** Number of each reason by name: `DROP.no_route`. */

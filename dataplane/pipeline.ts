@@ -141,7 +141,9 @@ export class Pipeline {
       } else if (from < 0) {
         counters[cells + counter.ORIGINATED_LOST] += 1;
       } else {
-        counters[cells + DROPS + dropOfErrno(status)] += 1;
+        const reason = dropOfErrno(status);
+        counters[cells + DROPS + reason] += 1;
+        this.#path.keepEvidence(from, reason, rows[row + OFFSET], rows[row + LENGTH]);
       }
     }
     const cells = cellsOf(worker, port);

@@ -8,6 +8,7 @@
  */
 import ipaddr from 'ipaddr.js';
 import { createCounters, type PortCounters, readPortCounters } from './counters.ts';
+import { createEvidence } from './evidence.ts';
 import * as adj from './fib/adjacency.ts';
 import { createAdjacencies } from './fib/adjacency.ts';
 import { AdjacencyWriter } from './fib/adjacency-writer.ts';
@@ -191,6 +192,7 @@ export class Scenario {
       adjacencies: createAdjacencies(),
       peers: createPeers(),
       counters: createCounters(),
+      evidence: createEvidence(),
       epochs: createEpochs(),
     };
     const grace = new GracePeriods(this.tables.epochs);

@@ -2,6 +2,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { createCounters, readPortCounters } from './counters.ts';
+import { createEvidence } from './evidence.ts';
 import * as adj from './fib/adjacency.ts';
 import { AdjacencyWriter } from './fib/adjacency-writer.ts';
 import { createFib4 } from './fib/fib4.ts';
@@ -49,6 +50,7 @@ export class TestNode {
     adjacencies: adj.createAdjacencies(),
     peers: createPeers(),
     counters: createCounters(),
+    evidence: createEvidence(),
     epochs: createEpochs(),
   };
   readonly logs: string[] = [];

@@ -36,6 +36,7 @@ import type { DesiredRoute6 } from '../desired6.ts';
 import { TortieError } from '../error.ts';
 import { explain } from '../explain.ts';
 import { VERSION } from '../version.ts';
+import { dropsOf } from './drops-view.ts';
 import type { LearnedRoute } from './feeder.ts';
 import type { NodeAgent } from './node.ts';
 
@@ -122,12 +123,8 @@ export class AgentView implements AgentApi {
 
   drops(): DropView[] {
     const { ports, tables } = this.#agent;
-    const counters = new Float64Array(tables.shared.counters);
-    return ports
-      .list()
-      .flatMap((port) =>
-        readPortCounters(counters, port.id).drops.map((drop) => ({ port: port.desired.name, ...drop })),
-      );
+    const counted = ports.list().map(({ id, desired: { name, kind } }) => ({ id, name, kind }));
+    return dropsOf(tables.shared, counted);
   }
 
   async workers(): Promise<WorkerView[]> {

@@ -83,8 +83,19 @@ export const fakeAgent = (): AgentApi => ({
   routes: () => [route, fallback],
   lookup: (address) => ({ address, route, candidates: [route, fallback] }),
   drops: () => [
-    { port: 'pod1', reason: 'ttl_expired', description: 'TTL ran out here', packets: 3 },
-    { port: 'pod1', reason: 'no_route', description: 'no route to the destination', packets: 1 },
+    {
+      port: 'pod1',
+      reason: 'ttl_expired',
+      description: 'TTL ran out here',
+      packets: 3,
+      last: {
+        at: '2026-01-02T03:04:05.678Z',
+        text: '10.65.0.2:1000 > 10.65.1.2:80 TCP, ttl 1, 60 bytes, DF',
+        length: 74,
+        bytes: 'eeeeeeeeeeee02000000000a0800',
+      },
+    },
+    { port: 'pod1', reason: 'no_route', description: 'no route to the destination', packets: 1, last: null },
   ],
   workers: async () => [
     {

@@ -76,6 +76,18 @@ export interface DropView {
   reason: string;
   description: string;
   packets: number;
+  /** The last of them; null where others have taken its place. */
+  last: DroppedFrame | null;
+}
+export interface DroppedFrame {
+  /** When, ISO 8601. */
+  at: string;
+  /** Its headers in words. */
+  text: string;
+  /** Bytes of the whole frame. */
+  length: number;
+  /** Its first bytes, hexadecimal. */
+  bytes: string;
 }
 export interface WorkerView {
   index: number;

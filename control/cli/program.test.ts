@@ -67,9 +67,9 @@ ipip   ipip   -         -        192.0.2.1      -                   1480   0    
     ],
     [
       'show drops',
-      `PORT   REASON        PACKETS   DESCRIPTION
-pod1   ttl_expired   3         TTL ran out here
-pod1   no_route      1         no route to the destination
+      `PORT   REASON        PACKETS   DESCRIPTION                   LAST                       ITS HEADERS
+pod1   ttl_expired   3         TTL ran out here              2026-01-02T03:04:05.678Z   10.65.0.2:1000 > 10.65.1.2:80 TCP, ttl 1, 60 bytes, DF
+pod1   no_route      1         no route to the destination   -                          -
 `,
     ],
     [

@@ -125,8 +125,15 @@ const dropsText = (drops: readonly DropView[]): string =>
   drops.length === 0
     ? 'No drops.\n'
     : columns(
-        ['PORT', 'REASON', 'PACKETS', 'DESCRIPTION'],
-        drops.map((drop) => [drop.port, drop.reason, String(drop.packets), drop.description]),
+        ['PORT', 'REASON', 'PACKETS', 'DESCRIPTION', 'LAST', 'ITS HEADERS'],
+        drops.map(({ port, reason, packets, description, last }) => [
+          port,
+          reason,
+          String(packets),
+          description,
+          last?.at ?? '-',
+          last?.text ?? '-',
+        ]),
       );
 
 const workersText = (workers: readonly WorkerView[]): string =>

@@ -35,6 +35,8 @@ export interface SharedTables {
   readonly peers: SharedArrayBuffer;
   /** Counters, see counters.ts. */
   readonly counters: SharedArrayBuffer;
+  /** The last frame dropped for each reason at each port, see evidence.ts. */
+  readonly evidence: SharedArrayBuffer;
   /** Quiet points of the workers, see memory/grace.ts. */
   readonly epochs: SharedArrayBuffer;
 }

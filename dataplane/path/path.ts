@@ -5,9 +5,10 @@
 import * as counter from '../counters.ts';
 import { DROPS } from '../counters.ts';
 import { Egress } from '../egress.ts';
+import { EvidenceWriter } from '../evidence.ts';
 import { type Fib4, openFib4 } from '../fib/fib4.ts';
 import { type Fib6, openFib6 } from '../fib/fib6.ts';
-import { CHECKSUM_FIELD, CHECKSUM_START, HEADERS_END, TIGHT } from '../memory/burst.ts';
+import { CHECKSUM_FIELD, CHECKSUM_START, HEADERS_END, LENGTH, OFFSET, TIGHT } from '../memory/burst.ts';
 import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
@@ -39,7 +40,7 @@ export interface PathOptions {
   readonly arena: Uint8Array;
   /** Where in the arena frames are copied to that have no free bytes before them; [start, end). */
   readonly spare?: readonly [start: number, end: number];
-  /** Milliseconds, for the ICMP rate limit; replay passes the capture's time. */
+  /** Milliseconds, for the ICMP rate limit and the time of drops; replay passes the capture's time. */
   readonly clock?: () => number;
 }
 
@@ -102,7 +103,9 @@ export class Path {
   traced = false;
   #tracer: Tracer | null = null;
 
+  readonly #evidence: EvidenceWriter;
   readonly #clock: () => number;
+  readonly #time: () => number;
   #icmpRate = 0;
   #icmpTokens = 0;
   #icmpRefilled = 0;
@@ -118,6 +121,8 @@ export class Path {
     this.#arena = options.arena;
     this.worker = options.worker;
     this.#clock = options.clock ?? (() => performance.now());
+    this.#time = options.clock ?? Date.now;
+    this.#evidence = new EvidenceWriter(options.tables.evidence, options.worker);
     this.fib4 = openFib4(options.tables.fib4);
     this.fib6 = openFib6(options.tables.fib6);
     this.adjacencies = new Int32Array(options.tables.adjacencies);
@@ -259,7 +264,13 @@ export class Path {
 
   drop(reason: number): void {
     this.counters[this.cells + DROPS + reason] += 1;
+    this.keepEvidence(this.port, reason, this.rows[this.row + OFFSET], this.rows[this.row + LENGTH]);
     if (this.traced) this.step(step.DROPPED, reason);
+  }
+
+  /** A frame that `port` brought has been dropped, and stands at `offset`. */
+  keepEvidence(port: number, reason: number, offset: number, length: number): void {
+    this.#evidence.keep(port, reason, this.#time(), this.bytes, offset, length);
   }
 
   /** A frame that cannot leave: ours is lost, another's is dropped for the reason. */
