@@ -29,8 +29,10 @@ import { pseudoSum, putIpv4 } from './wire/ipv4.ts';
 import { DESTINATION, IPV6_LENGTH, NEXT_ICMPV6, pseudoSum6, putIpv6, SOURCE } from './wire/ipv6.ts';
 import { putUdp, putUdpChecksum } from './wire/udp.ts';
 
-/** Bytes for copies of frames that have no room before them. */
+/** Bytes for copies of frames that have no room before them, a frame. */
 const SPARE = 4096;
+/** Bytes of a frame's slot in a burst of several, headroom included. */
+export const SLOT = 4096;
 
 export const POD_A = 1;
 export const POD_B = 2;
@@ -179,13 +181,16 @@ export class Scenario {
   readonly fib6: Fib6Writer;
   readonly adjacencies: AdjacencyWriter;
   readonly peers: PeerWriter;
-  readonly arena = new Uint8Array(HEADROOM + MAX_FRAME + SPARE);
+  readonly arena: Uint8Array;
   readonly rows = new Int32Array(BURST * ROW);
   now = 0;
   /** The rows of what left last, as they were queued (memory/burst.ts). */
   queued: Int32Array[] = [];
 
-  constructor() {
+  /** `frames`: how many frames of SLOT bytes a burst may have, else one of any size. */
+  constructor(frames = 0) {
+    const spare = Math.max(HEADROOM + MAX_FRAME, frames * SLOT);
+    this.arena = new Uint8Array(spare + (frames + 1) * SPARE);
     this.tables = {
       fib4: createFib4(),
       fib6: createFib6(),
@@ -204,7 +209,7 @@ export class Scenario {
       tables: this.tables,
       worker: 0,
       arena: this.arena,
-      spare: [HEADROOM + MAX_FRAME, HEADROOM + MAX_FRAME + SPARE],
+      spare: [spare, this.arena.length],
       clock: () => this.now,
     });
     this.pipeline.setNode({
