@@ -41,6 +41,7 @@ const ICMP6_ERRORS: Record<number, string> = {
   [(1 << 8) | 3]: '1/3 address unreachable',
   [(2 << 8) | 0]: '2/0 packet too big',
   [(3 << 8) | 0]: '3/0 time exceeded',
+  [(4 << 8) | 0]: '4/0 parameter problem',
 };
 
 const icmp6Name = (typeCode: number): string =>
@@ -122,11 +123,17 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     case step.ADVERTISEMENT:
       return `neighbour discovery: ${formatAddress6([a!, b!, c!, d!])} is at ee:ee:ee:ee:ee:ee`;
     case step.ICMP6_ERROR:
-      return `ICMPv6 ${icmp6Name(a!)} to the sender${b ? `, MTU ${b}` : ''}`;
+      return `ICMPv6 ${icmp6Name(a!)} to the sender${b ? `, ${a! >> 8 === 2 ? 'MTU' : 'byte'} ${b}` : ''}`;
     case step.ICMP6_SUPPRESSED:
       return `ICMPv6 ${icmp6Name(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
     case step.ECN:
       return `ECN ${ECN_NAMES[a!]} in ${ECN_NAMES[b!]}${c! < 0 ? '' : `: ${ECN_NAMES[c!]}`}`;
+    case step.PEER6:
+      return `tunnel peer ${formatAddress6([a!, b!, c!, d!])}`;
+    case step.TUNNEL6:
+      return `VXLAN over IPv6 from that peer, VNI ${b}`;
+    case step.ENCAPSULATED6:
+      return `into VXLAN over IPv6 to that peer, VNI ${b}, flow label 0x${c!.toString(16)}`;
     case step.CONSUMED:
       return 'consumed: answered here';
     default: {

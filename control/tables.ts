@@ -12,6 +12,7 @@ import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
 import { createFib6 } from '../dataplane/fib/fib6.ts';
 import { Fib6Writer } from '../dataplane/fib/fib6-writer.ts';
 import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
+import { createPeers6 } from '../dataplane/fib/peers6.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
 import type { SharedTables } from '../dataplane/memory/layout.ts';
 import { bytesOf6, contains6, formatPrefix4, mask4, type Words6 } from './address.ts';
@@ -62,6 +63,7 @@ export class TableWriter {
       fib6: createFib6(),
       adjacencies: createAdjacencies(),
       peers: createPeers(),
+      peers6: createPeers6(),
       counters: createCounters(),
       evidence: createEvidence(),
       epochs: createEpochs(),

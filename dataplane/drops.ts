@@ -243,6 +243,16 @@ const registry = {
     'a full queue between the nodes that marks instead of dropping',
     'as with any loss by congestion: look for the full queue',
   ],
+  udp6_unchecked: [
+    'UDP without a checksum over IPv6, where there must be one (RFC 8200 8.1)',
+    'a sending VTEP that was told to leave it out (RFC 6935)',
+    'take that setting back: `udp6zerocsumtx` of a Linux device',
+  ],
+  ip6_routing_header: [
+    'routing header of type 0 with segments left (RFC 5095)',
+    'nothing but attacks and old test tools sends it',
+    'look at the sender',
+  ],
 } as const satisfies Record<string, readonly [description: string, cause: string, cure: string]>;
 
 export type DropName = keyof typeof registry;

@@ -20,22 +20,26 @@ import {
   NODE,
   PEER_IPIP,
   PEER_VXLAN,
+  PEER_VXLAN6,
   POD_A,
   POD_B,
   packet,
   packet6,
   Scenario,
   SLOT,
+  UNDERLAY6,
   VXLAN_PORT_ID,
+  VXLAN6_PORT_ID,
   vxlanPayload,
 } from './scenario.ts';
 import { get16, get32, put16, put32, viewOf } from './wire/bytes.ts';
 import { TYPE_ARP, TYPE_IPV4, TYPE_IPV6, TYPE_VLAN } from './wire/ethernet.ts';
 import * as ipv4 from './wire/ipv4.ts';
 import * as ipv6 from './wire/ipv6.ts';
+import { putUdp, putUdpChecksum, UDP_LENGTH } from './wire/udp.ts';
 
-const UNDERLAY_PORT = 6;
-const PORTS = [POD_A, POD_B, HOST_PORT, VXLAN_PORT_ID, IPIP_PORT_ID, UNDERLAY_PORT] as const;
+const UNDERLAY_PORT = 9;
+const PORTS = [POD_A, POD_B, HOST_PORT, VXLAN_PORT_ID, IPIP_PORT_ID, VXLAN6_PORT_ID, UNDERLAY_PORT] as const;
 /** Routes that lead nowhere, or round and round. */
 const DEAD = [
   { prefix: '198.51.1.0', to: { kind: adj.NO_ROUTE } },
@@ -104,6 +108,8 @@ const extended = (...types: number[]): Uint8Array => {
   const payload = new Uint8Array(types.length * 8 + 12);
   types.forEach((_, i) => {
     payload[i * 8] = types[i + 1] ?? 17;
+    // Of a routing header: one segment left.
+    payload[i * 8 + 3] = 1;
   });
   return packet6({ destination: 'fd65::1:2', next: types[0]!, payload });
 };
@@ -143,7 +149,10 @@ function corpus(): Seed[] {
   ethernet(POD_A, arp(0xa9fe0101 | 0));
   ethernet(POD_A, arp(0x0a410002));
   ethernet(POD_A, arp(0xa9fe0101 | 0, 0));
-  const destinations6 = ['fd65::3', 'fd65::9', 'fd65::1:2', 'fd65::1', '2001:db8::1', 'ff02::1', 'fe80::1'];
+  const destinations6 = [
+    ...['fd65::3', 'fd65::9', 'fd65::1:2', 'fd65::3:2', 'fd65::1'],
+    ...['2001:db8::1', 'ff02::1', 'fe80::1'],
+  ];
   for (const destination of destinations6) {
     ethernet(POD_A, frame(packet6({ destination }), GATEWAY, MAC_A, TYPE_IPV6));
     ethernet(POD_A, frame(packet6({ destination, hopLimit: 1 }), GATEWAY, MAC_A, TYPE_IPV6));
@@ -174,6 +183,8 @@ function corpus(): Seed[] {
     bytes: vxlanPayload(packet({ source: '10.65.1.2', destination: '10.65.2.9' })),
     ip: 22,
   });
+  const far6 = packet6({ source: 'fd65::3:2', destination: 'fd65::2' });
+  seeds.push({ port: VXLAN6_PORT_ID, bytes: vxlanPayload(far6, { type: TYPE_IPV6 }), ip: 22 });
   for (const type of [0x8100, 0x0806]) {
     seeds.push({ port: VXLAN_PORT_ID, bytes: vxlanPayload(packet(), { type }), ip: -1 });
   }
@@ -196,7 +207,24 @@ function corpus(): Seed[] {
     bytes: packet({ source: '192.0.2.2', destination: '192.0.2.1', payload: datagram }),
     ip: 0,
   });
+  for (const checksum of [true, false]) {
+    const outer = datagram6(vxlanPayload(far6, { type: TYPE_IPV6 }), checksum);
+    seeds.push({ port: UNDERLAY_PORT, bytes: outer, ip: 0 });
+  }
   return seeds;
+}
+
+/** VXLAN over IPv6, outer headers and all. */
+function datagram6(payload: Uint8Array, checksum: boolean): Uint8Array {
+  const length = UDP_LENGTH + payload.length;
+  const datagram = new Uint8Array(length);
+  datagram.set(payload, UDP_LENGTH);
+  putUdp(viewOf(datagram), 0, 50000, 4789, length);
+  const bytes = packet6({ source: PEER_VXLAN6, destination: UNDERLAY6, payload: datagram });
+  const view = viewOf(bytes);
+  const pseudo = ipv6.pseudoSum6(view, 0, ipv4.PROTOCOL_UDP, length);
+  if (checksum) putUdpChecksum(view, ipv6.IPV6_LENGTH, length, pseudo);
+  return bytes;
 }
 
 export interface FuzzReport {
@@ -230,7 +258,8 @@ export class PipelineFuzzer {
     const like = port === POD_B ? POD_A : port;
     const seeds = this.#seeds.filter((seed) => seed.port === like);
     const count = 1 + random.below(BURST);
-    for (let i = 0; i < count; i++) this.#put(i, random.of(seeds));
+    const peer = port === VXLAN6_PORT_ID ? scenario.peer6 : PEER_VXLAN;
+    for (let i = 0; i < count; i++) this.#put(i, random.of(seeds), peer);
     // A trace must not change anything.
     if (random.chance(0.2)) pipeline.setTrace({ count: BURST });
     pipeline.receiveBurst(port, rows, count);
@@ -242,7 +271,7 @@ export class PipelineFuzzer {
   }
 
   /** A frame into slot i: as it is, or mutated, and sometimes with the checksum that it needs to get further. */
-  #put(i: number, { bytes, ip }: Seed): void {
+  #put(i: number, { bytes, ip }: Seed, peer: number): void {
     const random = this.#random;
     const { arena, rows } = this.scenario;
     const at = i * SLOT + HEADROOM;
@@ -257,7 +286,7 @@ export class PipelineFuzzer {
     rows.fill(0, row, row + ROW);
     rows[row + OFFSET] = at;
     rows[row + LENGTH] = length;
-    rows[row + ADDRESS] = random.chance(0.9) ? PEER_VXLAN : random.of([PEER_IPIP, 0, -1, 0x7f000001]);
+    rows[row + ADDRESS] = random.chance(0.9) ? peer : random.of([PEER_IPIP, 0, -1, 0x7f000001]);
     rows[row + TOS] = random.below(256);
     if (random.chance(0.15)) this.#describe(row, at, length);
   }
@@ -386,12 +415,15 @@ function problemOf(bytes: DataView, to: number, offset: number, length: number):
   const problem = packetProblem(bytes, offset, length);
   if (problem) return `outer ${problem}`;
   if (to === IPIP_PORT_ID) return packetProblem(bytes, offset + 20, length - 20);
-  const udp = offset + 20;
-  if (ipv4.protocol(bytes, offset) !== ipv4.PROTOCOL_UDP) return 'no UDP';
+  const isOver6 = bytes.getUint8(offset) >> 4 === 6;
+  const header = isOver6 ? ipv6.IPV6_LENGTH : ipv4.IPV4_LENGTH;
+  const udp = offset + header;
+  const protocol = isOver6 ? ipv6.nextHeader(bytes, offset) : ipv4.protocol(bytes, offset);
+  if (protocol !== ipv4.PROTOCOL_UDP) return 'no UDP';
   if (get16(bytes, udp + 2) !== 4789) return `UDP port ${get16(bytes, udp + 2)}`;
-  if (get16(bytes, udp + 4) !== length - 20) return `UDP length ${get16(bytes, udp + 4)} of ${length - 20}`;
+  if (get16(bytes, udp + 4) !== length - header) return `UDP length ${get16(bytes, udp + 4)} of ${length}`;
   if (get32(bytes, udp + 8) !== 0x08000000) return 'a VXLAN header of other flags';
-  return frameProblem(bytes, udp + 16, length - 36);
+  return frameProblem(bytes, udp + 16, length - header - 16);
 }
 
 function frameProblem(bytes: DataView, offset: number, length: number): string | null {

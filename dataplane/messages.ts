@@ -5,7 +5,7 @@
 import type { SharedTables } from './memory/layout.ts';
 
 /** underlay: outer headers and all, for replay and uplinks without sockets. */
-export type PortKind = 'pod' | 'host' | 'vxlan' | 'ipip' | 'underlay';
+export type PortKind = 'pod' | 'host' | 'vxlan' | 'vxlan6' | 'ipip' | 'underlay';
 
 /** What a worker must know of a port. Ids are dense indices below MAX_PORTS, never reused within a run before all workers acked the detach. */
 export interface PortSpec {
@@ -75,6 +75,8 @@ export interface NodeSpec {
   readonly address6?: readonly number[];
   /** IPv6 addresses that are this node itself, four int32 each. */
   readonly local6?: readonly number[];
+  /** Outer source of VXLAN over IPv6, four int32; without one there is none. */
+  readonly underlay6?: readonly number[];
   /** Our VTEP's MAC and VNI. */
   readonly vtepMac: Uint8Array;
   readonly vni: number;

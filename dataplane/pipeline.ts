@@ -20,12 +20,13 @@ import * as counter from './counters.ts';
 import { cellsOf, DROPS } from './counters.ts';
 import { DROP } from './drops.ts';
 import type { Egress } from './egress.ts';
+import * as adj from './fib/adjacency.ts';
 import { ADDRESS, LENGTH, OFFLOAD, OFFSET, PORT, ROW, STATUS, TOS } from './memory/burst.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { fromArp } from './path/arp.ts';
 import { fetchRoutes4, fromInside4 } from './path/ipv4.ts';
 import { fromInside6 } from './path/ipv6.ts';
-import { HOST, IPIP, Path, type PathOptions, POD, UNDERLAY, VXLAN } from './path/path.ts';
+import { HOST, IPIP, Path, type PathOptions, POD, UNDERLAY, VXLAN, VXLAN6 } from './path/path.ts';
 import { fromIpip, fromUnderlay, fromVxlan } from './path/tunnel.ts';
 import * as ethernet from './wire/ethernet.ts';
 import { ETHERNET_LENGTH } from './wire/ethernet.ts';
@@ -106,13 +107,16 @@ export class Pipeline {
           fromInside(path, offset, length);
           break;
         case VXLAN:
-          fromVxlan(path, offset, length, rows[row + ADDRESS], rows[row + TOS]);
+          fromVxlan(path, adj.VXLAN, offset, length, rows[row + ADDRESS], rows[row + TOS]);
           break;
         case IPIP:
           fromIpip(path, offset, length);
           break;
         case UNDERLAY:
           fromUnderlay(path, offset, length);
+          break;
+        case VXLAN6:
+          fromVxlan(path, adj.VXLAN6, offset, length, rows[row + ADDRESS], rows[row + TOS]);
           break;
         default:
           path.drop(DROP.port_gone);

@@ -10,7 +10,7 @@ import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { Pipeline } from './pipeline.ts';
 import { LINK_ETHERNET, LINK_RAW, PcapError, type PcapRecord, PcapWriter } from './port/pcap.ts';
 import { viewOf } from './wire/bytes.ts';
-import { ETHERNET_LENGTH, etherType, TYPE_IPV4 } from './wire/ethernet.ts';
+import { ETHERNET_LENGTH, etherType, TYPE_IPV4, TYPE_IPV6 } from './wire/ethernet.ts';
 
 export interface ReplayOptions {
   /** Filled tables: routes, adjacencies, peers. Counters should be fresh. */
@@ -96,9 +96,10 @@ function adapt(record: PcapRecord, wanted: number): Uint8Array {
     return record.data;
   }
   if (record.link === LINK_ETHERNET && wanted === LINK_RAW) {
-    // What is not IPv4 on the underlay is the kernel's business: hand it on to be counted as no packet of ours.
-    const ip = record.data.length >= ETHERNET_LENGTH && etherType(viewOf(record.data), 0) === TYPE_IPV4;
-    return ip ? record.data.subarray(ETHERNET_LENGTH) : record.data.subarray(record.data.length);
+    // What is not IP on the underlay is the kernel's business: hand it on to be counted as no packet of ours.
+    const type = record.data.length >= ETHERNET_LENGTH ? etherType(viewOf(record.data), 0) : 0;
+    const isIp = type === TYPE_IPV4 || type === TYPE_IPV6;
+    return isIp ? record.data.subarray(ETHERNET_LENGTH) : record.data.subarray(record.data.length);
   }
   throw new PcapError(
     'PCAP_FORMAT',

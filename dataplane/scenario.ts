@@ -4,7 +4,8 @@
  *
  *   pod a 10.65.0.2 (port 1), pod b 10.65.0.3 (port 2), own block 10.65.0.0/26
  *   10.65.1.0/26 by VXLAN via 192.0.2.2, 10.65.2.0/26 by IPIP via 192.0.2.3, everything else to the host
- *   IPv6: pod a fd65::2, pod b fd65::3, own block fd65::/122, fd65::1:0/122 by VXLAN via 192.0.2.2, the rest to the host
+ *   IPv6: pod a fd65::2, pod b fd65::3, own block fd65::/122, fd65::1:0/122 by VXLAN via 192.0.2.2, fd65::3:0/122 by VXLAN
+ *   over IPv6 via 2001:db8::2, the rest to the host
  */
 import ipaddr from 'ipaddr.js';
 import { createCounters, type PortCounters, readPortCounters } from './counters.ts';
@@ -17,6 +18,7 @@ import { Fib4Writer } from './fib/fib4-writer.ts';
 import { createFib6 } from './fib/fib6.ts';
 import { Fib6Writer } from './fib/fib6-writer.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
+import { createPeers6, Peer6Writer } from './fib/peers6.ts';
 import { ADDRESS, LENGTH, OFFSET, ROW } from './memory/burst.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
 import { BURST, HEADROOM, MAX_FRAME, type SharedTables } from './memory/layout.ts';
@@ -39,6 +41,7 @@ export const POD_B = 2;
 export const HOST_PORT = 3;
 export const VXLAN_PORT_ID = 4;
 export const IPIP_PORT_ID = 5;
+export const VXLAN6_PORT_ID = 6;
 
 export const ip4 = (text: string): number =>
   text.split('.').reduce((sum, part) => (sum << 8) | Number(part), 0);
@@ -61,6 +64,9 @@ export const NODE = ip4('192.0.2.1');
 export const NODE6 = 'fd65::1';
 export const PEER_VXLAN = ip4('192.0.2.2');
 export const PEER_IPIP = ip4('192.0.2.3');
+/** Ends of VXLAN over IPv6. */
+export const UNDERLAY6 = '2001:db8::1';
+export const PEER_VXLAN6 = '2001:db8::2';
 export const VNI = 4096;
 
 export interface PacketOptions {
@@ -181,9 +187,12 @@ export class Scenario {
   readonly fib6: Fib6Writer;
   readonly adjacencies: AdjacencyWriter;
   readonly peers: PeerWriter;
+  readonly peers6: Peer6Writer;
   readonly arena: Uint8Array;
   readonly rows = new Int32Array(BURST * ROW);
   now = 0;
+  /** Number of the peer of VXLAN over IPv6. */
+  readonly peer6: number;
   /** The rows of what left last, as they were queued (memory/burst.ts). */
   queued: Int32Array[] = [];
 
@@ -196,6 +205,7 @@ export class Scenario {
       fib6: createFib6(),
       adjacencies: createAdjacencies(),
       peers: createPeers(),
+      peers6: createPeers6(),
       counters: createCounters(),
       evidence: createEvidence(),
       epochs: createEpochs(),
@@ -205,6 +215,7 @@ export class Scenario {
     this.fib6 = new Fib6Writer(this.tables.fib6, grace);
     this.adjacencies = new AdjacencyWriter(this.tables.adjacencies, grace);
     this.peers = new PeerWriter(this.tables.peers);
+    this.peers6 = new Peer6Writer(this.tables.peers6, grace);
     this.pipeline = new Pipeline({
       tables: this.tables,
       worker: 0,
@@ -216,7 +227,8 @@ export class Scenario {
       address: NODE,
       local: [NODE],
       address6: words6(NODE6),
-      local6: words6(NODE6),
+      local6: [...words6(NODE6), ...words6(UNDERLAY6)],
+      underlay6: words6(UNDERLAY6),
       vtepMac: VTEP_OWN,
       vni: VNI,
       icmpRate: 100,
@@ -226,6 +238,7 @@ export class Scenario {
     this.attach(HOST_PORT, 'host', MAC_HOST, []);
     this.attach(VXLAN_PORT_ID, 'vxlan', null, []);
     this.attach(IPIP_PORT_ID, 'ipip', null, []);
+    this.attach(VXLAN6_PORT_ID, 'vxlan6', null, []);
     this.peers.add(PEER_VXLAN);
     this.peers.add(PEER_IPIP);
     this.route('0.0.0.0', 0, { kind: adj.HOST, port: HOST_PORT, dmac: MAC_HOST });
@@ -259,6 +272,17 @@ export class Scenario {
       nextHop: PEER_VXLAN,
       mtu: 1450,
       source: NODE,
+      dmac: VTEP_PEER,
+      smac: VTEP_OWN,
+      vni: VNI,
+    });
+    this.peer6 = this.peers6.add(words6(PEER_VXLAN6));
+    this.route6('fd65::3:0', 122, {
+      kind: adj.VXLAN6,
+      port: VXLAN6_PORT_ID,
+      nextHop: this.peer6,
+      nextHop6: words6(PEER_VXLAN6),
+      mtu: 1430,
       dmac: VTEP_PEER,
       smac: VTEP_OWN,
       vni: VNI,

@@ -9,6 +9,7 @@ import { createFib4 } from './fib/fib4.ts';
 import { Fib4Writer } from './fib/fib4-writer.ts';
 import { createFib6 } from './fib/fib6.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
+import { createPeers6 } from './fib/peers6.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
 import type { SharedTables } from './memory/layout.ts';
 import type { PortKind, PortSpec } from './messages.ts';
@@ -49,6 +50,7 @@ export class TestNode {
     fib6: createFib6(),
     adjacencies: adj.createAdjacencies(),
     peers: createPeers(),
+    peers6: createPeers6(),
     counters: createCounters(),
     evidence: createEvidence(),
     epochs: createEpochs(),

@@ -41,9 +41,12 @@ export const STEPS = [
   ['lookup6', 'adjacency', 'kind', 'nextHop'],
   ['solicitation', 'a', 'b', 'c', 'd'],
   ['advertisement', 'a', 'b', 'c', 'd'],
-  ['icmp6-error', 'typeCode', 'mtu'],
+  ['icmp6-error', 'typeCode', 'word'],
   ['icmp6-suppressed', 'typeCode', 'limited'],
   ['ecn', 'inner', 'outer', 'merged'],
+  ['peer6', 'a', 'b', 'c', 'd'],
+  ['tunnel6', 'kind', 'vni'],
+  ['encapsulated6', 'kind', 'vni', 'flowLabel'],
 ] as const;
 
 export const RECEIVED = 0;
@@ -73,6 +76,10 @@ export const ICMP6_ERROR = 22;
 export const ICMP6_SUPPRESSED = 23;
 /** Codepoints of RFC 3168; merged is -1 where the packet must go. */
 export const ECN = 24;
+/** The far end of a tunnel over IPv6. */
+export const PEER6 = 25;
+export const TUNNEL6 = 26;
+export const ENCAPSULATED6 = 27;
 
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;

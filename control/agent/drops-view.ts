@@ -29,6 +29,7 @@ const RECEIVED: Record<PortKind, Outermost> = {
   pod: 'ethernet',
   host: 'ethernet',
   vxlan: 'vxlan',
+  vxlan6: 'vxlan',
   ipip: 'ip',
   underlay: 'ip',
 };

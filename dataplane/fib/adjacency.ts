@@ -12,7 +12,7 @@ export const ADJ_ROW = 16;
 export const ADJ_KIND = 0;
 /** Port that the packet leaves by. */
 export const ADJ_PORT = 1;
-/** Peer node (tunnel end, or next hop in direct mode), IPv4 host order. */
+/** Peer node (tunnel end, or next hop in direct mode), IPv4 host order; of VXLAN6 the peer's number (peers6.ts). */
 export const ADJ_NEXT_HOP = 2;
 /** Largest inner IP packet that fits, bytes. 0: no limit of ours. */
 export const ADJ_MTU = 3;
@@ -26,6 +26,8 @@ export const ADJ_SMAC_HI = 7;
 export const ADJ_SMAC_LO = 8;
 /** VXLAN network identifier. */
 export const ADJ_VNI = 9;
+/** VXLAN6: the peer's address, four words. */
+export const ADJ_NEXT_HOP6 = 10;
 
 /** Kinds. 0 is what an empty FIB answers. */
 export const NO_ROUTE = 0;
@@ -41,6 +43,8 @@ export const BLACKHOLE = 5;
 export const UNREACHABLE = 6;
 /** ICMP 3/13. */
 export const PROHIBIT = 7;
+/** VXLAN over IPv6. */
+export const VXLAN6 = 8;
 
 export const KIND_NAMES = [
   'no-route',
@@ -51,6 +55,7 @@ export const KIND_NAMES = [
   'blackhole',
   'unreachable',
   'prohibit',
+  'vxlan6',
 ] as const;
 
 export interface Adjacency {
@@ -62,6 +67,8 @@ export interface Adjacency {
   dmac: Uint8Array | null;
   smac: Uint8Array | null;
   vni: number;
+  /** Of VXLAN6, four words. */
+  nextHop6?: readonly number[];
 }
 
 export function createAdjacencies(): SharedArrayBuffer {
@@ -85,4 +92,5 @@ export function writeAdjacency(table: Int32Array, index: number, a: Adjacency): 
   table[row + ADJ_SMAC_HI] = hi(a.smac);
   table[row + ADJ_SMAC_LO] = lo(a.smac);
   table[row + ADJ_VNI] = a.vni;
+  for (let word = 0; word < 4; word++) table[row + ADJ_NEXT_HOP6 + word] = a.nextHop6?.[word] ?? 0;
 }

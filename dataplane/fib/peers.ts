@@ -2,7 +2,7 @@
  * The set of known peers: IPv4 addresses that may send us tunnel packets. An open-addressing hash set in
  * shared memory: entries never move, so a reader needs no lock and sees each change at once.
  *
- * 0.0.0.0 is no peer, so 0 marks a free slot. Deletion leaves a tombstone (-1, 255.255.255.255, no peer
+ * Nobody in 0/8 is a peer: 0 marks a free slot, and the rest of it are the numbers of peers over IPv6 (peers6.ts). Deletion leaves a tombstone (-1, 255.255.255.255, no peer
  * either), except directly before a free slot, where no search needs one.
  */
 import { MAX_PEERS } from '../memory/layout.ts';
@@ -42,7 +42,7 @@ export class PeerWriter {
 
   /** False if the table is full; true if the address is in it now. */
   add(address: number): boolean {
-    if (address === FREE || address === TOMBSTONE) return false;
+    if (address >>> 24 === 0 || address === TOMBSTONE) return false;
     if (this.#members.has(address)) return true;
     if (this.#members.size >= MAX_PEERS) return false;
     let slot = home(address);

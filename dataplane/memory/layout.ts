@@ -11,7 +11,7 @@ export const MAX_WORKERS = 16;
 export const MAX_PORTS = 1024;
 /** Most adjacencies; a FIB entry is an adjacency index below this. Index 0 is "no route". */
 export const MAX_ADJACENCIES = 32768;
-/** Most known peers (addresses that may send us tunnel packets). */
+/** Most known peers (addresses that may send us tunnel packets) of each family. */
 export const MAX_PEERS = 16384;
 /** Frames in one burst. */
 export const BURST = 64;
@@ -33,6 +33,8 @@ export interface SharedTables {
   readonly adjacencies: SharedArrayBuffer;
   /** Known peers, see fib/peers.ts. */
   readonly peers: SharedArrayBuffer;
+  /** Known peers over IPv6, see fib/peers6.ts. */
+  readonly peers6: SharedArrayBuffer;
   /** Counters, see counters.ts. */
   readonly counters: SharedArrayBuffer;
   /** The last frame dropped for each reason at each port, see evidence.ts. */

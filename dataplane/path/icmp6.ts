@@ -17,7 +17,10 @@ const MAX_QUOTE = ipv6.MIN_MTU - HEADERS;
 /** Precedence "internetwork control", as errors about IPv4 have it. */
 const CLASS = 0xc0;
 
-/** Drop, and tell the sender why unless RFC 4443 2.4 (e) forbids it. The packet is still as it was received. */
+/**
+ * Drop, and tell the sender why unless RFC 4443 2.4 (e) forbids it. The packet is still as it was received. `word` is the
+ * message's: an MTU, or a pointer to the byte that is wrong.
+ */
 export function reject6(
   path: Path,
   reason: number,
@@ -25,7 +28,7 @@ export function reject6(
   code: number,
   ip: number,
   length: number,
-  mtu = 0,
+  word = 0,
 ): void {
   path.drop(reason);
   if (!mayReport6(path, ip, length)) {
@@ -47,15 +50,15 @@ export function reject6(
   ipv6.putIpv6(bytes, start, CLASS, ICMPV6_LENGTH + quoted, ipv6.NEXT_ICMPV6, OUTER_TTL);
   ipv6.copyAddress(bytes, start + ipv6.SOURCE, address6, 0);
   ipv6.copyAddress(bytes, start + ipv6.DESTINATION, bytes, at + ipv6.SOURCE);
-  icmpv6.putError6(bytes, message, type, code, mtu);
+  icmpv6.putError6(bytes, message, type, code, word);
   const pseudo = ipv6.pseudoSum6(bytes, start, ipv6.NEXT_ICMPV6, ICMPV6_LENGTH + quoted);
   icmpv6.putIcmpv6Checksum(bytes, message, ICMPV6_LENGTH + quoted, pseudo);
-  if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, mtu);
+  if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, word);
 
   const row = lookup6(path.fib6, bytes, start + ipv6.DESTINATION) * ADJ_ROW;
   const kind = path.adjacencies[row + adj.ADJ_KIND];
   // A node without an address of its own speaks as the gateway, which only its pods have as a neighbour.
-  const isFar = kind === adj.HOST || kind === adj.VXLAN;
+  const isFar = kind === adj.HOST || kind === adj.VXLAN || kind === adj.VXLAN6;
   const sendable = kind === adj.POD || (isFar && !ipv6.isLinkLocal6(address6, 0));
   if (!sendable) return path.lost(~path.port, reason);
   send(path, row, kind, start, quoted + HEADERS, ~path.port);

@@ -135,6 +135,64 @@ describe('IPv6 from a pod', () => {
   });
 });
 
+describe('extension headers', () => {
+  const options = (next: number) => [next, 0, 1, 4, 0, 0, 0, 0];
+  const datagram = [3, 232, 7, 208, 0, 8, 0, 0];
+  const many = Array.from({ length: ipv6.MAX_EXTENSIONS + 2 }, () => options(60)).flat();
+
+  it.each<[string, number, number[]]>([
+    ['hop-by-hop options, which routers need not look at', 0, [...options(17), ...datagram]],
+    ['more than are walked', 60, [...many, ...options(17), ...datagram]],
+    ['one that is longer than the packet', 60, [17, 99, 1, 4, 0, 0, 0, 0]],
+    ['a kind that nobody knows', 253, [17, 0, 0, 0, 0, 0, 0, 0]],
+    ['an atomic fragment', 44, [17, 0, 0, 0, 0, 0, 0, 9, ...datagram]],
+    ['a later fragment', 44, [17, 0, 0, 8, 0, 0, 0, 9, ...datagram]],
+    ['a routing header that is used up', 43, [17, 2, 0, 0, ...new Array(20).fill(0), ...datagram]],
+    ['a routing header of segment routing', 43, [17, 2, 4, 1, 0, 0, 0, 0, ...ip6('fd65::9'), ...datagram]],
+    ['no next header', 59, []],
+  ])('are forwarded as they are: %s', (_, next, payload) => {
+    const node = new Scenario();
+    const packetOf = (hopLimit: number) => packet6({ next, payload: Uint8Array.from(payload), hopLimit });
+    const { bytes } = only(node.receive(POD_A, frame(packetOf(64), GATEWAY, MAC_A, TYPE_IPV6)), POD_B);
+    expect(bytes).toEqual(packetOf(63));
+    const tunnelled = node.receive(
+      POD_A,
+      frame6({ destination: 'fd65::1:2', next, payload: Uint8Array.from(payload) }),
+    );
+    expect(tunnelled.map(({ port }) => port)).toEqual([VXLAN_PORT_ID]);
+  });
+
+  it('a routing header of type 0 is refused, by its type, from a pod and out of a tunnel', () => {
+    const routing = Uint8Array.from([17, 2, 0, 1, 0, 0, 0, 0, ...ip6('fd65::9'), ...datagram]);
+    const behind = Uint8Array.from([...options(43), ...routing]);
+    for (const [next, payload, pointer] of [
+      [43, routing, 42],
+      [0, behind, 50],
+    ] as const) {
+      const node = new Scenario();
+      const { bytes } = only(node.receive(POD_A, frame6({ next, payload })), POD_A);
+      // The word of the message is a pointer.
+      expect(error6(bytes)).toMatchObject({ error: '4/0', mtu: pointer, from: 'node' });
+      expect(node.drops(POD_A)).toEqual({ ip6_routing_header: 1 });
+    }
+    const node = new Scenario();
+    node.receive(VXLAN_PORT_ID, vxlan6({ next: 43, payload: routing }), PEER_VXLAN);
+    expect(node.drops(VXLAN_PORT_ID)).toEqual({ ip6_routing_header: 1 });
+    // An error inside it gets none in return.
+    const error = Uint8Array.from([58, 2, 0, 1, 0, 0, 0, 0, ...ip6('fd65::9'), ...icmp6(1, 0)]);
+    expect(new Scenario().receive(POD_A, frame6({ next: 43, payload: error }))).toEqual([]);
+  });
+
+  it('a jumbogram is refused', () => {
+    const node = new Scenario();
+    const jumbo = Uint8Array.of(17, 0, 0xc2, 4, 0, 1, 0, 0, ...datagram);
+    const bytes = frame6({ next: 0, payload: jumbo });
+    bytes.fill(0, 18, 20);
+    expect(node.receive(POD_A, bytes)).toEqual([]);
+    expect(node.drops(POD_A)).toEqual({ ip6_payload_length: 1 });
+  });
+});
+
 describe('ICMPv6 errors', () => {
   const reject = (options: Packet6Options, route?: Partial<adj.Adjacency> & { kind: number }) => {
     const node = new Scenario();

@@ -12,16 +12,17 @@ import * as step from '../trace.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
+import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
 import { mergeEcn6 } from './ecn.ts';
 import { reject6 } from './icmp6.ts';
 import { longestOf } from './ipv4.ts';
-import { fromLink, stepAddress } from './nd.ts';
-import { HOST, type Path, POD } from './path.ts';
+import { fromLink } from './nd.ts';
+import { HOST, type Path, POD, stepAddress } from './path.ts';
 import { send } from './send.ts';
 
 /** checkIpv6's answer as a drop reason. */
-const IPV6_DROPS = [-1, DROP.ip6_short, DROP.ip6_version, DROP.ip6_payload_length];
+export const IPV6_DROPS = [-1, DROP.ip6_short, DROP.ip6_version, DROP.ip6_payload_length];
 
 /** A frame of a pod or the host, at least an Ethernet header long. */
 export function fromInside6(path: Path, offset: number, length: number): void {
@@ -84,6 +85,12 @@ function isMartianSource6(path: Path, ip: number): boolean {
 /** Send the packet at `ip` where the FIB says, or say why not. `length` is its total length. */
 function forward6(path: Path, ip: number, length: number): void {
   const { bytes, adjacencies } = path;
+  const next = ipv6.nextHeader(bytes, ip);
+  if (next !== PROTOCOL_TCP && next !== PROTOCOL_UDP) {
+    // The only header that a router looks for (RFC 7045 2.1): it would send the packet to and fro.
+    const at = ipv6.routingHeader0(bytes, ip, length);
+    if (at !== 0) return hasRoutingHeader0(path, ip, length, at);
+  }
   const destination = ip + ipv6.DESTINATION;
   const index = lookup6(path.fib6, bytes, destination);
   const row = index * ADJ_ROW;
@@ -93,6 +100,7 @@ function forward6(path: Path, ip: number, length: number): void {
   switch (kind) {
     case adj.POD:
     case adj.VXLAN:
+    case adj.VXLAN6:
       break;
     case adj.HOST:
       // The host sent it here because nobody nearer has it: neither have we.
@@ -112,6 +120,7 @@ function forward6(path: Path, ip: number, length: number): void {
   if (ipv6.isLinkLocal6(bytes, destination)) return path.drop(DROP.link_local);
   if (kind === adj.VXLAN && path.isLocal(adjacencies[row + adj.ADJ_NEXT_HOP]))
     return path.drop(DROP.tunnel_loop);
+  if (kind === adj.VXLAN6 && wouldLoop6(path, row, ip)) return path.drop(DROP.tunnel_loop);
 
   // tortie and its host's kernel are one router: what crosses the host port loses its hop in the kernel.
   const takesHop = kind !== adj.HOST && path.portKind !== HOST;
@@ -129,6 +138,23 @@ function forward6(path: Path, ip: number, length: number): void {
     if (path.traced) path.step(step.TTL, limit, limit - 1);
   }
   send(path, row, kind, ip, length, path.port);
+}
+
+/** Nobody honours it (RFC 5095 3): say what its end would, pointing at its type. */
+function hasRoutingHeader0(path: Path, ip: number, length: number, at: number): void {
+  const { PARAMETER_PROBLEM6, CODE_FIELD } = icmpv6;
+  reject6(path, DROP.ip6_routing_header, PARAMETER_PROBLEM6, CODE_FIELD, ip, length, at + 2);
+}
+
+/** Never into a tunnel that ends here, and never a packet from or to the tunnel's own far end (RFC 2003 3.2, RFC 2473 4.1.2). */
+function wouldLoop6(path: Path, row: number, ip: number): boolean {
+  const { bytes, adjacencies } = path;
+  const end = row + adj.ADJ_NEXT_HOP6;
+  return (
+    ipv6.isAddress(bytes, ip + ipv6.DESTINATION, adjacencies, end) ||
+    ipv6.isAddress(bytes, ip + ipv6.SOURCE, adjacencies, end) ||
+    path.isLocalWords6(adjacencies, end)
+  );
 }
 
 /** Larger than the next link takes (RFC 8201 4). Nobody is asked for less than every link must carry. */

@@ -6,14 +6,13 @@
 import * as counter from '../counters.ts';
 import { DROP } from '../drops.ts';
 import * as step from '../trace.ts';
-import { get32 } from '../wire/bytes.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import * as ipv6 from '../wire/ipv6.ts';
 import { GATEWAY6, IPV6_LENGTH } from '../wire/ipv6.ts';
 import * as nd from '../wire/nd.ts';
-import { type Path, POD } from './path.ts';
+import { type Path, POD, stepAddress } from './path.ts';
 
 /** Where the two addresses wait in the scratch memory. */
 const ASKER = 0;
@@ -107,9 +106,4 @@ function advertise(path: Path, offset: number, ip: number, target: number): void
   }
   const size = ETHERNET_LENGTH + IPV6_LENGTH + nd.ADVERTISEMENT_LENGTH;
   path.egress.push(path.port, frame, size, ~path.port, 0, 0, 0);
-}
-
-/** A step whose four arguments are an address. */
-export function stepAddress(path: Path, code: number, bytes: DataView, at: number): void {
-  path.step(code, get32(bytes, at), get32(bytes, at + 4), get32(bytes, at + 8), get32(bytes, at + 12));
 }

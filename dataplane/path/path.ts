@@ -25,10 +25,12 @@ export const HOST = 2;
 export const VXLAN = 3;
 export const IPIP = 4;
 export const UNDERLAY = 5;
+export const VXLAN6 = 6;
 const KINDS: Record<PortSpec['kind'], number> = {
   pod: POD,
   host: HOST,
   vxlan: VXLAN,
+  vxlan6: VXLAN6,
   ipip: IPIP,
   underlay: UNDERLAY,
 };
@@ -46,6 +48,8 @@ export interface PathOptions {
 
 /** Before a copied frame: as before a received one, which has an Ethernet header in front of its packet as well. */
 const SPARE_HEADROOM = HEADROOM + 64;
+/** The unspecified address. */
+const NOBODY6 = [0, 0, 0, 0] as const;
 /** Cells of a row that are places in the packet. */
 const PLACES = [CHECKSUM_START, CHECKSUM_FIELD, HEADERS_END] as const;
 
@@ -57,6 +61,7 @@ export class Path {
   readonly fib6: Fib6;
   readonly adjacencies: Int32Array;
   readonly peers: Int32Array;
+  readonly peers6: Int32Array;
   readonly counters: Float64Array;
   readonly worker: number;
 
@@ -84,6 +89,8 @@ export class Path {
   #local6 = new Int32Array(0);
   /** Source of ICMPv6 errors: the gateway's link-local address if the node has no other. */
   readonly address6 = new DataView(new ArrayBuffer(16));
+  /** Outer source of VXLAN over IPv6. */
+  readonly underlay6 = new DataView(new ArrayBuffer(16));
   /** Two addresses, while the packet that held them is written over. */
   readonly scratch = new DataView(new ArrayBuffer(32));
 
@@ -127,6 +134,7 @@ export class Path {
     this.fib6 = openFib6(options.tables.fib6);
     this.adjacencies = new Int32Array(options.tables.adjacencies);
     this.peers = new Int32Array(options.tables.peers);
+    this.peers6 = new Int32Array(options.tables.peers6);
     this.counters = new Float64Array(options.tables.counters);
     [this.#spareStart, this.#spareEnd] = options.spare ?? [0, 0];
   }
@@ -151,6 +159,7 @@ export class Path {
     this.#local = Int32Array.from(node.local);
     this.#local6 = Int32Array.from(node.local6 ?? []);
     putAddress(this.address6, 0, node.address6 ?? GATEWAY6);
+    putAddress(this.underlay6, 0, node.underlay6 ?? NOBODY6);
     this.vtepHi = (node.vtepMac[0] << 8) | node.vtepMac[1];
     this.vtepLo = get32(viewOf(node.vtepMac), 2);
     this.vni = node.vni;
@@ -218,6 +227,20 @@ export class Path {
   isLocal6(at: number): boolean {
     const local = this.#local6;
     for (let i = 0; i < local.length; i += 4) if (isAddress(this.bytes, at, local, i)) return true;
+    return false;
+  }
+
+  /** isLocal for four words from `first` on. */
+  isLocalWords6(words: Int32Array, first: number): boolean {
+    const local = this.#local6;
+    for (let i = 0; i < local.length; i += 4) {
+      const differs =
+        (local[i] ^ words[first]) |
+        (local[i + 1] ^ words[first + 1]) |
+        (local[i + 2] ^ words[first + 2]) |
+        (local[i + 3] ^ words[first + 3]);
+      if (differs === 0) return true;
+    }
     return false;
   }
 
@@ -298,10 +321,10 @@ export class Path {
 
   beginTrace(offset: number, length: number): void {
     const l2 = this.portKind === POD || this.portKind === HOST;
-    const at = this.portKind === VXLAN ? offset + VXLAN_LENGTH : offset;
-    const size = this.portKind === VXLAN ? length - VXLAN_LENGTH : length;
-    this.traced =
-      this.#tracer?.begin(this.bytes, this.port, at, size, l2 || this.portKind === VXLAN) ?? false;
+    const isVxlan = this.portKind === VXLAN || this.portKind === VXLAN6;
+    const at = isVxlan ? offset + VXLAN_LENGTH : offset;
+    const size = isVxlan ? length - VXLAN_LENGTH : length;
+    this.traced = this.#tracer?.begin(this.bytes, this.port, at, size, l2 || isVxlan) ?? false;
     if (this.traced) this.step(step.RECEIVED, this.port, length);
   }
 
@@ -313,4 +336,9 @@ export class Path {
   step(code: number, a = 0, b = 0, c = 0, d = 0): void {
     this.#tracer?.step(code, a, b, c, d);
   }
+}
+
+/** A step whose four arguments are an address. */
+export function stepAddress(path: Path, code: number, bytes: DataView, at: number): void {
+  path.step(code, get32(bytes, at), get32(bytes, at + 4), get32(bytes, at + 8), get32(bytes, at + 12));
 }

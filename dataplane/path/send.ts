@@ -9,20 +9,23 @@ import { flowHash, flowHash6 } from '../wire/flow.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
+import { IPV6_LENGTH } from '../wire/ipv6.ts';
 import * as udp from '../wire/udp.ts';
 import { UDP_LENGTH } from '../wire/udp.ts';
 import * as vxlan from '../wire/vxlan.ts';
 import { VXLAN_LENGTH, VXLAN_PORT } from '../wire/vxlan.ts';
-import { GONE, type Path, UNDERLAY } from './path.ts';
+import { GONE, type Path, stepAddress, UNDERLAY } from './path.ts';
 
 export const OUTER_TTL = 64;
+/** Outer IPv6, UDP, VXLAN and inner Ethernet. */
+const VXLAN6_OVERHEAD = IPV6_LENGTH + UDP_LENGTH + VXLAN_LENGTH + ETHERNET_LENGTH;
 
 /** Write what goes in front of the packet and queue it. `from` is the port to charge, complemented if we made it. */
 export function send(path: Path, row: number, kind: number, ip: number, length: number, from: number): void {
   const bytes = path.bytes;
   const adjacencies = path.adjacencies;
   const port = adjacencies[row + adj.ADJ_PORT];
-  if ((kind === adj.VXLAN || kind === adj.IPIP) && from >= 0) {
+  if ((kind === adj.VXLAN || kind === adj.IPIP || kind === adj.VXLAN6) && from >= 0) {
     ip = path.withRoom(ip, length);
     if (ip === 0) return path.lost(from, DROP.tx_full);
   }
@@ -38,7 +41,7 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
   if (kind === adj.VXLAN) {
     to = adjacencies[row + adj.ADJ_NEXT_HOP];
     const hash = is4 ? flowHash(bytes, ip, length) : flowHash6(bytes, ip, length);
-    udpPort = vxlan.VXLAN_SOURCE_BASE | (hash & vxlan.VXLAN_SOURCE_MASK);
+    udpPort = vxlan.sourcePortOf(hash);
     offset = ip - ETHERNET_LENGTH - VXLAN_LENGTH - UDP_LENGTH - IPV4_LENGTH;
     size = ip - offset + length;
     putVxlanHeaders(path, row, offset, size, type, tos, udpPort, to, path.kinds[port] === UNDERLAY);
@@ -62,6 +65,13 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
       to,
     );
     if (path.traced) path.step(step.ENCAPSULATED, kind, source, to, ipv4.PROTOCOL_IPIP);
+  } else if (kind === adj.VXLAN6) {
+    to = adjacencies[row + adj.ADJ_NEXT_HOP];
+    const hash = is4 ? flowHash(bytes, ip, length) : flowHash6(bytes, ip, length);
+    udpPort = vxlan.sourcePortOf(hash);
+    offset = ip - VXLAN6_OVERHEAD;
+    size = VXLAN6_OVERHEAD + length;
+    putVxlan6Headers(path, row, offset, size, type, tos, hash);
   } else {
     offset = ip - ETHERNET_LENGTH;
     size = length + ETHERNET_LENGTH;
@@ -113,8 +123,56 @@ function putVxlanHeaders(
     source,
     to,
   );
-  udp.putUdp(bytes, datagram, udpPort, VXLAN_PORT, size - IPV4_LENGTH);
-  vxlan.putVxlan(bytes, datagram + UDP_LENGTH, vni);
+  putDatagram(path, row, datagram, size - IPV4_LENGTH, type, udpPort);
+  // A UDP socket's kernel writes the outer checksum; anything else needs it from us.
+  if (checksummed) {
+    const pseudo = ipv4.pseudoSum(source, to, ipv4.PROTOCOL_UDP, size - IPV4_LENGTH);
+    udp.putUdpChecksum(bytes, datagram, size - IPV4_LENGTH, pseudo);
+  }
+  if (path.traced) path.step(step.ENCAPSULATED, adj.VXLAN, source, to, vni);
+}
+
+/** The same with an outer IPv6 header, 70 bytes. */
+function putVxlan6Headers(
+  path: Path,
+  row: number,
+  offset: number,
+  size: number,
+  type: number,
+  tos: number,
+  hash: number,
+): void {
+  const { bytes, adjacencies } = path;
+  const datagram = offset + IPV6_LENGTH;
+  const length = size - IPV6_LENGTH;
+  ipv6.putIpv6(bytes, offset, tos, length, ipv4.PROTOCOL_UDP, OUTER_TTL);
+  // Routers between the nodes spread flows by it, who need not look for ports (RFC 6438).
+  ipv6.setFlowLabel(bytes, offset, vxlan.flowLabelOf(hash));
+  ipv6.copyAddress(bytes, offset + ipv6.SOURCE, path.underlay6, 0);
+  ipv6.copyWords(bytes, offset + ipv6.DESTINATION, adjacencies, row + adj.ADJ_NEXT_HOP6);
+  putDatagram(path, row, datagram, length, type, vxlan.sourcePortOf(hash));
+  if (path.kinds[adjacencies[row + adj.ADJ_PORT]] === UNDERLAY) {
+    const pseudo = ipv6.pseudoSum6(bytes, offset, ipv4.PROTOCOL_UDP, length);
+    udp.putUdpChecksum(bytes, datagram, length, pseudo);
+  }
+  if (path.traced) {
+    stepAddress(path, step.PEER6, bytes, offset + ipv6.DESTINATION);
+    path.step(step.ENCAPSULATED6, adj.VXLAN6, adjacencies[row + adj.ADJ_VNI], ipv6.flowLabel(bytes, offset));
+  }
+}
+
+/** UDP, VXLAN and inner Ethernet: 30 bytes. `length` is UDP's. */
+function putDatagram(
+  path: Path,
+  row: number,
+  datagram: number,
+  length: number,
+  type: number,
+  udpPort: number,
+): void {
+  const { bytes, adjacencies } = path;
+  udp.putUdp(bytes, datagram, udpPort, VXLAN_PORT, length);
+  vxlan.putVxlan(bytes, datagram + UDP_LENGTH, adjacencies[row + adj.ADJ_VNI]);
   ethernet.putEthernet(
     bytes,
     datagram + UDP_LENGTH + VXLAN_LENGTH,
@@ -124,10 +182,4 @@ function putVxlanHeaders(
     adjacencies[row + adj.ADJ_SMAC_LO],
     type,
   );
-  // A UDP socket's kernel writes the outer checksum; anything else needs it from us.
-  if (checksummed) {
-    const pseudo = ipv4.pseudoSum(source, to, ipv4.PROTOCOL_UDP, size - IPV4_LENGTH);
-    udp.putUdpChecksum(bytes, datagram, size - IPV4_LENGTH, pseudo);
-  }
-  if (path.traced) path.step(step.ENCAPSULATED, adj.VXLAN, source, to, vni);
 }

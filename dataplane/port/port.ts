@@ -5,6 +5,7 @@
  *   kind       receive hands over            transmit expects
  *   pod, host  Ethernet                      Ethernet
  *   vxlan      VXLAN header (RFC 7348 5)     outer IPv4 header
+ *   vxlan6     VXLAN header                  outer IPv6 header
  *   ipip       outer IPv4 header             outer IPv4 header
  */
 
@@ -66,6 +67,7 @@ export function openPort(workspace: Workspace, spec: PortSpec, worker: number): 
       return spec.limits ? new ShapedPort(tap, spec.limits, workspace.now) : tap;
     }
     case 'vxlan':
+    case 'vxlan6':
       return new VxlanPort(workspace, spec, worker);
     case 'ipip':
       return new IpipPort(workspace, spec, worker);

@@ -5,11 +5,13 @@ export const ICMPV6_LENGTH = 8;
 export const UNREACHABLE6 = 1;
 export const TOO_BIG6 = 2;
 export const TIME_EXCEEDED6 = 3;
+export const PARAMETER_PROBLEM6 = 4;
 
 export const CODE_NO_ROUTE = 0;
 export const CODE_PROHIBITED6 = 1;
 export const CODE_ADDRESS = 3;
 export const CODE_HOP_LIMIT = 0;
+export const CODE_FIELD = 0;
 
 const REDIRECT = 137;
 /** Multicast listener messages (RFC 2710 3, RFC 3810 5.2). */
@@ -39,10 +41,10 @@ export function putIcmpv6Checksum(bytes: DataView, offset: number, length: numbe
   put16(bytes, offset + 2, ~sum16(bytes, offset, length, pseudo));
 }
 
-/** Write an error header in front of the quotation, without its checksum; `mtu` is 0 except in "packet too big". */
-export function putError6(bytes: DataView, offset: number, type: number, code: number, mtu: number): void {
+/** Write an error header in front of the quotation, without its checksum. `word`: MTU, pointer to the bad byte, or 0. */
+export function putError6(bytes: DataView, offset: number, type: number, code: number, word: number): void {
   bytes.setUint8(offset, type);
   bytes.setUint8(offset + 1, code);
   put16(bytes, offset + 2, 0);
-  put32(bytes, offset + 4, mtu);
+  put32(bytes, offset + 4, word);
 }

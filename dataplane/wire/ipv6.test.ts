@@ -41,6 +41,8 @@ describe('IPv6', () => {
     expect(check(Uint8Array.from([...good, 0, 0]))).toBe(ipv6.IPV6_OK);
     expect(check(good, 39)).toBe(ipv6.IPV6_SHORT);
     expect(check(good, 47)).toBe(ipv6.IPV6_PAYLOAD_LENGTH);
+    // A jumbogram, whole as far as its 16 bits of length go.
+    expect(check(packet(0, '3b00 c204 00010000').with(5, 0))).toBe(ipv6.IPV6_PAYLOAD_LENGTH);
     good[0] = 0x45;
     expect(check(good)).toBe(ipv6.IPV6_VERSION);
   });
@@ -60,11 +62,31 @@ describe('IPv6', () => {
     // The first fragment shows its transport, a later one does not.
     expect(walk(packet(44, '1100 0001 00000001'))).toEqual([17, 48, true]);
     expect(walk(packet(44, '1100 0008 00000001'))).toEqual([44, 40, true]);
+    expect(walk(packet(44, '1100 0000 00000001'))).toEqual([17, 48, false]);
     expect(walk(packet(0, '3a00 0104'))).toBe('broken');
     expect(walk(packet(0, '3a01 0104 00000000'))).toBe('broken');
     const chain = (count: number) => packet(60, options('3c').repeat(count - 1) + options('3b'));
     expect(walk(chain(ipv6.MAX_EXTENSIONS))).toEqual([59, 40 + 8 * ipv6.MAX_EXTENSIONS, false]);
     expect(walk(chain(ipv6.MAX_EXTENSIONS + 1))).toBe('broken');
+  });
+
+  it('finds a routing header of type 0 that is not used up', () => {
+    const find = (bytes: Uint8Array) => ipv6.routingHeader0(viewOf(bytes), 0, bytes.length);
+    const options = (next: string) => `${next}00 0104 00000000`;
+    const routing = (type: string, left: string) => `3b02 ${type}${left} 00000000 ${B}`;
+    expect(find(packet(43, routing('00', '01')))).toBe(40);
+    expect(find(packet(0, options('3c') + options('2b') + routing('00', '01')))).toBe(56);
+    expect(find(packet(44, `2b00 0001 00000001 ${routing('00', '01')}`))).toBe(48);
+    for (const bytes of [
+      packet(43, routing('00', '00')),
+      packet(43, routing('02', '01')),
+      packet(44, `2b00 0008 00000001 ${routing('00', '01')}`),
+      packet(6, routing('00', '01')),
+      packet(43, '3b02 00'),
+      packet(60, options('3c').repeat(ipv6.MAX_EXTENSIONS - 1) + options('2b') + routing('00', '01')),
+    ]) {
+      expect(find(bytes)).toBe(0);
+    }
   });
 
   it('never reads beyond a packet, whatever is in it', () => {
@@ -74,6 +96,7 @@ describe('IPv6', () => {
         const upper = ipv6.upperLayer(viewOf(bytes), 0, bytes.length);
         if (upper !== ipv6.CHAIN_BROKEN) expect(ipv6.upperOffset(upper)).toBeLessThanOrEqual(bytes.length);
         flowHash6(viewOf(bytes), 0, bytes.length);
+        expect(ipv6.routingHeader0(viewOf(bytes), 0, bytes.length)).toBeLessThan(bytes.length);
       }),
       { verbose: 1 },
     );

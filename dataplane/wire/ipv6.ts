@@ -33,12 +33,14 @@ export const IPV6_PAYLOAD_LENGTH = 3;
 
 /**
  * Whether `length` bytes hold a header and the payload that it announces. More bytes are padding and legal. After IPV6_OK,
- * totalLength bytes exist. Jumbograms (RFC 2675) are taken for packets without payload.
+ * totalLength bytes exist. A jumbogram (RFC 2675) announces nothing and has a hop-by-hop header: no link here carries one.
  */
 export function checkIpv6(bytes: DataView, offset: number, length: number): number {
   if (length < IPV6_LENGTH) return IPV6_SHORT;
   if (bytes.getUint8(offset) >> 4 !== 6) return IPV6_VERSION;
-  return get16(bytes, offset + 4) + IPV6_LENGTH > length ? IPV6_PAYLOAD_LENGTH : IPV6_OK;
+  const payload = get16(bytes, offset + 4);
+  if (payload === 0 && bytes.getUint8(offset + 6) === NEXT_HOP_BY_HOP) return IPV6_PAYLOAD_LENGTH;
+  return payload + IPV6_LENGTH > length ? IPV6_PAYLOAD_LENGTH : IPV6_OK;
 }
 
 export const trafficClass = (bytes: DataView, offset: number): number => (get16(bytes, offset) >> 4) & 0xff;
@@ -51,13 +53,29 @@ export function setTrafficClass(bytes: DataView, offset: number, value: number):
   put16(bytes, offset, (get16(bytes, offset) & 0xf00f) | (value << 4));
 }
 
+/** Twenty bits (RFC 6437). */
+export const flowLabel = (bytes: DataView, offset: number): number =>
+  ((bytes.getUint8(offset + 1) & 0x0f) << 16) | get16(bytes, offset + 2);
+
+export function setFlowLabel(bytes: DataView, offset: number, label: number): void {
+  bytes.setUint8(offset + 1, (bytes.getUint8(offset + 1) & 0xf0) | (label >> 16));
+  put16(bytes, offset + 2, label);
+}
+
 export function decrementHopLimit(bytes: DataView, offset: number): void {
   bytes.setUint8(offset + 7, bytes.getUint8(offset + 7) - 1);
 }
 
+/** Of a fragment header's third and fourth byte (RFC 8200 4.5). */
+const FRAGMENT_OFFSET = 0xfff8;
+const MORE_FRAGMENTS = 1;
+
 /** What `upperLayer` answers when the chain is longer than the packet or than MAX_EXTENSIONS. */
 export const CHAIN_BROKEN = -1;
-/** Bit of `upperLayer`'s answer: the packet is a fragment, the first of its packet unless the protocol is NEXT_FRAGMENT. */
+/**
+ * Bit of `upperLayer`'s answer: the packet is a fragment, the first of its packet unless the protocol is NEXT_FRAGMENT. An
+ * atomic fragment, which is a whole packet, counts as one (RFC 6946 section 4).
+ */
 export const FRAGMENTED = 1 << 24;
 
 /**
@@ -72,8 +90,9 @@ export function upperLayer(bytes: DataView, offset: number, total: number): numb
     if (!isExtension(protocol)) return fragmented | (at << 8) | protocol;
     if (at + 8 > total) return CHAIN_BROKEN;
     if (protocol === NEXT_FRAGMENT) {
-      fragmented = FRAGMENTED;
-      if ((get16(bytes, offset + at + 2) & 0xfff8) !== 0) return fragmented | (at << 8) | protocol;
+      const place = get16(bytes, offset + at + 2);
+      if ((place & (FRAGMENT_OFFSET | MORE_FRAGMENTS)) !== 0) fragmented = FRAGMENTED;
+      if ((place & FRAGMENT_OFFSET) !== 0) return fragmented | (at << 8) | protocol;
     }
     const next = bytes.getUint8(offset + at);
     at += extensionLength(protocol, bytes.getUint8(offset + at + 1));
@@ -81,6 +100,25 @@ export function upperLayer(bytes: DataView, offset: number, total: number): numb
     protocol = next;
   }
   return CHAIN_BROKEN;
+}
+
+/**
+ * Where a packet of `total` bytes has a routing header of type 0 that is not used up (RFC 5095), counted from the IPv6
+ * header; 0 if it has none, or none within MAX_EXTENSIONS headers.
+ */
+export function routingHeader0(bytes: DataView, offset: number, total: number): number {
+  let protocol = bytes.getUint8(offset + 6);
+  let at = IPV6_LENGTH;
+  for (let walked = 0; walked < MAX_EXTENSIONS; walked++) {
+    if (!isExtension(protocol) || at + 8 > total) return 0;
+    const header = offset + at;
+    if (protocol === NEXT_ROUTING && bytes.getUint8(header + 2) === 0 && bytes.getUint8(header + 3) !== 0)
+      return at;
+    if (protocol === NEXT_FRAGMENT && (get16(bytes, header + 2) & FRAGMENT_OFFSET) !== 0) return 0;
+    at += extensionLength(protocol, bytes.getUint8(header + 1));
+    protocol = bytes.getUint8(header);
+  }
+  return 0;
 }
 
 export const upperProtocol = (upper: number): number => upper & 0xff;
@@ -130,6 +168,11 @@ export function pseudoSum6(bytes: DataView, offset: number, protocol: number, le
 
 export function copyAddress(to: DataView, toAt: number, from: DataView, fromAt: number): void {
   for (let i = 0; i < ADDRESS_LENGTH; i += 4) put32(to, toAt + i, get32(from, fromAt + i));
+}
+
+/** Write the address that stands as four words from `first` on. */
+export function copyWords(to: DataView, toAt: number, words: Int32Array, first: number): void {
+  for (let word = 0; word < 4; word++) put32(to, toAt + word * 4, words[first + word]);
 }
 
 /** Write an address of four words. */
