@@ -75,7 +75,13 @@ class Worker {
     this.#control = control;
     this.#native = loadNative();
     const { clock } = this.#runtime;
-    this.#workspace = new Workspace(this.#native, this.#arena, CUT_START, () => clock[1]);
+    this.#workspace = new Workspace(
+      this.#native,
+      this.#arena,
+      CUT_START,
+      () => clock[1],
+      new Int32Array(data.tables.peers6),
+    );
     this.#pipeline = new Pipeline({
       tables: data.tables,
       worker: data.index,

@@ -112,6 +112,7 @@ static const struct {
     {"tapWrite", tap_write},
     {"udpReceive", udp_receive},
     {"udpSend", udp_send},
+    {"udp6Send", udp6_send},
     {"rawReceive", raw_receive},
     {"rawSend", raw_send},
     {"keepCapabilities", keep_capabilities},

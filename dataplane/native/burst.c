@@ -316,16 +316,46 @@ napi_value tap_write(napi_env env, napi_callback_info info) {
 
 /* ---- Sockets ------------------------------------------------------------------------------------- */
 
-/* Room for two control messages of an int: IP_TOS, and UDP_GRO or UDP_SEGMENT. */
+/* Room for two control messages of an int: IP_TOS or IPV6_TCLASS, and UDP_GRO or UDP_SEGMENT. */
 union control {
   char bytes[2 * CMSG_SPACE(sizeof(int))];
   struct cmsghdr align;
 };
 
+/* An address of either family. */
+union place {
+  struct sockaddr any;
+  struct sockaddr_in four;
+  struct sockaddr_in6 six;
+};
+
+/* Where the outer headers of a datagram that is sent over IPv6 stand, counted back from it: the pipeline
+ * wrote them, and the kernel writes all of them anew but for the destination and the flow label, which it
+ * takes from here. */
+enum { OUTER6 = 48, DESTINATION6 = 24, ADDRESS6 = 16, FLOW_LABEL = 0xfffff };
+
+/* Whence a datagram came. An IPv6 address does not fit a row: it is put in front of the datagram, where there
+ * is room. */
+static void from_place(const union place *place, const struct burst *burst, int32_t *row) {
+  if (place->any.sa_family != AF_INET6) {
+    row[ADDRESS] = (int32_t)ntohl(place->four.sin_addr.s_addr);
+    row[UDP_PORT] = ntohs(place->four.sin_port);
+    return;
+  }
+  row[UDP_PORT] = ntohs(place->six.sin6_port);
+  if (burst->headroom < ADDRESS6) return;
+  memcpy(burst->arena.data + row[OFFSET] - ADDRESS6, &place->six.sin6_addr, ADDRESS6);
+}
+
 /* The outer TOS, and the size of each datagram but the last when the kernel joined several (UDP_GRO). */
 static void from_control(struct msghdr *message, int32_t *row) {
   for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
     if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) row[TOS] = *CMSG_DATA(c);
+    if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+      int class;
+      memcpy(&class, CMSG_DATA(c), sizeof class);
+      row[TOS] = class;
+    }
     if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
       int size;
       memcpy(&size, CMSG_DATA(c), sizeof size);
@@ -347,7 +377,7 @@ static napi_value receive(napi_env env, napi_callback_info info, const char *cal
   size_t stride = align(burst.headroom + MAX_FRAME) | LINE;
   struct mmsghdr messages[BATCH];
   struct iovec pieces[BATCH];
-  struct sockaddr_in sources[BATCH];
+  union place sources[BATCH];
   union control controls[BATCH];
   size_t slots = 0;
   for (size_t start = burst.start; slots < BATCH && slots < burst.count; slots++, start += stride) {
@@ -379,8 +409,7 @@ static napi_value receive(napi_env env, napi_callback_info info, const char *cal
   for (size_t i = 0; i < count; i++) {
     int32_t *row = burst.rows.data + i * ROW;
     fill_row(row, (size_t)((uint8_t *)pieces[i].iov_base - burst.arena.data), messages[i].msg_len);
-    row[ADDRESS] = (int32_t)ntohl(sources[i].sin_addr.s_addr);
-    row[UDP_PORT] = ntohs(sources[i].sin_port);
+    from_place(&sources[i], &burst, row);
     from_control(&messages[i].msg_hdr, row);
   }
   return from_int(env, (int64_t)count);
@@ -407,7 +436,9 @@ struct batch {
   bool open;
   struct mmsghdr messages[BATCH];
   struct iovec parts[MAX_PARTS];
-  struct sockaddr_in targets[BATCH];
+  bool is_six;
+  const uint8_t *arena;
+  union place targets[BATCH];
   union control controls[BATCH];
 };
 
@@ -446,6 +477,12 @@ static void *put_control(struct msghdr *message, union control *room, int level,
   return CMSG_DATA(control);
 }
 
+static uint32_t flow_label(const struct batch *batch, const int32_t *row) {
+  uint32_t word;
+  memcpy(&word, batch->arena + row[OFFSET] - OUTER6, sizeof word);
+  return ntohl(word) & FLOW_LABEL;
+}
+
 /* Begin a message of at most `parts` parts. `port` 0 (raw sockets): the TOS stands in the frame's own header.
  */
 static struct msghdr *batch_add(struct batch *batch, int32_t *row, uint16_t port, size_t parts) {
@@ -454,15 +491,23 @@ static struct msghdr *batch_add(struct batch *batch, int32_t *row, uint16_t port
   batch->rows[i] = row;
   batch->lengths[i] = 1;
   batch->open = false;
-  batch->targets[i] = (struct sockaddr_in){
-      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
   struct msghdr *message = &batch->messages[i].msg_hdr;
-  *message = (struct msghdr){.msg_name = &batch->targets[i],
-                             .msg_namelen = sizeof batch->targets[i],
-                             .msg_iov = &batch->parts[batch->parts_used]};
+  *message = (struct msghdr){.msg_name = &batch->targets[i], .msg_iov = &batch->parts[batch->parts_used]};
+  if (batch->is_six) {
+    struct sockaddr_in6 *six = &batch->targets[i].six;
+    *six = (struct sockaddr_in6){
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_flowinfo = htonl(flow_label(batch, row))};
+    memcpy(&six->sin6_addr, batch->arena + row[OFFSET] - DESTINATION6, ADDRESS6);
+    message->msg_namelen = sizeof *six;
+  } else {
+    batch->targets[i].four = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)row[ADDRESS])};
+    message->msg_namelen = sizeof batch->targets[i].four;
+  }
   if (port == 0) return message;
-  int tos = row[TOS] & 0xff;
-  memcpy(put_control(message, &batch->controls[i], IPPROTO_IP, IP_TOS, sizeof tos), &tos, sizeof tos);
+  int tos = row[TOS] & 0xff, level = batch->is_six ? IPPROTO_IPV6 : IPPROTO_IP;
+  int type = batch->is_six ? IPV6_TCLASS : IP_TOS;
+  memcpy(put_control(message, &batch->controls[i], level, type, sizeof tos), &tos, sizeof tos);
   return message;
 }
 
@@ -499,6 +544,7 @@ static bool join_run(struct batch *batch, const struct burst *burst, const int32
       row[LENGTH] > first[LENGTH] || length == MAX_SEGMENTS ||
       (length + 1) * (size_t)first[LENGTH] > MAX_DATAGRAMS)
     return false;
+  if (batch->is_six && flow_label(batch, row) != flow_label(batch, first)) return false;
   if (length == 1) put_segment(batch, (size_t)first[LENGTH]);
   add_part(batch, &batch->messages[i].msg_hdr, burst, row[OFFSET], row[LENGTH]);
   batch->lengths[i]++;
@@ -540,19 +586,32 @@ static napi_value count_sent(napi_env env, const struct burst *burst) {
   return from_int(env, sent);
 }
 
+/* Whether the outer headers of all rows lie within the arena. */
+static bool have_outer6(napi_env env, const char *call, const struct burst *burst) {
+  for (size_t i = 0; i < burst->count; i++) {
+    int32_t offset = burst->rows.data[i * ROW + OFFSET];
+    if (offset >= OUTER6) continue;
+    throw_range(env, "%s: row %zu at %d has no outer headers before it", call, i, offset);
+    return false;
+  }
+  return true;
+}
+
 /* Rows keep their order within a socket, so within a flow. */
-napi_value udp_send(napi_env env, napi_callback_info info) {
+static napi_value send_datagrams(napi_env env, napi_callback_info info, const char *call, bool is_six) {
   napi_value args[6];
   struct cells pool;
   int64_t port, runs;
   struct burst burst;
-  if (!get_args(env, info, "udpSend", 6, args) || !get_cells(env, args[0], "pool", &pool) ||
-      !send_args(env, args + 1, "udpSend", &burst) || !get_int(env, args[4], "port", 1, 65535, &port) ||
-      !get_int(env, args[5], "runs", 0, 1, &runs))
+  if (!get_args(env, info, call, 6, args) || !get_cells(env, args[0], "pool", &pool) ||
+      !send_args(env, args + 1, call, &burst) || (is_six && !have_outer6(env, call, &burst)) ||
+      !get_int(env, args[4], "port", 1, 65535, &port) || !get_int(env, args[5], "runs", 0, 1, &runs))
     return NULL;
   if (pool.length == 0 || (pool.length & (pool.length - 1)) != 0)
     return throw_range(env, "pool must have a power of two of sockets, not %zu", pool.length);
   struct batch batch;
+  batch.is_six = is_six;
+  batch.arena = burst.arena.data;
   batch.count = batch.parts_used = 0;
   batch.open = false;
   for (size_t first = 0; first < burst.count; first += BATCH) {
@@ -574,6 +633,13 @@ napi_value udp_send(napi_env env, napi_callback_info info) {
   return count_sent(env, &burst);
 }
 
+napi_value udp_send(napi_env env, napi_callback_info info) {
+  return send_datagrams(env, info, "udpSend", false);
+}
+napi_value udp6_send(napi_env env, napi_callback_info info) {
+  return send_datagrams(env, info, "udp6Send", true);
+}
+
 napi_value raw_send(napi_env env, napi_callback_info info) {
   napi_value args[4];
   struct burst burst;
@@ -581,6 +647,7 @@ napi_value raw_send(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, "rawSend", 4, args) || !get_fd(env, args[0], &batch.fd) ||
       !send_args(env, args + 1, "rawSend", &burst))
     return NULL;
+  batch.is_six = false;
   batch.count = batch.parts_used = 0;
   batch.open = false;
   for (size_t i = 0; i < burst.count; i++)

@@ -166,6 +166,7 @@ napi_value tap_read(napi_env env, napi_callback_info info);
 napi_value tap_write(napi_env env, napi_callback_info info);
 napi_value udp_receive(napi_env env, napi_callback_info info);
 napi_value udp_send(napi_env env, napi_callback_info info);
+napi_value udp6_send(napi_env env, napi_callback_info info);
 napi_value raw_receive(napi_env env, napi_callback_info info);
 napi_value raw_send(napi_env env, napi_callback_info info);
 napi_value keep_capabilities(napi_env env, napi_callback_info info);

@@ -47,10 +47,19 @@ export class Workspace {
   readonly tally: OffloadTally = { cut: 0, cutInto: 0, joined: 0, joinedInto: 0 };
   /** Milliseconds of a clock that all workers share. */
   readonly now: () => number;
+  /** Known peers over IPv6 (fib/peers6.ts); null: no port asks. */
+  readonly peers6: Int32Array | null;
 
   /** `room`: where in the arena CUT_ROOM bytes are for headers. */
-  constructor(native: Native, arena: Uint8Array, room: number, now: () => number = () => performance.now()) {
+  constructor(
+    native: Native,
+    arena: Uint8Array,
+    room: number,
+    now: () => number = () => performance.now(),
+    peers6: Int32Array | null = null,
+  ) {
     this.native = native;
+    this.peers6 = peers6;
     this.now = now;
     this.bytes = viewOf(arena);
     this.cutter = new Cutter(arena, room);

@@ -4,8 +4,12 @@
  * A UDP socket has one source port, and the source port of a VXLAN packet tells flows apart (RFC 7348 5), so
  * there is a pool to send, of which the flow's hash picks one. To receive there is a socket a worker; the kernel
  * picks one by addresses and ports (SO_REUSEPORT), so a flow stays with one.
+ *
+ * A port is over IPv4 or over IPv6. Over IPv6 a peer's address crosses the language border beside the row: behind the outer
+ * header that the pipeline wrote, or in front of the datagram that was received, whose row then gets the peer's number.
  */
-import { LENGTH, OFFSET, ROW } from '../memory/burst.ts';
+import { peer6 } from '../fib/peers6.ts';
+import { ADDRESS, LENGTH, OFFSET, ROW } from '../memory/burst.ts';
 import { BURST } from '../memory/layout.ts';
 import type { PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
@@ -16,8 +20,11 @@ import type { Port, Workspace } from './port.ts';
 import { cutBurst, hasOversize, hasSuper, isRefused, settleCut } from './sender.ts';
 import { Uplink } from './uplink.ts';
 
-/** Outer IPv4 and UDP headers, which the pipeline writes and the kernel writes again. */
+/** Outer IP and UDP headers, which the pipeline writes and the kernel writes again. */
 const OUTER = 20 + 8;
+const OUTER6 = 40 + 8;
+/** Where the source of a datagram over IPv6 stands, counted back from it. */
+const SOURCE6 = 16;
 /** VXLAN and inner Ethernet headers: from what a socket sends to the inner IP header. */
 const INNER = 8 + 14;
 const DESTINATION_PORT = 4789;
@@ -38,6 +45,10 @@ export class VxlanPort implements Port {
   readonly #senders: Int32Array;
   readonly #cutting: { inner: number; prefix: number; runs: boolean };
   readonly #uplink: Uplink | null;
+  readonly #outer: number;
+  readonly #send: Native['udpSend'];
+  /** Over IPv6: numbers of the peers. */
+  readonly #peers6: Int32Array | null;
 
   /** Descriptors: receivers, then a power of two of senders. */
   constructor(workspace: Workspace, spec: PortSpec, worker: number) {
@@ -45,6 +56,12 @@ export class VxlanPort implements Port {
     const senders = fds.length - readers.length;
     if (senders < 1 || (senders & (senders - 1)) !== 0)
       throw new Error(`a VXLAN port needs a power of two of senders, not ${senders}`);
+    const isOver6 = spec.kind === 'vxlan6';
+    this.#peers6 = isOver6 ? workspace.peers6 : null;
+    if (isOver6 && this.#peers6 === null) throw new Error('a VXLAN port over IPv6 needs the table of peers');
+    this.#outer = isOver6 ? OUTER6 : OUTER;
+    const { native } = workspace;
+    this.#send = isOver6 ? native.udp6Send : native.udpSend;
     this.#workspace = workspace;
     this.#inputs = new Inputs(spec, worker);
     this.inputs = this.#inputs.fds;
@@ -57,7 +74,9 @@ export class VxlanPort implements Port {
     const { native, bytes, received } = this.#workspace;
     for (let tried = 0; tried < this.inputs.length; tried++) {
       const count = native.udpReceive(this.#inputs.next(), arena, received, BURST, start, headroom);
-      if (count > 0) return splitJoined(bytes, received, count, rows, INNER);
+      if (count === 0) continue;
+      if (this.#peers6 !== null) numberPeers(this.#peers6, bytes, received, count);
+      return splitJoined(bytes, received, count, rows, INNER);
     }
     return 0;
   }
@@ -67,22 +86,31 @@ export class VxlanPort implements Port {
     if (this.#uplink && (supers ? !hasOversize(rows, count) : count < RUN)) {
       return this.#uplink.transmit(arena, rows, count, true);
     }
-    const { native, sent } = this.#workspace;
+    const { sent } = this.#workspace;
+    const send = this.#send;
+    const outer = this.#outer;
     const runs = Number(this.#cutting.runs);
-    shift(rows, count, OUTER);
+    shift(rows, count, outer);
     let went: number;
     if (supers) {
       cutBurst(this.#workspace, rows, count, this.#cutting);
-      native.udpSend(this.#senders, arena, sent, count, DESTINATION_PORT, runs);
+      send(this.#senders, arena, sent, count, DESTINATION_PORT, runs);
       went = settleCut(this.#workspace, rows, count);
     } else {
-      went = native.udpSend(this.#senders, arena, rows, count, DESTINATION_PORT, runs);
+      went = send(this.#senders, arena, rows, count, DESTINATION_PORT, runs);
     }
     // Linux before 4.18 has no UDP_SEGMENT, and some later ones refuse it where the device computes no checksums.
     if (went < count && isRefused(rows, count)) this.#cutting.runs = false;
     // The rows are accounted for as the packets that they were.
-    shift(rows, count, -OUTER);
+    shift(rows, count, -outer);
     return went;
+  }
+}
+
+/** Give rows of datagrams over IPv6 the number of the peer that they are from, or 0. */
+function numberPeers(peers: Int32Array, bytes: DataView, rows: Int32Array, count: number): void {
+  for (let row = 0; row < count * ROW; row += ROW) {
+    rows[row + ADDRESS] = peer6(peers, bytes, rows[row + OFFSET] - SOURCE6);
   }
 }
 
@@ -94,15 +122,15 @@ function shift(rows: Int32Array, count: number, bytes: number): void {
 }
 
 export interface VxlanSockets {
-  /** The node's address, host order: outer source. */
-  readonly address: number;
+  /** The node's address: outer source. IPv4 host order, or IPv6 as text. */
+  readonly address: number | string;
   readonly netns?: string;
   /** How many receive: as many as workers. Default: one. */
   readonly receivers?: number;
   /** Power of two. */
   readonly senders: number;
   readonly bufferBytes: number;
-  /** False: outer UDP checksum 0. */
+  /** False: outer UDP checksum 0. Not over IPv6. */
   readonly checksum?: boolean;
   /** The kernel may hand over datagrams of a flow joined (UDP_GRO). */
   readonly join?: boolean;
@@ -110,8 +138,12 @@ export interface VxlanSockets {
 
 /** Open a VXLAN port's descriptors: [receiver, ..., sender, ...]. Throws the addon's error, with nothing left open. */
 export function openVxlanSockets(native: Native, options: VxlanSockets): number[] {
-  const { receivers = 1, senders, join = false, ...rest } = options;
-  const common = { ...rest, dontFragment: true };
+  const { address, receivers = 1, senders, join = false, checksum, ...rest } = options;
+  const bound =
+    typeof address === 'string'
+      ? { address6: address }
+      : { address, ...(checksum === false && { checksum }) };
+  const common = { ...rest, ...bound, dontFragment: true };
   const fds: number[] = [];
   try {
     const receiver = { ...common, port: DESTINATION_PORT, join, reusePort: receivers > 1 };
