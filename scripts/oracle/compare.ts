@@ -32,12 +32,14 @@ export interface Comparison {
 }
 
 const ETHERNET = 14;
+const MLD2_REPORT = 143;
 
 /** What leaves the kernel unasked: reports of the groups that its devices are in. */
 function isChatter(port: PortName, frame: Uint8Array): boolean {
   const bytes = Buffer.from(frame);
-  const MLD2_REPORT = 143;
-  return port !== 'underlay' && bytes.readUInt16BE(12) === 0x86dd && bytes[54] === 0 && bytes[62] === MLD2_REPORT;
+  return (
+    port !== 'underlay' && bytes.readUInt16BE(12) === 0x86dd && bytes[20] === 0 && bytes[62] === MLD2_REPORT
+  );
 }
 
 const packetOf = (port: PortName, frame: Uint8Array): Uint8Array =>

@@ -1,11 +1,14 @@
 /** The cases made by hand: for each promise about packets on which the kernel has an opinion, the frames that ask for it. */
-import * as f from './frames.ts';
+
 import type { PortName } from './frames.ts';
+import * as f from './frames.ts';
 import type { Frames } from './kernel.ts';
 
 export interface Case {
   readonly name: string;
   readonly frames: Frames;
+  /** Arguments of scripts/test-oracle that show it again. */
+  readonly again: string;
 }
 
 const cases: Case[] = [];
@@ -13,7 +16,12 @@ let topic = '';
 let sources = 0;
 
 function add(name: string, port: PortName, ...frames: Uint8Array[]): void {
-  cases.push({ name: `${topic}: ${name}`, frames: frames.map((frame) => [port, frame] as const) });
+  const whole = `${topic}: ${name}`;
+  cases.push({
+    name: whole,
+    frames: frames.map((frame) => [port, frame] as const),
+    again: `--case '${whole}'`,
+  });
 }
 
 /** A source that no case had before. */
@@ -63,7 +71,10 @@ function forwarding(): void {
   }
   pod('to itself', datagram({ dst: f.A }));
   pod('padded to 60 bytes', f.join(f.ip4(f.udp(f.u8(1)), {}), f.filled(17)));
-  pod('padded, into the tunnel', f.join(f.ip4(f.udp(f.u8(1), { dst: f.REMOTE }), { dst: f.REMOTE }), f.filled(17)));
+  pod(
+    'padded, into the tunnel',
+    f.join(f.ip4(f.udp(f.u8(1), { dst: f.REMOTE }), { dst: f.REMOTE }), f.filled(17)),
+  );
   pod('UDP checksum 0', f.ip4(f.udp(data, { sum: 0 })));
   pod('UDP checksum wrong', f.ip4(f.udp(data, { sum: 1 })));
   pod('a link-local destination', datagram({ dst: '169.254.1.1' }));
@@ -82,6 +93,7 @@ function forwarding(): void {
     pod6(`class and flow label, to ${what}`, datagram6({ dst, trafficClass: 0xb8, flow: 0xabcde }));
   }
   pod6('to itself', datagram6({ dst: f.A6 }));
+  pod6('a listener query to a pod', f.ip6(f.icmp6(130, 0, 0, f.ip6Bytes('::')), { next: 58 }));
   pod6('padded', f.join(datagram6(), f.filled(9)));
   host('from the world to a pod', datagram6({ src: f.WORLD6, dst: f.A6 }));
   host('from the world to a pod of another node', datagram6({ src: f.WORLD6, dst: f.REMOTE6 }));
@@ -158,6 +170,7 @@ function options(): void {
     ['a length of 0', f.u8(0x5e, 0, 0, 0)],
     ['a length beyond the header', f.u8(0x5e, 9, 0, 0)],
     ['record route with a pointer below 4', f.u8(7, 7, 1, 0, 0, 0, 0, 0)],
+    ['bytes behind the end', f.u8(1, 0, 7, 7)],
     ['40 bytes', f.u8(...Array.from({ length: 40 }, () => 1))],
   ];
   for (const [name, bytes] of each) {
@@ -212,10 +225,7 @@ function pathMtu(): void {
       pod(`${size} bytes, to ${what}`, datagram({ dst }, size - 28));
     }
     pod(`1451 bytes with DF and TTL 1, to ${what}`, datagram({ dst, fragment: f.DF, ttl: 1 }, 1451 - 28));
-    pod(
-      `1451 bytes with DF, a fragment, to ${what}`,
-      f.ip4(f.filled(1431), { dst, fragment: f.DF | 100 }),
-    );
+    pod(`1451 bytes with DF, a fragment, to ${what}`, f.ip4(f.filled(1431), { dst, fragment: f.DF | 100 }));
     pod(
       `an error too big with DF, to ${what}`,
       f.ip4(f.icmp(3, 3, 0, f.filled(1500)), { dst, fragment: f.DF, protocol: 1 }),
@@ -226,10 +236,7 @@ function pathMtu(): void {
       `1500 bytes with options, to ${what}`,
       f.ip4(f.udp(f.filled(1452), { dst }), { dst, options: f.u8(7, 7, 4, 0, 0, 0, 0, 0x0, 0x94, 4, 0, 0) }),
     );
-    pod(
-      `1500 bytes, a fragment itself, to ${what}`,
-      f.ip4(f.filled(1480), { dst, fragment: f.MF | 185 }),
-    );
+    pod(`1500 bytes, a fragment itself, to ${what}`, f.ip4(f.filled(1480), { dst, fragment: f.MF | 185 }));
   }
   tunnelled('1451 bytes with DF out of the tunnel', inwardOf(1451, f.DF));
   tunnelled('1451 bytes out of the tunnel', inwardOf(1451, 0));
@@ -237,15 +244,9 @@ function pathMtu(): void {
   for (const [what, dst] of [PLACES6[0], PLACES6[1]]) {
     for (const size of [1451, 1500, 3000]) pod6(`${size} bytes, to ${what}`, datagram6({ dst }, size - 48));
     pod6(`1451 bytes and hop limit 1, to ${what}`, datagram6({ dst, hops: 1 }, 1451 - 48));
-    pod6(
-      `an error too big, to ${what}`,
-      f.ip6(f.icmp6(1, 0, 0, f.filled(1500), { dst }), { dst, next: 58 }),
-    );
+    pod6(`an error too big, to ${what}`, f.ip6(f.icmp6(1, 0, 0, f.filled(1500), { dst }), { dst, next: 58 }));
   }
-  tunnelled(
-    '1451 bytes out of the tunnel',
-    datagram6({ src: f.REMOTE6, dst: f.A6 }, 1451 - 48),
-  );
+  tunnelled('1451 bytes out of the tunnel', datagram6({ src: f.REMOTE6, dst: f.A6 }, 1451 - 48));
 }
 
 const inwardOf = (size: number, fragment: number): Buffer =>
@@ -340,10 +341,7 @@ function icmpErrors(): void {
     ['an unknown message', 200],
     ['redirect', 137],
   ] as const) {
-    pod6(
-      `hop limit 1, about ${name}`,
-      f.ip6(f.icmp6(type, 0, 0, datagram6()), { next: 58, hops: 1 }),
-    );
+    pod6(`hop limit 1, about ${name}`, f.ip6(f.icmp6(type, 0, 0, datagram6()), { next: 58, hops: 1 }));
   }
   for (const size of [0, 8, 1183, 1184, 1185, 1400]) {
     pod6(`hop limit 1, ${size + 48} bytes to quote`, datagram6({ hops: 1 }, size));
@@ -354,7 +352,16 @@ function icmpErrors(): void {
 
 function sourcesAndMartians(): void {
   topic = 'sources';
-  for (const src of ['0.0.0.0', '0.1.2.3', '127.0.0.1', '224.0.0.1', '240.0.0.1', '255.255.255.255', f.NODE, f.B]) {
+  for (const src of [
+    '0.0.0.0',
+    '0.1.2.3',
+    '127.0.0.1',
+    '224.0.0.1',
+    '240.0.0.1',
+    '255.255.255.255',
+    f.NODE,
+    f.B,
+  ]) {
     pod(`${src} from a pod`, datagram({ src }));
     tunnelled(`${src} out of the tunnel`, inward({ src }));
   }
@@ -366,21 +373,62 @@ function sourcesAndMartians(): void {
   tunnelled('the peer itself, out of the tunnel', inward({ src: f.NODE2 }));
   tunnelled('the peer’s tunnel address, out of the tunnel', inward({ src: '10.66.1.1' }));
   host('a pod’s own, from the host', datagram({ src: f.A, dst: f.B }));
+  pod('another’s, to a dead route', datagram({ src: f.WORLD, dst: f.PROHIBITED }));
+  for (const src of ['0.1.2.3', '240.0.0.1', '224.0.0.1'])
+    host(`${src} from the host`, datagram({ src, dst: f.B }));
+  tunnelled(
+    'the peer itself, out of the tunnel to a dead route',
+    inward({ src: f.NODE2, dst: f.UNREACHABLE }),
+  );
+  host(
+    'a node’s address from the host, into the tunnel to that node',
+    datagram({ src: f.NODE2, dst: f.REMOTE }),
+  );
   host('127.0.0.1 from the host', datagram({ src: '127.0.0.1', dst: f.B }));
   topic = 'destinations';
-  for (const dst of ['0.0.0.0', '0.1.2.3', '127.0.0.1', '224.0.0.1', '239.1.2.3', '240.0.0.1', '255.255.255.255', '169.254.9.9']) {
+  for (const dst of [
+    '0.0.0.0',
+    '0.1.2.3',
+    '127.0.0.1',
+    '224.0.0.1',
+    '239.1.2.3',
+    '240.0.0.1',
+    '255.255.255.255',
+    '169.254.9.9',
+  ]) {
     pod(`${dst} from a pod`, datagram({ dst }));
     pod(`${dst} with TTL 1 from a pod`, datagram({ dst, ttl: 1 }));
     tunnelled(`${dst} out of the tunnel`, inward({ dst }));
   }
   topic = 'sources 6';
-  for (const src of ['::', '::1', '::ffff:a42:2', '::a42:2', 'ff02::1', LINK_LOCAL, f.GATEWAY6, f.B6, f.NODE_6, f.WORLD6]) {
+  for (const src of [
+    '::',
+    '::1',
+    '::ffff:a42:2',
+    '::a42:2',
+    'ff02::1',
+    LINK_LOCAL,
+    f.GATEWAY6,
+    f.B6,
+    f.NODE_6,
+    f.WORLD6,
+  ]) {
     pod6(`${src} from a pod`, datagram6({ src }));
     tunnelled(`${src} out of the tunnel`, inward6({ src }));
   }
   tunnelled('a third node’s pod, out of the tunnel', inward6({ src: f.REMOTE36 }));
   topic = 'destinations 6';
-  for (const dst of ['::', '::1', '::ffff:a42:3', 'ff02::1', 'ff02::2', 'ff05::2', 'ff0e::1', f.GATEWAY6, 'fe80::1234']) {
+  for (const dst of [
+    '::',
+    '::1',
+    '::ffff:a42:3',
+    'ff02::1',
+    'ff02::2',
+    'ff05::2',
+    'ff0e::1',
+    f.GATEWAY6,
+    'fe80::1234',
+  ]) {
     pod6(`${dst} from a pod`, datagram6({ dst }));
     pod6(`echo to ${dst} from a pod`, f.ip6(f.icmp6(128, 0, 1, data, { dst }), { dst, next: 58 }));
     pod6(`${dst} with hop limit 1 from a pod`, datagram6({ dst, hops: 1 }));
@@ -434,6 +482,7 @@ function tunnels(): void {
   tunnelled('a group’s MAC as the source', inward(), { innerFrom: '01:00:5e:00:00:01' });
   tunnelled('an unknown MAC as the source', inward(), { innerFrom: '66:00:00:00:00:77' });
   wire('a VLAN tag inside', f.vxlan(f.join(f.u16(7), f.u16(0x0800), inward()), { type: 'vlan' }));
+  wire('a priority tag inside', f.vxlan(f.join(f.u16(0), f.u16(0x0800), inward()), { type: 'vlan' }));
   wire('ARP inside', f.vxlan(f.arp({ target: '10.66.0.1', sender: '10.66.1.1' }), { type: 'arp' }));
   tunnelled('IPv4 behind the type of IPv6', inward(), { type: 'ip6' });
   tunnelled('IPv6 behind the type of IPv4', inward6(), { type: 'ip4' });
@@ -524,7 +573,10 @@ function neighbours(): void {
       ...(fields.sum !== undefined && { sum: fields.sum }),
     });
     const group = f.ip6Bytes(dst);
-    const to = group[0] === 0xff ? `33:33:${group.subarray(12).toString('hex').match(/../g)!.join(':')}` : f.GATEWAY_MAC;
+    const to =
+      group[0] === 0xff
+        ? `33:33:${group.subarray(12).toString('hex').match(/../g)!.join(':')}`
+        : f.GATEWAY_MAC;
     const packet = f.ip6(message, { src, dst, next: 58, hops: fields.hops ?? 255 });
     add(name, 'cali-a', f.fromA6(packet, to));
   };
@@ -548,7 +600,9 @@ function neighbours(): void {
   ask('an option of no length', f.GATEWAY6, { option: f.u8(1, 0, 0, 0, 0, 0, 0, 0) });
   ask('an option beyond the packet', f.GATEWAY6, { option: f.u8(1, 2, 0, 0, 0, 0, 0, 0) });
   ask('an unknown option', f.GATEWAY6, { option: f.u8(99, 1, 0, 0, 0, 0, 0, 0) });
-  ask('another MAC in the option', f.GATEWAY6, { option: f.join(f.u8(1, 1), f.macBytes('02:00:00:00:00:99')) });
+  ask('another MAC in the option', f.GATEWAY6, {
+    option: f.join(f.u8(1, 1), f.macBytes('02:00:00:00:00:99')),
+  });
   ask('DAD for its own address', f.A6, { src: '::', option: f.u8() });
   ask('DAD for its link-local address', f.LINK_LOCAL_A, { src: '::', option: f.u8() });
   ask('DAD for the gateway’s address', f.GATEWAY6, { src: '::', option: f.u8() });
@@ -558,11 +612,17 @@ function neighbours(): void {
   ask('by another pod’s address', f.GATEWAY6, { src: f.B6 });
   ask('an advertisement', f.A6, { type: 136, dst: 'ff02::1' });
   const plain = (name: string, type: number, dst: string, body: Buffer, hops = 255) => {
-    const packet = f.ip6(f.icmp6(type, 0, 0, body, { src: LINK_LOCAL, dst }), { src: LINK_LOCAL, dst, next: 58, hops });
+    const packet = f.ip6(f.icmp6(type, 0, 0, body, { src: LINK_LOCAL, dst }), {
+      src: LINK_LOCAL,
+      dst,
+      next: 58,
+      hops,
+    });
     add(name, 'cali-a', f.fromA6(packet, '33:33:00:00:00:02'));
   };
   plain('router solicitation', 133, 'ff02::2', f.u8());
   plain('router advertisement', 134, 'ff02::1', f.filled(8));
+  plain('multicast listener report', 143, 'ff02::16', f.u8());
   plain('redirect', 137, f.GATEWAY6, f.join(f.ip6Bytes(f.B6), f.ip6Bytes(f.B6)));
 }
 
@@ -591,13 +651,26 @@ function extensions(): void {
     packet('a later fragment', 44, f.u8(17, 0, 0, 64, 0, 0, 0, 9));
     packet('an atomic fragment', 44, f.u8(17, 0, 0, 0, 0, 0, 0, 9));
     packet('a later fragment and hop limit 1', 44, f.u8(17, 0, 0, 64, 0, 0, 0, 9), 1);
-    packet('authentication', 51, f.u8(17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2));
+    packet(
+      'authentication',
+      51,
+      f.u8(17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2),
+    );
     packet('a first fragment and hop limit 1', 44, f.u8(17, 0, 0, 1, 0, 0, 0, 9), 1);
+  }
+  const padding = f.u8(17, 0, 1, 4, 0, 0, 0, 0);
+  for (const [what, dst] of [PLACES6[0], PLACES6[1]]) {
+    pod6(
+      `hop-by-hop and payload length 0, to ${what}`,
+      f.ip6(f.join(padding, body(dst)), { dst, next: 0, length: 0 }),
+    );
   }
   const routed = (type: number) => f.u8(59, 0, type, 1, 0, 0, 0, 0);
   pod6('routing type 0 to the node', f.ip6(routed(0), { dst: f.NODE_6, next: 43 }));
   pod6('routing type 253 to the node', f.ip6(routed(253), { dst: f.NODE_6, next: 43 }));
-  const chain = f.join(...Array.from({ length: 12 }, (_, i) => f.u8(i === 11 ? 17 : 60, 0, 1, 4, 0, 0, 0, 0)));
+  const chain = f.join(
+    ...Array.from({ length: 12 }, (_, i) => f.u8(i === 11 ? 17 : 60, 0, 1, 4, 0, 0, 0, 0)),
+  );
   pod6('twelve of them', f.ip6(f.join(chain, body(f.B6)), { next: 60 }));
   pod6('twelve of them and hop limit 1', f.ip6(f.join(chain, body(f.B6)), { next: 60, hops: 1 }));
 }

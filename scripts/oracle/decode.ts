@@ -146,7 +146,12 @@ function icmp(fields: Fields, at: string, body: Uint8Array, good: boolean): void
   fields[`${at}data`] = hex(body.subarray(8));
 }
 
-function vxlan(fields: Fields, body: Uint8Array, pseudo: (length: number) => Uint8Array, whole: boolean): void {
+function vxlan(
+  fields: Fields,
+  body: Uint8Array,
+  pseudo: (length: number) => Uint8Array,
+  whole: boolean,
+): void {
   fields['udp.source'] = String(get16(body, 0));
   fields['udp.length'] = String(get16(body, 4));
   const good = checksum(pseudo(body.length), body) === 0;
@@ -183,7 +188,11 @@ export function summary(port: PortName, fields: Fields): string {
     for (const name of ['icmp', 'icmp6']) {
       if (get(`${name}.type`)) return `${name.toUpperCase()} ${get(`${name}.type`)}/${get(`${name}.code`)}`;
     }
-    return get('ip.protocol') ? `IP ${get('ip.protocol')}` : get('ip.next') ? `IP6 ${get('ip.next')}` : 'bytes';
+    return get('ip.protocol')
+      ? `IP ${get('ip.protocol')}`
+      : get('ip.next')
+        ? `IP6 ${get('ip.next')}`
+        : 'bytes';
   };
   return `${port}: ${at === '' ? '' : 'VXLAN '}${kind()}`;
 }

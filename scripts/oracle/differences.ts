@@ -23,7 +23,7 @@ const dropped = (difference: Difference, ...reasons: string[]): boolean =>
   difference.of.drops.some((drop) => reasons.includes(drop));
 /** What went in, or its inner packet. */
 const input = ({ of }: Difference, name: string): string | undefined =>
-  of.input.fields[`inner.${name}`] ?? of.input.fields[name];
+  of.input.fields[`${of.input.fields['inner.ip.src'] === undefined ? '' : 'inner.'}${name}`];
 const is6 = (difference: Difference): boolean => input(difference, 'ip.hops') !== undefined;
 const lifetime = (difference: Difference): number =>
   Number(input(difference, 'ip.ttl') ?? input(difference, 'ip.hops'));
@@ -32,13 +32,27 @@ const crossesHostPort = ({ of }: Difference): boolean =>
 /** A field without the prefix of an inner packet. */
 const plain = (field: string): string => field.replace(/^inner\./, '');
 /** The field of the packet that the difference is in. */
-const beside = ({ field, fields }: Difference, whose: 'kernel' | 'tortie', name: string): string | undefined =>
-  fields?.[whose][field.startsWith('inner.') ? `inner.${name}` : name];
-const isError6 = (difference: Difference): boolean => Number(beside(difference, 'tortie', 'icmp6.type')) < 128;
+const beside = (
+  { field, fields }: Difference,
+  whose: 'kernel' | 'tortie',
+  name: string,
+): string | undefined => fields?.[whose][field.startsWith('inner.') ? `inner.${name}` : name];
+const isError6 = (difference: Difference): boolean =>
+  Number(beside(difference, 'tortie', 'icmp6.type')) < 128;
 const isError4 = (difference: Difference): boolean =>
   ['3', '11', '12'].includes(beside(difference, 'tortie', 'icmp.type') ?? '');
 const isArp = (difference: Difference): boolean => input(difference, 'arp.operation') !== undefined;
+/** The kernel advertises where it is solicited. */
+const isAnswered = (difference: Difference): boolean =>
+  isSolicitation(difference) && ADVERTISED.test(difference.kernel);
 const isSolicitation = (difference: Difference): boolean => input(difference, 'icmp6.type') === '135';
+
+/** Where the option that ends the list is, or all of them end. */
+function endOfOptions(bytes: Uint8Array): number {
+  let at = 0;
+  while (at < bytes.length && bytes[at] !== 0) at += bytes[at] === 1 ? 1 : Math.max(bytes[at + 1] ?? 2, 2);
+  return Math.min(at, bytes.length);
+}
 
 /** Types of the options in an IPv4 header, and whether they can be read to the end. */
 function optionsOf(difference: Difference): { types: number[]; readable: boolean } {
@@ -58,8 +72,13 @@ function optionsOf(difference: Difference): { types: number[]; readable: boolean
   }
   return { types, readable: true };
 }
+const ADVERTISED = /ICMP6 136\/0$/;
+const EXTENSIONS = ['0', '43', '44', '51', '60', '135'];
 const RECORD_ROUTE = 7;
 const TIMESTAMP = 0x44;
+const CIPSO = 0x86;
+const SOURCE_ROUTES = [0x83, 0x89];
+const READ_BY_KERNEL = [RECORD_ROUTE, TIMESTAMP, CIPSO, ...SOURCE_ROUTES];
 const hasOptions = (difference: Difference): boolean => (input(difference, 'ip.options') ?? '') !== '';
 
 // ---- The table -------------------------------------------------------------------------------------
@@ -76,24 +95,24 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
           'tortie and its host’s kernel are one router; a packet that crosses the port between them loses its TTL in the kernel behind it.',
         claims: (d) => {
           if (!crossesHostPort(d)) return false;
-          if (isOutcome(d)) return lifetime(d) <= 1 && /ICMP6? (11|3)\/0/.test(d.kernel);
-          return (
-            ['ip.ttl', 'ip.hops'].includes(plain(d.field)) && Number(d.kernel) === Number(d.tortie) - 1
-          );
+          if (isOutcome(d)) return lifetime(d) <= 1 && /ICMP6? (11|3)\/0|silence/.test(d.kernel);
+          return ['ip.ttl', 'ip.hops'].includes(plain(d.field)) && Number(d.kernel) === Number(d.tortie) - 1;
         },
       },
       {
         title: 'From the host and back to it',
         kernel: 'forwards it back',
         tortie: 'drops (`host_loop`), and answers 3/0 (IPv6: 1/0)',
-        reason: 'The host sent it here because nobody nearer has it; back and forth it would go until its TTL is used up.',
+        reason:
+          'The host sent it here because nobody nearer has it; back and forth it would go until its TTL is used up.',
         claims: (d) => isOutcome(d) && dropped(d, 'host_loop'),
       },
       {
         title: 'A pod’s source from the host',
         kernel: 'drops it: reverse path filter',
         tortie: 'forwards it',
-        reason: 'What comes from the host has had the host’s reverse path filter, which knows by which device it came.',
+        reason:
+          'What comes from the host has had the host’s reverse path filter, which knows by which device it came.',
         claims: (d) => isOutcome(d) && d.of.input.port === 'tortie0' && isSilence(d.kernel),
       },
     ],
@@ -105,19 +124,41 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'The inner source of another node',
         kernel: 'takes an inner packet from any node, if its source is routed into the tunnel',
         tortie: 'drops it (`peer_source`) unless its source is routed via that very node',
-        reason: 'A node speaks for its own pods alone; the kernel’s filter knows the device, not the tunnel’s far end.',
+        reason:
+          'A node speaks for its own pods alone; the kernel’s filter knows the device, not the tunnel’s far end.',
         claims: (d) => isOutcome(d) && dropped(d, 'peer_source') && isSilence(d.tortie),
       },
       {
         title: 'A node’s own address as the inner source',
         kernel: 'drops it: the address is not routed into the tunnel',
         tortie: 'takes it from that node',
-        reason: 'ICMP errors and what a node’s host sends to pods may carry the node’s address; only that node can send so.',
+        reason:
+          'ICMP errors and what a node’s host sends to pods may carry the node’s address; only that node can send so.',
         claims: (d) =>
           isOutcome(d) &&
           isSilence(d.kernel) &&
           d.of.input.port === 'underlay' &&
           d.of.input.fields['ip.src'] === d.of.input.fields['inner.ip.src'],
+      },
+      {
+        title: 'Forged sources to dead routes',
+        kernel: 'answers with the route’s error before it looks at the source',
+        tortie: 'drops them (`pod_source`, `martian_source`, `peer_source`)',
+        reason:
+          'A source that may not send is not to be told anything, least of all where somebody else has that address.',
+        claims: (d) =>
+          isOutcome(d) &&
+          dropped(d, 'pod_source', 'martian_source', 'peer_source') &&
+          isSilence(d.tortie) &&
+          /: (VXLAN )?ICMP 3\/(0|1|13)$/.test(d.kernel),
+      },
+      {
+        title: 'Sources that cannot be one',
+        kernel: 'takes 0/8 (but 0.0.0.0) and 240/4 for addresses like any other',
+        tortie: 'drops them (`martian_source`)',
+        reason: 'RFC 1812 5.3.7, RFC 6890: the one is for hosts without an address, the other reserved.',
+        claims: (d) =>
+          isOutcome(d) && dropped(d, 'martian_source') && /^(0|24\d|25\d)\./.test(input(d, 'ip.src') ?? ''),
       },
       {
         title: 'Destinations that cannot be one',
@@ -137,14 +178,16 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'Link-local destinations of IPv6',
         kernel: 'answers for the gateway’s own address, and looks for others on the link',
         tortie: 'drops them (`link_local`); the gateway speaks neighbour discovery alone',
-        reason: 'Nobody but the gateway is on a pod’s link, and the gateway is no host with services of its own.',
+        reason:
+          'Nobody but the gateway is on a pod’s link, and the gateway is no host with services of its own.',
         claims: (d) => isOutcome(d) && dropped(d, 'link_local') && is6(d),
       },
       {
         title: 'Groups of IPv6',
         kernel: 'answers an echo to all nodes, and to all routers',
         tortie: 'drops what is for a group (`multicast`), but for ND and MLD',
-        reason: 'Pods on a routed network have no multicast, and the gateway is no host with services of its own.',
+        reason:
+          'Pods on a routed network have no multicast, and the gateway is no host with services of its own.',
         claims: (d) => isOutcome(d) && dropped(d, 'multicast') && is6(d),
       },
       {
@@ -163,7 +206,8 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'The source of errors that leave by a tunnel',
         kernel: 'the tunnel device’s address',
         tortie: 'the node’s address',
-        reason: 'One address a node, whichever way its errors leave, so that a traceroute shows which node spoke.',
+        reason:
+          'One address a node, whichever way its errors leave, so that a traceroute shows which node spoke.',
         claims: (d) => plain(d.field) === 'ip.src' && isError4(d) && d.port === 'underlay',
       },
       {
@@ -181,14 +225,16 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'Traffic class of ICMPv6 errors',
         kernel: '0',
         tortie: '0xc0, precedence “internetwork control”',
-        reason: 'No RFC says one. Errors about IPv4 are to have this (RFC 1812 4.3.2.5), and the reason is the same.',
+        reason:
+          'No RFC says one. Errors about IPv4 are to have this (RFC 1812 4.3.2.5), and the reason is the same.',
         claims: (d) => plain(d.field) === 'ip.dscp' && isClassOfError(d),
       },
       {
         title: 'Flow label of ICMPv6 errors',
         kernel: 'a hash of addresses and a secret',
         tortie: '0',
-        reason: 'Each error is a flow of its own; 0 is what RFC 6437 2 has for packets that are not labelled.',
+        reason:
+          'Each error is a flow of its own; 0 is what RFC 6437 2 has for packets that are not labelled.',
         claims: (d) => plain(d.field) === 'ip.flow' && isError6(d) && d.tortie === '0',
       },
       {
@@ -221,16 +267,34 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'Record route and timestamp',
         kernel: 'writes its address or the time into them',
         tortie: 'passes them on as they are',
-        reason: 'They would cost every packet with options a rewrite, for tools that traceroute has replaced; RFC 7126 4.5 and 4.7 even let routers drop them.',
+        reason:
+          'They would cost a rewrite, for tools that traceroute has replaced. RFC 7126 lets a router forward such packets as if the options were not there.',
         claims: (d) =>
           plain(d.field) === 'ip.options' &&
           optionsOf(d).types.some((type) => type === RECORD_ROUTE || type === TIMESTAMP),
       },
       {
+        title: 'Behind the end of the options',
+        kernel: 'writes zeros',
+        tortie: 'leaves what is there',
+        reason:
+          'RFC 791 3.1 has zeros there, and nobody reads them; a router that changes them would have to mend the checksum.',
+        claims: (d) => {
+          if (plain(d.field) !== 'ip.options' || !/^0*$/.test(d.kernel.slice(d.kernel.indexOf('00'))))
+            return false;
+          const bytes = Buffer.from(d.tortie, 'hex');
+          const end = endOfOptions(bytes);
+          return (
+            end < bytes.length && bytes.subarray(0, end).equals(Buffer.from(d.kernel, 'hex').subarray(0, end))
+          );
+        },
+      },
+      {
         title: 'Options in ICMP errors',
         kernel: 'copies record route, timestamp and the like from the offending packet into its error',
         tortie: 'sends errors without options, and quotes the packet as received',
-        reason: 'RFC 1812 4.3.2.6 asks for it of routers that obey these options.',
+        reason:
+          'RFC 1812 4.3.2.6 wants source routes alone to be copied, and no packet with one is forwarded by Calico’s nodes.',
         claims: (d) => hasOptions(d) && isErrorWithOptions(d),
       },
       {
@@ -239,14 +303,19 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         tortie: 'routes the packet by its destination, as if the option were not there',
         reason: 'tortie obeys no option. Where the packet is at its destination, that host decides.',
         claims: (d) =>
-          isOutcome(d) && isSilence(d.kernel) && optionsOf(d).types.some((type) => [0x83, 0x89].includes(type)),
+          isOutcome(d) &&
+          isSilence(d.kernel) &&
+          optionsOf(d).types.some((type) => SOURCE_ROUTES.includes(type)),
       },
       {
         title: 'Options that cannot be read, and CIPSO',
-        kernel: 'answers 12/0',
+        kernel: 'drops the packet, and answers 12/0 where an error may be sent',
         tortie: 'passes them on as they are',
         reason: 'tortie reads no options: who reads them judges them.',
-        claims: (d) => isOutcome(d) && hasOptions(d) && /: (VXLAN )?ICMP 12\/0$/.test(d.kernel),
+        claims: (d) =>
+          isOutcome(d) &&
+          (!optionsOf(d).readable || optionsOf(d).types.some((type) => READ_BY_KERNEL.includes(type))) &&
+          (isSilence(d.kernel) || /: (VXLAN )?ICMP 12\/0$/.test(d.kernel)),
       },
     ],
   },
@@ -254,10 +323,26 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
     topic: 'Fragments',
     listed: [
       {
+        title: 'Packets larger than the next link, without DF',
+        kernel: 'fragments them',
+        tortie: 'drops them (`too_big`)',
+        reason: 'Fragmentation is not built yet.',
+        claims: (d) => isOutcome(d) && dropped(d, 'too_big') && isSilence(d.tortie) && !is6(d),
+      },
+      {
+        title: 'Fragments of VXLAN packets',
+        kernel: 'joins them',
+        tortie:
+          'drops them (`outer_fragment`) in replay, where the kernel does not join them before its socket sees them',
+        reason: 'RFC 7348 4.3: VTEPs do not fragment.',
+        claims: (d) => isOutcome(d) && dropped(d, 'outer_fragment'),
+      },
+      {
         title: 'Fragment offset 1',
         kernel: 'forwards it',
         tortie: 'drops it (`ip4_offset_one`)',
-        reason: 'RFC 1858: it hides the flags of a TCP header from filters; nobody sends such fragments in earnest.',
+        reason:
+          'RFC 1858: it hides the flags of a TCP header from filters; nobody sends such fragments in earnest.',
         claims: (d) => isOutcome(d) && dropped(d, 'ip4_offset_one'),
       },
     ],
@@ -271,7 +356,10 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         tortie: 'copies CE',
         reason: 'RFC 6040 4.1, normal mode; the kernel keeps to the older RFC 3168 9.1.1.',
         claims: (d) =>
-          d.field === 'ip.ecn' && d.kernel === 'ECT(0)' && d.tortie === 'CE' && beside(d, 'tortie', 'inner.ip.ecn') === 'CE',
+          d.field === 'ip.ecn' &&
+          d.kernel === 'ECT(0)' &&
+          d.tortie === 'CE' &&
+          beside(d, 'tortie', 'inner.ip.ecn') === 'CE',
       },
     ],
   },
@@ -286,7 +374,22 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         claims: (d) =>
           isOutcome(d) &&
           isSilence(d.kernel) &&
+          d.of.input.fields['vxlan.vni'] !== undefined &&
           (d.of.input.fields['vxlan.flags'] !== '8' || d.of.input.fields['vxlan.reserved'] !== '00000000'),
+      },
+      {
+        title: 'A priority tag inside',
+        kernel: 'takes a tag of VLAN 0 for none',
+        tortie: 'drops it as it drops all tags (`vxlan_vlan`)',
+        reason: 'RFC 7348 6.1: inner frames with a VLAN tag are to be discarded; VLAN 0 is no exception.',
+        claims: (d) => isOutcome(d) && dropped(d, 'vxlan_vlan'),
+      },
+      {
+        title: 'A tunnel’s end inside itself',
+        kernel: 'encapsulates what comes from the far end’s own address and is for a pod there',
+        tortie: 'drops it (`tunnel_loop`)',
+        reason: 'RFC 2003 3.2: were that end routed into the tunnel, such packets would go round for ever.',
+        claims: (d) => isOutcome(d) && dropped(d, 'tunnel_loop'),
       },
       {
         title: 'Our own VTEP’s MAC as the inner source',
@@ -305,7 +408,8 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'What is answered',
         kernel: 'answers for what it would forward by another port',
         tortie: 'answers for every target but the pod’s own addresses',
-        reason: 'The pod’s default route leads here, whatever becomes of the packet; silence would only delay its error.',
+        reason:
+          'The pod’s default route leads here, whatever becomes of the packet; silence would only delay its error.',
         claims: (d) => isOutcome(d) && isArp(d) && isSilence(d.kernel) && /: ARP 2 /.test(d.tortie),
       },
       {
@@ -332,8 +436,7 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         kernel: 'answers for its own addresses and for targets that it was told one by one',
         tortie: 'answers for every target but the pod’s own addresses',
         reason: 'As with ARP.',
-        claims: (d) =>
-          isOutcome(d) && isSolicitation(d) && isSilence(d.kernel) && /ICMP6 136\/0$/.test(d.tortie),
+        claims: (d) => isOutcome(d) && isSolicitation(d) && isSilence(d.kernel) && ADVERTISED.test(d.tortie),
       },
       {
         title: 'The router flag for others',
@@ -349,7 +452,8 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'Solicitations to an address',
         kernel: 'advertises without the option of its MAC, and without the override flag',
         tortie: 'advertises as to a group',
-        reason: 'RFC 4861 7.2.4 lets it be left out there; one answer for all is simpler, and confirms the entry as well.',
+        reason:
+          'RFC 4861 7.2.4 lets it be left out there; one answer for all is simpler, and confirms the entry as well.',
         claims: (d) =>
           isSolicitation(d) &&
           (input(d, 'ip.dst') ?? '').startsWith('fe80:') &&
@@ -366,15 +470,25 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         title: 'Duplicate address detection',
         kernel: 'defends its own addresses, and those of the targets that it was told',
         tortie: 'is silent (`nd_silent`)',
-        reason: 'What is answered for everybody must not be answered here, or no pod could have an address. IPAM sees to it that addresses are not given twice.',
-        claims: (d) => isOutcome(d) && isSolicitation(d) && dropped(d, 'nd_silent'),
+        reason:
+          'What is answered for everybody must not be answered here, or no pod could have an address. IPAM sees to it that addresses are not given twice.',
+        claims: (d) => isOutcome(d) && dropped(d, 'nd_silent') && isAnswered(d),
       },
       {
         title: 'Discovery that is not for the link',
         kernel: 'forwards it, down to an error about its hop limit',
         tortie: 'drops it (`nd_malformed`, `nd_silent`)',
-        reason: 'RFC 4861 7.1 and 8.1: a hop limit other than 255 has crossed a router, and what has must not have.',
-        claims: (d) => isOutcome(d) && dropped(d, 'nd_malformed', 'nd_silent') && !isSolicitation(d),
+        reason:
+          'RFC 4861 7.1 and 8.1: a hop limit other than 255 has crossed a router, and what has must not have.',
+        claims: (d) => isOutcome(d) && dropped(d, 'nd_malformed', 'nd_silent') && !isAnswered(d),
+      },
+      {
+        title: 'Listener messages that are not for the link',
+        kernel: 'forwards them',
+        tortie: 'drops them (`mld`)',
+        reason:
+          'RFC 2710 3, RFC 3810 5: they have hop limit 1 and a link-local source, and are for the link alone.',
+        claims: (d) => isOutcome(d) && dropped(d, 'mld'),
       },
       {
         title: 'Redirects',
@@ -390,17 +504,37 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
     listed: [
       {
         title: 'Hop-by-hop options',
-        kernel: 'reads them, and drops or answers 4/2 as an unknown option’s type asks',
-        tortie: 'passes them on unread',
+        kernel: 'reads them before all else, and drops or answers 4/2 as an unknown option’s type asks',
+        tortie: 'reads none: the packet goes its way by its other headers',
         reason: 'RFC 8200 4: a router reads them only if it is configured to.',
-        claims: (d) => isOutcome(d) && input(d, 'ip.next') === '0' && !/silence/.test(d.tortie),
+        claims: (d) =>
+          isOutcome(d) &&
+          input(d, 'ip.next') === '0' &&
+          (isSilence(d.kernel) || /: (VXLAN )?ICMP6 4\/[012]$/.test(d.kernel)),
       },
       {
-        title: 'Long chains',
-        kernel: 'sends an error about a packet however many extension headers it has',
-        tortie: 'sends none where more than eight must be walked to see what it is about',
-        reason: 'The walk is bounded, and what cannot be told may be an error.',
-        claims: (d) => isOutcome(d) && is6(d) && isSilence(d.tortie) && dropped(d, 'ttl_expired'),
+        title: 'Payload length 0 in front of hop-by-hop options',
+        kernel: 'sends all of the frame on, as it would a jumbogram’s',
+        tortie: 'sends the header alone',
+        reason:
+          'What is behind the payload length is Ethernet’s padding; tortie carries no jumbograms (RFC 2675).',
+        claims: (d) =>
+          input(d, 'ip.length') === '0' &&
+          input(d, 'ip.next') === '0' &&
+          (plain(d.field) === 'padding' ||
+            (d.port === 'underlay' && ['ip.length', 'udp.length'].includes(d.field))),
+      },
+      {
+        title: 'Chains that cannot be walked',
+        kernel: 'sends an error about a packet whose extension headers are more than eight, or cut',
+        tortie: 'sends none',
+        reason: 'The walk is bounded, and what a packet cannot be seen to be may be an error.',
+        claims: (d) =>
+          isOutcome(d) &&
+          is6(d) &&
+          isSilence(d.tortie) &&
+          EXTENSIONS.includes(input(d, 'ip.next') ?? '') &&
+          dropped(d, 'ttl_expired', 'no_route', 'unreachable', 'prohibit', 'too_big'),
       },
     ],
   },
@@ -415,8 +549,11 @@ function isClassOfError(difference: Difference): boolean {
 
 /** An IPv4 error in which only options, and what follows from them, differ. */
 function isErrorWithOptions(difference: Difference): boolean {
+  const { field, fields } = difference;
   const names = ['ip.header', 'ip.length', 'ip.options', 'icmp.data', 'icmp.length'];
-  return isError4(difference) && names.includes(plain(difference.field));
+  const isAround =
+    ['ip.length', 'udp.length'].includes(field) && fields?.tortie['inner.icmp.type'] !== undefined;
+  return (isError4(difference) && names.includes(plain(field))) || isAround;
 }
 
 /** All entries, in the order of the document. */

@@ -23,8 +23,9 @@ export const NODE2 = '192.0.2.2';
 export const NODE3 = '192.0.2.3';
 export const A = '10.66.0.2';
 export const B = '10.66.0.3';
-/** Pod a's as well. */
+/** Pod a's as well, and those of a pod of node2. */
 export const MANY = '10.77.0.0/16';
+export const MANY_REMOTE = '10.78.0.0/16';
 /** In this node's block; nobody has it. */
 export const NOBODY = '10.66.0.9';
 export const REMOTE = '10.66.1.2';
@@ -66,7 +67,8 @@ export const ip4Bytes = (text: string): Buffer => Buffer.from(text.split('.').ma
 
 export function ip6Bytes(text: string): Buffer {
   const [head, tail] = text.split('::') as [string, string | undefined];
-  const words = (part: string) => (part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16)));
+  const words = (part: string) =>
+    part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
   const [before, after] = [words(head), words(tail ?? '')];
   const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0);
   return join(...[...before, ...zeros, ...after].map(u16));
@@ -81,7 +83,12 @@ export function checksum(...parts: Uint8Array[]): number {
   return ~sum & 0xffff;
 }
 
-export function ethernet(type: keyof typeof ETHERTYPE | number, inner: Uint8Array, to: string, from: string): Buffer {
+export function ethernet(
+  type: keyof typeof ETHERTYPE | number,
+  inner: Uint8Array,
+  to: string,
+  from: string,
+): Buffer {
   return join(macBytes(to), macBytes(from), u16(typeof type === 'number' ? type : ETHERTYPE[type]), inner);
 }
 

@@ -17,6 +17,7 @@ const TIMEOUT_MS = 60_000;
 /** No link is to be narrower than what is asked of the tunnel. */
 const WIDE = 9000;
 const POD_MTU = 1450;
+const PATIENCE_MS = 3_600_000;
 
 export type Frames = readonly (readonly [PortName, Uint8Array])[];
 
@@ -64,6 +65,7 @@ const addresses = (host: string): string[] => [
     `route add 10.66.${n}.0/26 via 10.66.${n}.1 dev vxlan.calico onlink`,
     `route add fd66::${n}:0/122 via fd66::${n}:1 dev vxlan.calico onlink`,
   ]),
+  `route add ${f.MANY_REMOTE} via 10.66.1.1 dev vxlan.calico onlink`,
   // Pods: /32, from the node's address, no larger than what they take.
   ...[
     ['cali-a', f.A, f.A6, f.MAC_A],
@@ -74,7 +76,7 @@ const addresses = (host: string): string[] => [
     `route add ${four}/32 dev ${name} scope link src ${f.NODE} mtu ${POD_MTU}`,
     `route add ${six}/128 dev ${name} src ${f.NODE_6} mtu ${POD_MTU}`,
   ]),
-  // More sources of pod a's, since the kernel tells each about dead routes once a second.
+  // More sources, since the kernel tells each about dead routes once a second.
   `route add ${f.MANY} via ${f.A} dev cali-a onlink src ${f.NODE} mtu ${POD_MTU}`,
   `neigh add ${f.LINK_LOCAL_A} lladdr ${f.MAC_A} dev cali-a nud permanent`,
   // Its own blocks, where no pod lives.
@@ -102,6 +104,8 @@ const addresses = (host: string): string[] => [
     `rule add pref 10 iif ${iif} lookup 100`,
     `-6 rule add pref 10 iif ${iif} lookup 100`,
   ]),
+  // Its errors to other nodes' addresses go the same way; its tunnel packets do not.
+  'rule add pref 10 iif lo ipproto icmp lookup 100',
   ...['192.0.2.0/24', '10.66.0.1/32'].map(
     (to) => `route add ${to} via ${HOST_GATEWAY} dev tortie0 onlink table 100`,
   ),
@@ -119,6 +123,8 @@ const SETTINGS = [
   'net.ipv4.icmp_msgs_per_sec=10000000',
   'net.ipv4.icmp_msgs_burst=10000000',
   'net.ipv6.icmp.ratelimit=0',
+  // Whom it looks for in vain it looks for once, not again while another frame is judged.
+  ...PORTS.map((device) => `net.ipv6.neigh.${device}.retrans_time_ms=${PATIENCE_MS}`),
   ...ALL.flatMap((device) => [
     `net.ipv4.conf.${device}.rp_filter=1`,
     `net.ipv4.conf.${device}.send_redirects=0`,
@@ -150,9 +156,9 @@ table inet oracle {
     iifname "underlay" meta l4proto != udp drop
     iifname "underlay" ip saddr != { ${f.NODE2}, ${f.NODE3} } drop
   }
-  chain forward {
-    type filter hook forward priority 0; policy accept;
-    iifname "underlay" drop
+  chain prerouting {
+    type filter hook prerouting priority 0; policy accept;
+    iifname "underlay" fib daddr type != local drop
   }
 }
 table ip6 oracle6 {
@@ -201,6 +207,7 @@ export class Kernel {
     for (const [vtep, node] of VTEPS) {
       await run('bridge', ['-n', 'router', 'fdb', 'append', vtep, 'dev', 'vxlan.calico', 'dst', node]);
     }
+    await within('router', 'sysctl', '-qw', `net.ipv6.neigh.vxlan/calico.retrans_time_ms=${PATIENCE_MS}`);
     await within('router', 'ethtool', '-K', 'vxlan.calico', 'gro', 'off');
     await within('router', 'nft', RULES);
     return new Kernel();
@@ -208,11 +215,15 @@ export class Kernel {
 
   /** What leaves for each case, in the order of the cases. Throws if the router lost a marker. */
   async outcomes(cases: readonly Frames[]): Promise<Frames[]> {
-    const child = spawn('ip', ['netns', 'exec', 'wire', 'python3', `${ROOT}/scripts/oracle/kernel.py`, ...PORTS], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: TIMEOUT_MS + cases.length * 10,
-      killSignal: 'SIGKILL',
-    });
+    const child = spawn(
+      'ip',
+      ['netns', 'exec', 'wire', 'python3', `${ROOT}/scripts/oracle/kernel.py`, ...PORTS],
+      {
+        stdio: ['pipe', 'pipe', 'pipe'],
+        timeout: TIMEOUT_MS + cases.length * 10,
+        killSignal: 'SIGKILL',
+      },
+    );
     const ended = new Promise<number | null>((resolve, reject) => {
       child.on('error', reject);
       child.on('close', resolve);
@@ -228,7 +239,9 @@ export class Kernel {
       .trimEnd()
       .split('\n')
       .map((line) =>
-        (JSON.parse(line) as [PortName, string][]).map(([port, hex]) => [port, Buffer.from(hex, 'hex')] as const),
+        (JSON.parse(line) as [PortName, string][]).map(
+          ([port, hex]) => [port, Buffer.from(hex, 'hex')] as const,
+        ),
       );
   }
 

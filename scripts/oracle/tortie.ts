@@ -1,16 +1,18 @@
 /** The node of lab.yaml as tortie is it: the production pipeline by replay, one case at a time. */
-import { parsePrefix4, parsePrefix6 } from '../../control/address.ts';
+import { parseAddress4, parsePrefix4, parsePrefix6 } from '../../control/address.ts';
 import type { DesiredAdjacency } from '../../control/desired.ts';
 import { type Lab, loadLab } from '../../control/replay.ts';
 import * as adj from '../../dataplane/fib/adjacency.ts';
 import { LINK_ETHERNET, readPcap } from '../../dataplane/port/pcap.ts';
 import { replay } from '../../dataplane/replay.ts';
 import { ROOT } from '../lab/cluster.ts';
-import { MANY, PORTS, type PortName } from './frames.ts';
+import { A, MANY, MANY_REMOTE, PORTS, type PortName } from './frames.ts';
 import type { Frames } from './kernel.ts';
 
 /** Between the frames of a case, nanoseconds. */
 const STEP = 1_000_000n;
+/** Routed as all that is node2's. */
+const REMOTE_TUNNEL = '10.66.1.1';
 const START = 1_000_000_000_000n;
 
 const NOTHING: Omit<DesiredAdjacency, 'kind'> = {
@@ -55,11 +57,15 @@ export class Tortie {
       tables.learn4(to.prefix, to.length, row(dead));
       tables.learn6(to6.words, to6.length, row(dead));
     }
-    const podA = [...desired.routes.values()].find(
-      ({ adjacency, length }) => length === 32 && adjacency.port === 'cali-a',
-    )!;
-    const many = parsePrefix4(MANY);
-    tables.learn4(many.prefix, many.length, row(podA.adjacency));
+    for (const [prefix, like] of [
+      [MANY, A],
+      [MANY_REMOTE, REMOTE_TUNNEL],
+    ] as const) {
+      const address = parseAddress4(like);
+      const route = [...desired.routes.values()].find((one) => one.prefix === address && one.length === 32)!;
+      const many = parsePrefix4(prefix);
+      tables.learn4(many.prefix, many.length, row(route.adjacency));
+    }
   }
 
   /** MAC of the host's device. */
@@ -72,9 +78,7 @@ export class Tortie {
     const { tables, desired, ports } = this.#lab;
     const inputs = frames.map(([port, data], index) => ({
       port: this.#ids.get(port)!,
-      records: [
-        { time: START + BigInt(index) * STEP, link: LINK_ETHERNET, data, wireLength: data.length },
-      ],
+      records: [{ time: START + BigInt(index) * STEP, link: LINK_ETHERNET, data, wireLength: data.length }],
     }));
     const { captures, accounts } = replay({ tables: tables.shared, node: desired.node, ports, inputs });
     const left: [PortName, Uint8Array][] = [];
