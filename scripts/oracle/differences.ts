@@ -364,7 +364,7 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
     ],
   },
   {
-    topic: 'VXLAN',
+    topic: 'Ethernet and VXLAN',
     listed: [
       {
         title: 'Reserved bits',
@@ -378,11 +378,12 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
           (d.of.input.fields['vxlan.flags'] !== '8' || d.of.input.fields['vxlan.reserved'] !== '00000000'),
       },
       {
-        title: 'A priority tag inside',
-        kernel: 'takes a tag of VLAN 0 for none',
-        tortie: 'drops it as it drops all tags (`vxlan_vlan`)',
-        reason: 'RFC 7348 6.1: inner frames with a VLAN tag are to be discarded; VLAN 0 is no exception.',
-        claims: (d) => isOutcome(d) && dropped(d, 'vxlan_vlan'),
+        title: 'Tags of VLAN 0',
+        kernel: 'takes it for none',
+        tortie: 'drops it as it drops all tags (`vlan_tag`, `vxlan_vlan`)',
+        reason:
+          'RFC 7348 6.1 discards inner frames with a tag, and a pod’s device has no queues by priority.',
+        claims: (d) => isOutcome(d) && dropped(d, 'vxlan_vlan', 'vlan_tag'),
       },
       {
         title: 'A tunnel’s end inside itself',
@@ -515,14 +516,16 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
       {
         title: 'Payload length 0 in front of hop-by-hop options',
         kernel: 'sends all of the frame on, as it would a jumbogram’s',
-        tortie: 'sends the header alone',
-        reason:
-          'What is behind the payload length is Ethernet’s padding; tortie carries no jumbograms (RFC 2675).',
-        claims: (d) =>
-          input(d, 'ip.length') === '0' &&
-          input(d, 'ip.next') === '0' &&
-          (plain(d.field) === 'padding' ||
-            (d.port === 'underlay' && ['ip.length', 'udp.length'].includes(d.field))),
+        tortie: 'drops it (`ip6_payload_length`)',
+        reason: 'It says that a jumbogram follows (RFC 2675 2), and no link here carries one.',
+        claims: (d) => isOutcome(d) && dropped(d, 'ip6_payload_length') && input(d, 'ip.length') === '0',
+      },
+      {
+        title: 'Routing headers of type 0',
+        kernel: 'forwards them on the way to the next of their addresses',
+        tortie: 'drops them (`ip6_routing_header`), and answers 4/0',
+        reason: 'RFC 5095: nobody honours them, and on their way they would go to and fro.',
+        claims: (d) => isOutcome(d) && dropped(d, 'ip6_routing_header'),
       },
       {
         title: 'Chains that cannot be walked',
