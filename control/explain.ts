@@ -60,6 +60,7 @@ export function explain(record: Int32Array, names: Names): Explanation {
     steps.push({ step: name, text: textOf(code, args, names), ...data });
     if (code === step.SENT)
       verdict = verdict.startsWith('dropped') ? verdict : `sent on ${names.port(args[0]!)}`;
+    else if (code === step.FRAGMENT) verdict = 'held: waits for the other fragments';
     else if (code === step.CONSUMED) verdict = 'consumed';
     else if (code === step.DROPPED) verdict = `dropped: ${DROP_REASONS[args[0]!]!.name}`;
   }
@@ -134,6 +135,12 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `VXLAN over IPv6 from that peer, VNI ${b}`;
     case step.ENCAPSULATED6:
       return `into VXLAN over IPv6 to that peer, VNI ${b}, flow label 0x${c!.toString(16)}`;
+    case step.FRAGMENTED:
+      return `DF is clear: ${a} pieces of at most ${b} bytes`;
+    case step.FRAGMENT:
+      return `${c ? 'last ' : ''}fragment of a tunnel packet, ${b} bytes from ${a}`;
+    case step.REASSEMBLED:
+      return `whole again from ${a} fragments, ${b} bytes`;
     case step.CONSUMED:
       return 'consumed: answered here';
     default: {

@@ -117,6 +117,8 @@ export interface PortAccount {
   readonly received: number;
   readonly delivered: number;
   readonly consumed: number;
+  /** Fragments that still waited for others at the end. */
+  readonly held: number;
   /** Frames by reason. */
   readonly dropped: Record<string, number>;
   readonly sent: number;
@@ -178,6 +180,7 @@ function accountOf(result: ReplayResult, port: number): PortAccount {
     received: totals.rxFrames,
     delivered: totals.delivered,
     consumed: totals.consumed,
+    held: totals.held,
     dropped: Object.fromEntries(drops.map((drop) => [drop.reason, drop.packets])),
     sent: totals.txFrames,
     originated: totals.originated,
@@ -187,7 +190,8 @@ function accountOf(result: ReplayResult, port: number): PortAccount {
 function tableOf(accounts: Record<string, PortAccount>): string {
   const lines = Object.entries(accounts).map(([name, account]) => {
     const drops = Object.entries(account.dropped).map(([reason, count]) => `${reason} ${count}`);
-    return `${name}: received ${account.received}, delivered ${account.delivered}, consumed ${account.consumed}, dropped ${drops.join(', ') || '0'}; sent ${account.sent}`;
+    const held = account.held > 0 ? `held ${account.held}, ` : '';
+    return `${name}: received ${account.received}, delivered ${account.delivered}, consumed ${account.consumed}, ${held}dropped ${drops.join(', ') || '0'}; sent ${account.sent}`;
   });
   return `${lines.join('\n')}\n`;
 }

@@ -3,7 +3,7 @@
  * stores, and summed by whoever looks. 2^53 frames last longer than the machine.
  *
  * The account of an ingress port (in frames received, at quiet points):
- *   RX_FRAMES = DELIVERED + CONSUMED + sum over reasons of drops.
+ *   RX_FRAMES = DELIVERED + CONSUMED + HELD + sum over reasons of drops.
  * Frames that tortie makes itself (ARP replies, ICMP errors) are counted apart, under ORIGINATED of the port
  * whose frame caused them.
  */
@@ -14,7 +14,7 @@ export const RX_FRAMES = 0;
 export const RX_BYTES = 1;
 /** Frames received here that left by some port. */
 export const DELIVERED = 2;
-/** Frames received here that were answered: proxy ARP. */
+/** Frames received here that were answered (proxy ARP), or became part of the packet that another frame completed. */
 export const CONSUMED = 3;
 /** Frames that left by this port, whoever sent them. */
 export const TX_FRAMES = 4;
@@ -25,6 +25,8 @@ export const ORIGINATED = 6;
 export const ORIGINATED_LOST = 7;
 /** ICMP errors that were due and not made: rate limit. */
 export const ICMP_LIMITED = 8;
+/** Fragments received here that wait for the others of their packet: comes and goes, unlike the rest. */
+export const HELD = 9;
 /** First drop cell; reason r is at DROPS + r. */
 export const DROPS = 16;
 /** Cells a port. */
@@ -42,6 +44,7 @@ export const COUNTER_NAMES = [
   'originated',
   'originatedLost',
   'icmpLimited',
+  'held',
 ] as const;
 
 export function createCounters(): SharedArrayBuffer {

@@ -155,9 +155,9 @@ const registry = {
     'check the node address: get node',
   ],
   outer_fragment: [
-    'fragment of a tunnel packet',
-    'an underlay whose MTU is smaller than the pods’ MTU allows for',
-    'raise the underlay’s MTU or lower the pods’',
+    'fragment of a tunnel packet that cannot be part of any',
+    'a forged or broken packet: too long, empty, or not a multiple of eight bytes',
+    'look at the peer with tcpdump',
   ],
   udp_length: ['UDP length disagrees with IP', 'a corrupt packet', 'look at the sender with tcpdump'],
   udp_checksum: [
@@ -252,6 +252,26 @@ const registry = {
     'routing header of type 0 with segments left (RFC 5095)',
     'nothing but attacks and old test tools sends it',
     'look at the sender',
+  ],
+  fragment_overlap: [
+    'fragments of a tunnel packet overlap or contradict each other, which costs the whole packet (RFC 5722)',
+    'an attack on what looks into packets, or two senders that use one identification',
+    'look at the peer with tcpdump; raise the underlay’s MTU so that nothing is fragmented',
+  ],
+  fragment_duplicate: [
+    'fragment of a tunnel packet that had come before',
+    'a network that duplicates packets',
+    'look for a loop in the underlay',
+  ],
+  reassembly_timeout: [
+    'fragment of a tunnel packet of which the rest did not come within 30 seconds',
+    'loss in the underlay',
+    'look for the loss; raise the underlay’s MTU so that nothing is fragmented',
+  ],
+  reassembly_full: [
+    'fragment of a tunnel packet that had to give way to newer ones: 32 packets may wait',
+    'much loss in the underlay, or an attack',
+    'raise the underlay’s MTU so that nothing is fragmented',
   ],
 } as const satisfies Record<string, readonly [description: string, cause: string, cure: string]>;
 

@@ -90,8 +90,10 @@ export class Pipeline {
     path.portKind = kind;
     path.cells = cellsOf(path.worker, port);
     path.rows = rows;
+    path.end = first + count;
     path.freeSpare();
     if (kind === POD || kind === HOST) fetchRoutes4(path, rows, first, count);
+    else if (kind === UNDERLAY) path.reassembler.expire(path);
     let bytes = 0;
     for (let i = first; i < first + count; i++) {
       const row = i * ROW;

@@ -31,12 +31,22 @@ export interface ReplayResult {
   readonly cut: Map<number, number>;
 }
 
+/** Bytes for the pieces of a frame. */
+const SPARE = 4 * MAX_FRAME;
+
 /** Run captures through a pipeline of one worker. */
 export function replay(options: ReplayOptions): ReplayResult {
-  const arena = new Uint8Array(HEADROOM + MAX_FRAME);
+  const spare = HEADROOM + MAX_FRAME;
+  const arena = new Uint8Array(spare + SPARE);
   let now = 0n;
   const clock = () => Number(now / 1000n) / 1000;
-  const pipeline = new Pipeline({ tables: options.tables, worker: 0, arena, clock });
+  const pipeline = new Pipeline({
+    tables: options.tables,
+    worker: 0,
+    arena,
+    spare: [spare, arena.length],
+    clock,
+  });
   pipeline.setNode(options.node);
   pipeline.setTrace(options.trace ?? null);
   const writers = new Map<number, PcapWriter>();

@@ -47,6 +47,9 @@ export const STEPS = [
   ['peer6', 'a', 'b', 'c', 'd'],
   ['tunnel6', 'kind', 'vni'],
   ['encapsulated6', 'kind', 'vni', 'flowLabel'],
+  ['fragmented', 'pieces', 'mtu'],
+  ['fragment', 'start', 'length', 'last'],
+  ['reassembled', 'fragments', 'length'],
 ] as const;
 
 export const RECEIVED = 0;
@@ -80,6 +83,10 @@ export const ECN = 24;
 export const PEER6 = 25;
 export const TUNNEL6 = 26;
 export const ENCAPSULATED6 = 27;
+export const FRAGMENTED = 28;
+/** A fragment of a tunnel packet came, and waits unless a step behind says otherwise. */
+export const FRAGMENT = 29;
+export const REASSEMBLED = 30;
 
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;

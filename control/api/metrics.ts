@@ -79,7 +79,11 @@ const PORT_COUNTERS = [
   ['receive_frames', 'rxFrames', 'Frames received from the port.'],
   ['receive_bytes', 'rxBytes', 'Bytes received from the port.'],
   ['delivered_frames', 'delivered', 'Frames received here that left by some port.'],
-  ['consumed_frames', 'consumed', 'Frames received here that were answered: proxy ARP.'],
+  [
+    'consumed_frames',
+    'consumed',
+    'Frames received here that were answered (proxy ARP), or became part of a packet that another frame completed.',
+  ],
   ['dropped_frames', 'dropped', 'Frames received here that were dropped, for any reason.'],
   ['transmit_frames', 'txFrames', 'Frames that left by the port.'],
   ['transmit_bytes', 'txBytes', 'Bytes that left by the port.'],

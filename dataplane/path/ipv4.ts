@@ -15,6 +15,7 @@ import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO } from '../wire/ethernet.ts';
 import * as icmp from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { mergeEcn4 } from './ecn.ts';
+import { sendPieces4 } from './fragment.ts';
 import { reject4 } from './icmp4.ts';
 import { HOST, type Path, POD } from './path.ts';
 import { send } from './send.ts';
@@ -141,12 +142,15 @@ function forward4(path: Path, ip: number, length: number, destination: number): 
   const mtu = adjacencies[row + adj.ADJ_MTU];
   if (mtu !== 0 && length > mtu) {
     const packet = longestOf(path, ip, length);
-    if (packet > mtu) return tooBig4(path, ip, packet, length, mtu);
+    if (packet > mtu) {
+      if (path.traced) path.step(step.TOO_BIG, packet, mtu);
+      if ((ipv4.fragment(bytes, ip) & ipv4.DONT_FRAGMENT) !== 0)
+        return reject4(path, DROP.too_big, icmp.UNREACHABLE, icmp.CODE_FRAGMENTATION_NEEDED, ip, length, mtu);
+      if (takesTtl) takeTtl(path, ip, ttl);
+      return sendPieces4(path, row, kind, ip, length, mtu);
+    }
   }
-  if (takesTtl) {
-    ipv4.decrementTtl(bytes, ip);
-    if (path.traced) path.step(step.TTL, ttl, ttl - 1);
-  }
+  if (takesTtl) takeTtl(path, ip, ttl);
   send(path, row, kind, ip, length, path.port);
 }
 
@@ -156,11 +160,9 @@ export function longestOf(path: Path, ip: number, length: number): number {
   return isSuper ? longestPacket(path.rows, path.row, ip) : length;
 }
 
-/** Larger than the next link takes (RFC 1191 4): an error for who set DF, else it would need fragmenting. */
-function tooBig4(path: Path, ip: number, packet: number, length: number, mtu: number): void {
-  if (path.traced) path.step(step.TOO_BIG, packet, mtu);
-  if ((ipv4.fragment(path.bytes, ip) & ipv4.DONT_FRAGMENT) === 0) return path.drop(DROP.too_big);
-  reject4(path, DROP.too_big, icmp.UNREACHABLE, icmp.CODE_FRAGMENTATION_NEEDED, ip, length, mtu);
+function takeTtl(path: Path, ip: number, ttl: number): void {
+  ipv4.decrementTtl(path.bytes, ip);
+  if (path.traced) path.step(step.TTL, ttl, ttl - 1);
 }
 
 /**

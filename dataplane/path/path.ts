@@ -3,13 +3,13 @@
  * frame's end is counted. The stories beside this file are told by functions that take it first.
  */
 import * as counter from '../counters.ts';
-import { DROPS } from '../counters.ts';
+import { cellsOf, DROPS } from '../counters.ts';
 import { Egress } from '../egress.ts';
 import { EvidenceWriter } from '../evidence.ts';
 import { type Fib4, openFib4 } from '../fib/fib4.ts';
 import { type Fib6, openFib6 } from '../fib/fib6.ts';
-import { CHECKSUM_FIELD, CHECKSUM_START, HEADERS_END, LENGTH, OFFSET, TIGHT } from '../memory/burst.ts';
-import { HEADROOM, MAX_PORTS, type SharedTables } from '../memory/layout.ts';
+import { CHECKSUM_FIELD, CHECKSUM_START, HEADERS_END, LENGTH, OFFSET, ROW, TIGHT } from '../memory/burst.ts';
+import { EGRESS_ROWS, HEADROOM, MAX_PORTS, MAX_WORKERS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
 import { Tracer } from '../trace.ts';
@@ -17,6 +17,7 @@ import { get32, viewOf } from '../wire/bytes.ts';
 import { GATEWAY6, isAddress, putAddress } from '../wire/ipv6.ts';
 import { VXLAN_LENGTH } from '../wire/vxlan.ts';
 import { ECN_MASK } from './ecn.ts';
+import { Reassembler } from './reassembly.ts';
 
 /** Kinds of port, as numbers for switches. */
 export const GONE = 0;
@@ -47,7 +48,7 @@ export interface PathOptions {
 }
 
 /** Before a copied frame: as before a received one, which has an Ethernet header in front of its packet as well. */
-const SPARE_HEADROOM = HEADROOM + 64;
+export const SPARE_HEADROOM = HEADROOM + 64;
 /** The unspecified address. */
 const NOBODY6 = [0, 0, 0, 0] as const;
 /** Cells of a row that are places in the packet. */
@@ -97,6 +98,8 @@ export class Path {
   // The frame in hand: its row, the port that it came by, and that port's counters.
   rows: Int32Array = new Int32Array(0);
   row = 0;
+  /** Behind the last row of the burst. */
+  end = 0;
   /** Out of a tunnel: ECN of its outer header. */
   outerEcn = 0;
   /** What its row has in OFFLOAD. */
@@ -110,6 +113,7 @@ export class Path {
   traced = false;
   #tracer: Tracer | null = null;
 
+  readonly reassembler = new Reassembler();
   readonly #evidence: EvidenceWriter;
   readonly #clock: () => number;
   readonly #time: () => number;
@@ -127,6 +131,7 @@ export class Path {
     this.bytes = viewOf(options.arena);
     this.#arena = options.arena;
     this.worker = options.worker;
+    this.#identification = options.worker;
     this.#clock = options.clock ?? (() => performance.now());
     this.#time = options.clock ?? Date.now;
     this.#evidence = new EvidenceWriter(options.tables.evidence, options.worker);
@@ -254,18 +259,43 @@ export class Path {
   /** Where the packet at `ip` has free bytes before it: there, or copied to the spare room; 0 when that is full. */
   withRoom(ip: number, length: number): number {
     if ((this.offload & TIGHT) === 0) return ip;
-    const at = this.#spareNext + SPARE_HEADROOM;
-    if (at + length > this.#spareEnd) return 0;
-    this.#arena.copyWithin(at, ip, ip + length);
-    this.#spareNext = at + length;
+    const at = this.takeSpare(length);
+    if (at === 0) return 0;
+    this.copy(ip, at, length);
     // What the row says of places in the packet is to be true of the copy.
     for (const cell of PLACES) this.rows[this.row + cell] += at - ip;
     return at;
   }
 
+  /** `length` bytes of the spare room with free bytes before them; 0 when it is full. */
+  takeSpare(length: number): number {
+    const at = this.#spareNext + SPARE_HEADROOM;
+    if (at + length > this.#spareEnd) return 0;
+    this.#spareNext = at + length;
+    return at;
+  }
+
+  /** Whether one frame may become `frames` that leave by a port, and take `bytes` of the spare room. */
+  hasRoom(port: number, frames: number, bytes: number): boolean {
+    // Each frame that is still to come of the burst may want a row as well.
+    const left = this.end - this.row / ROW - 1;
+    const isQueued = this.egress.count(port) + frames + left <= EGRESS_ROWS;
+    return isQueued && this.#spareNext + bytes <= this.#spareEnd;
+  }
+
+  copy(from: number, to: number, length: number): void {
+    this.#arena.copyWithin(to, from, from + length);
+  }
+
+  /** Of no other worker's packets, so that no two fragments are taken for one packet's (RFC 6864 4.3). */
   nextIdentification(): number {
-    this.#identification = (this.#identification + 1) & 0xffff;
+    this.#identification = (this.#identification + MAX_WORKERS) & 0xffff;
     return this.#identification;
+  }
+
+  /** Milliseconds of the path's clock. */
+  now(): number {
+    return this.#clock();
   }
 
   /** Token bucket: icmpRate errors a second, as many at once. */
@@ -289,6 +319,13 @@ export class Path {
     this.counters[this.cells + DROPS + reason] += 1;
     this.keepEvidence(this.port, reason, this.rows[this.row + OFFSET], this.rows[this.row + LENGTH]);
     if (this.traced) this.step(step.DROPPED, reason);
+  }
+
+  /** Held frames of a port are held no more; their end is counted in `cell`. */
+  settleHeld(port: number, frames: number, cell: number): void {
+    const cells = cellsOf(this.worker, port);
+    this.counters[cells + counter.HELD] -= frames;
+    this.counters[cells + cell] += frames;
   }
 
   /** A frame that `port` brought has been dropped, and stands at `offset`. */

@@ -85,6 +85,20 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
       type,
     );
   }
+  queue(path, port, offset, size, from, to, udpPort, tos);
+}
+
+/** Queue a frame that has all its headers. */
+export function queue(
+  path: Path,
+  port: number,
+  offset: number,
+  size: number,
+  from: number,
+  to: number,
+  udpPort: number,
+  tos: number,
+): void {
   if (path.kinds[port] === GONE) return path.lost(from, DROP.port_gone);
   if (path.traced) path.step(step.SENT, port, size);
   path.egress.push(port, offset, size, from, to, udpPort, tos);

@@ -26,15 +26,17 @@ export function fromUnderlay(path: Path, offset: number, length: number): void {
   if (length > 0 && bytes.getUint8(offset) >> 4 === 6) return fromUnderlay6(path, offset, length);
   const problem = ipv4.checkIpv4(bytes, offset, length);
   if (problem !== ipv4.IPV4_OK) return path.drop(IPV4_DROPS[problem]);
-  const header = ipv4.headerLength(bytes, offset);
-  const total = ipv4.totalLength(bytes, offset);
   const destination = ipv4.destination(bytes, offset);
   if (!path.isLocal(destination)) return path.drop(DROP.outer_destination);
   const protocol = ipv4.protocol(bytes, offset);
   if (protocol !== ipv4.PROTOCOL_IPIP && protocol !== ipv4.PROTOCOL_UDP) return path.drop(DROP.not_tunnel);
+  // Those of VXLAN could be dropped (RFC 7348 4.3); a socket's kernel makes them whole as well.
   if ((ipv4.fragment(bytes, offset) & (ipv4.FRAGMENT_OFFSET | ipv4.MORE_FRAGMENTS)) !== 0) {
-    return path.drop(DROP.outer_fragment);
+    offset = path.reassembler.take(path, offset);
+    if (offset === 0) return;
   }
+  const header = ipv4.headerLength(bytes, offset);
+  const total = ipv4.totalLength(bytes, offset);
   if (protocol === ipv4.PROTOCOL_IPIP) return fromIpip(path, offset, total);
 
   const datagram = offset + header;

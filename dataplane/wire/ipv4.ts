@@ -56,6 +56,7 @@ const halves = (word: number): number => (word >>> 16) + (word & 0xffff);
 export const headerLength = (bytes: DataView, offset: number): number => (bytes.getUint8(offset) & 15) << 2;
 export const tos = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 1);
 export const totalLength = (bytes: DataView, offset: number): number => get16(bytes, offset + 2);
+export const identification = (bytes: DataView, offset: number): number => get16(bytes, offset + 4);
 export const fragment = (bytes: DataView, offset: number): number => get16(bytes, offset + 6);
 export const ttl = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 8);
 export const protocol = (bytes: DataView, offset: number): number => bytes.getUint8(offset + 9);

@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { until } from '../../control/bgp/until.ts';
 import type { Cluster } from './cluster.ts';
 
-/** rx = delivered + consumed + drops holds for every ingress port of the node, in frames. */
+/** rx = delivered + consumed + held + drops holds for every ingress port of the node, in frames. */
 export async function expectBalanced(cluster: Cluster, node: number): Promise<void> {
   const api = cluster.api(node);
   // A frame may be between two counters while someone sends; in a lab the wire falls silent soon.
@@ -11,7 +11,7 @@ export async function expectBalanced(cluster: Cluster, node: number): Promise<vo
     const [ports, drops] = [await api.ports(), await api.drops()];
     return ports.every(({ name, counters }) => {
       const dropped = drops.filter((drop) => drop.port === name).reduce((sum, drop) => sum + drop.packets, 0);
-      return counters.rxFrames === counters.delivered! + counters.consumed! + dropped;
+      return counters.rxFrames === counters.delivered! + counters.consumed! + counters.held! + dropped;
     });
   });
   const ports = await api.ports();
