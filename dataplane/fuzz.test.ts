@@ -8,6 +8,7 @@ const SEEDS = [1, 2, 3, 4];
 
 /** No port goes while it runs. */
 const OUT_OF_REACH = ['port_gone'];
+const reached = new Set<string>(OUT_OF_REACH);
 
 it.each(SEEDS)('takes any frames, sends well-formed ones, and accounts for each (seed %i)', (seed) => {
   const fuzzer = new PipelineFuzzer(seed);
@@ -15,12 +16,15 @@ it.each(SEEDS)('takes any frames, sends well-formed ones, and accounts for each 
   while (frames < FRAMES / SEEDS.length) frames += fuzzer.burst();
   const report = fuzzer.report();
   expect(report.frames).toBe(frames);
-  // It would be worth little if it stayed at the door.
-  const missed = DROP_REASONS.map(({ name }) => name).filter((name) => !(name in report.drops));
-  expect(missed.filter((name) => !OUT_OF_REACH.includes(name))).toEqual([]);
+  for (const reason of Object.keys(report.drops)) reached.add(reason);
   expect(report.delivered).toBeGreaterThan(frames / 20);
   expect(report.consumed).toBeGreaterThan(0);
   expect(report.originated).toBeGreaterThan(0);
+});
+
+// It would be worth little if it stayed at the door.
+it('has met every reason to drop a packet', () => {
+  expect(DROP_REASONS.filter(({ name }) => !reached.has(name))).toEqual([]);
 });
 
 it('does the same again with the same seed', () => {
