@@ -141,6 +141,8 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `${c ? 'last ' : ''}fragment of a tunnel packet, ${b} bytes from ${a}`;
     case step.REASSEMBLED:
       return `whole again from ${a} fragments, ${b} bytes`;
+    case step.GROUP:
+      return `group ${a}, bucket ${b}${d ? `: next hop ${address(d)}` : ''}`;
     case step.CONSUMED:
       return 'consumed: answered here';
     default: {

@@ -11,6 +11,7 @@ import { createFib4 } from '../dataplane/fib/fib4.ts';
 import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
 import { createFib6 } from '../dataplane/fib/fib6.ts';
 import { Fib6Writer } from '../dataplane/fib/fib6-writer.ts';
+import { createGroups } from '../dataplane/fib/groups.ts';
 import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
 import { createPeers6 } from '../dataplane/fib/peers6.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
@@ -62,6 +63,7 @@ export class TableWriter {
       fib4: createFib4(),
       fib6: createFib6(),
       adjacencies: createAdjacencies(),
+      groups: createGroups(),
       peers: createPeers(),
       peers6: createPeers6(),
       counters: createCounters(),

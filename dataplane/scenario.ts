@@ -17,6 +17,8 @@ import { createFib4 } from './fib/fib4.ts';
 import { Fib4Writer } from './fib/fib4-writer.ts';
 import { createFib6 } from './fib/fib6.ts';
 import { Fib6Writer } from './fib/fib6-writer.ts';
+import { createGroups } from './fib/groups.ts';
+import { GroupWriter } from './fib/groups-writer.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { createPeers6, Peer6Writer } from './fib/peers6.ts';
 import { ADDRESS, LENGTH, OFFSET, ROW } from './memory/burst.ts';
@@ -186,6 +188,7 @@ export class Scenario {
   readonly fib: Fib4Writer;
   readonly fib6: Fib6Writer;
   readonly adjacencies: AdjacencyWriter;
+  readonly groups: GroupWriter;
   readonly peers: PeerWriter;
   readonly peers6: Peer6Writer;
   readonly arena: Uint8Array;
@@ -204,6 +207,7 @@ export class Scenario {
       fib4: createFib4(),
       fib6: createFib6(),
       adjacencies: createAdjacencies(),
+      groups: createGroups(),
       peers: createPeers(),
       peers6: createPeers6(),
       counters: createCounters(),
@@ -214,6 +218,7 @@ export class Scenario {
     this.fib = new Fib4Writer(this.tables.fib4, grace);
     this.fib6 = new Fib6Writer(this.tables.fib6, grace);
     this.adjacencies = new AdjacencyWriter(this.tables.adjacencies, grace);
+    this.groups = new GroupWriter(this.tables.groups, this.adjacencies, grace);
     this.peers = new PeerWriter(this.tables.peers);
     this.peers6 = new Peer6Writer(this.tables.peers6, grace);
     this.pipeline = new Pipeline({

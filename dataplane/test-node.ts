@@ -8,6 +8,7 @@ import { AdjacencyWriter } from './fib/adjacency-writer.ts';
 import { createFib4 } from './fib/fib4.ts';
 import { Fib4Writer } from './fib/fib4-writer.ts';
 import { createFib6 } from './fib/fib6.ts';
+import { createGroups } from './fib/groups.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { createPeers6 } from './fib/peers6.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
@@ -49,6 +50,7 @@ export class TestNode {
     fib4: createFib4(),
     fib6: createFib6(),
     adjacencies: adj.createAdjacencies(),
+    groups: createGroups(),
     peers: createPeers(),
     peers6: createPeers6(),
     counters: createCounters(),

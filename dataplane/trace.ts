@@ -50,6 +50,7 @@ export const STEPS = [
   ['fragmented', 'pieces', 'mtu'],
   ['fragment', 'start', 'length', 'last'],
   ['reassembled', 'fragments', 'length'],
+  ['group', 'group', 'bucket', 'adjacency', 'nextHop'],
 ] as const;
 
 export const RECEIVED = 0;
@@ -87,6 +88,8 @@ export const FRAGMENTED = 28;
 /** A fragment of a tunnel packet came, and waits unless a step behind says otherwise. */
 export const FRAGMENT = 29;
 export const REASSEMBLED = 30;
+/** The member of a group that the packet's flow has. */
+export const GROUP = 31;
 
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;

@@ -28,6 +28,8 @@ export const ADJ_SMAC_LO = 8;
 export const ADJ_VNI = 9;
 /** VXLAN6: the peer's address, four words. */
 export const ADJ_NEXT_HOP6 = 10;
+/** Of a GROUP: its number among them (groups.ts). */
+export const ADJ_GROUP = 15;
 
 /** Kinds. 0 is what an empty FIB answers. */
 export const NO_ROUTE = 0;
@@ -45,6 +47,8 @@ export const UNREACHABLE = 6;
 export const PROHIBIT = 7;
 /** VXLAN over IPv6. */
 export const VXLAN6 = 8;
+/** Several rows share the route (groups.ts). */
+export const GROUP = 9;
 
 export const KIND_NAMES = [
   'no-route',
@@ -56,6 +60,7 @@ export const KIND_NAMES = [
   'unreachable',
   'prohibit',
   'vxlan6',
+  'group',
 ] as const;
 
 export interface Adjacency {
@@ -69,6 +74,7 @@ export interface Adjacency {
   vni: number;
   /** Of VXLAN6, four words. */
   nextHop6?: readonly number[];
+  group?: number;
 }
 
 export function createAdjacencies(): SharedArrayBuffer {
@@ -93,4 +99,5 @@ export function writeAdjacency(table: Int32Array, index: number, a: Adjacency): 
   table[row + ADJ_SMAC_LO] = lo(a.smac);
   table[row + ADJ_VNI] = a.vni;
   for (let word = 0; word < 4; word++) table[row + ADJ_NEXT_HOP6 + word] = a.nextHop6?.[word] ?? 0;
+  table[row + ADJ_GROUP] = a.group ?? 0;
 }

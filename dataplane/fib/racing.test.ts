@@ -9,10 +9,13 @@ import { expect, it } from 'vitest';
 import { createEpochs, GracePeriods } from '../memory/grace.ts';
 import { createAdjacencies, IPIP } from './adjacency.ts';
 import { AdjacencyWriter } from './adjacency-writer.ts';
+import { deal } from './deal.ts';
 import { createFib4 } from './fib4.ts';
 import { Fib4Writer } from './fib4-writer.ts';
 import { createFib6 } from './fib6.ts';
 import { Fib6Writer } from './fib6-writer.ts';
+import { createGroups } from './groups.ts';
+import { GroupWriter } from './groups-writer.ts';
 import { createPeers, PeerWriter } from './peers.ts';
 import { maskOf } from './prefix-map.ts';
 import { maskWord } from './prefix-map6.ts';
@@ -47,6 +50,7 @@ async function raceAgainst(
      (async () => {
        const { lookup4, openFib4 } = await import(built + 'fib/fib4.js');
        const { lookup6, openFib6 } = await import(built + 'fib/fib6.js');
+       const { bucketOf } = await import(built + 'fib/groups.js');
        const { hasPeer } = await import(built + 'fib/peers.js');
        const { ADJ_ROW, ADJ_MTU, ADJ_NEXT_HOP, ADJ_VNI } = await import(built + 'fib/adjacency.js');
        const { Readers } = await import(built + 'memory/grace.js');
@@ -57,6 +61,7 @@ async function raceAgainst(
        const fib = data.fib4 && openFib4(data.fib4);
        const fib6 = data.fib6 && openFib6(data.fib6);
        const rows = data.adjacencies && new Int32Array(data.adjacencies);
+       const groups = data.groups && new Uint16Array(data.groups);
        const peers = data.peers && new Int32Array(data.peers);
        const look = () => { ${look} };
        while (Atomics.load(shared, ${STOP}) === 0) {
@@ -253,6 +258,47 @@ race('a row stays as it is while a reader may have come to it', async () => {
       current = row(round + 2);
       fib.set(0x0a000000, 24, current);
       writer.release(old);
+      grace.poll();
+    },
+  );
+  expect(wrong).toEqual([]);
+});
+
+race('a group leads to members that stay, or to one that was there, while others come and go', async () => {
+  const { epochs, fib4, grace, fib } = tables();
+  const [adjacencies, groups] = [createAdjacencies(), createGroups()];
+  const rows = new AdjacencyWriter(adjacencies, grace);
+  const writer = new GroupWriter(groups, rows, grace);
+  const acquire = (n: number) =>
+    rows.acquire({ kind: IPIP, port: 1, nextHop: n, mtu: n, source: 1, dmac: null, smac: null, vni: n });
+  const stays = [acquire(1), acquire(2)];
+  let layout = deal(stays, null);
+  let other = 0;
+  let group = writer.acquire(layout);
+  fib.set(0x0a000000, 24, group);
+  const wrong = await raceAgainst(
+    { epochs, fib4, adjacencies, groups },
+    `const at = lookup4(fib, 0x0a000005) * ADJ_ROW;
+     linger();
+     for (let hash = 0; hash < 128; hash += 9) {
+       const row = groups[bucketOf(rows, at, hash)] * ADJ_ROW;
+       const hop = rows[row + ADJ_NEXT_HOP];
+       linger();
+       if (hop === 0 || rows[row + ADJ_MTU] !== hop || rows[row + ADJ_VNI] !== hop)
+         wrong(hash + ': ' + [hop, rows[row + ADJ_MTU], rows[row + ADJ_VNI]]);
+     }`,
+    (round) => {
+      const before = other;
+      other = round % 3 === 0 ? 0 : acquire(round + 3);
+      layout = deal(other > 0 ? [...stays, other] : stays, layout);
+      if (round % 5 > 0) writer.update(group, layout);
+      else {
+        const old = group;
+        group = writer.acquire(layout);
+        fib.set(0x0a000000, 24, group);
+        writer.release(old);
+      }
+      if (before > 0) rows.release(before);
       grace.poll();
     },
   );

@@ -31,6 +31,8 @@ export interface SharedTables {
   readonly fib6: SharedArrayBuffer;
   /** Adjacency rows, see fib/adjacency.ts. */
   readonly adjacencies: SharedArrayBuffer;
+  /** Buckets of groups, see fib/groups.ts. */
+  readonly groups: SharedArrayBuffer;
   /** Known peers, see fib/peers.ts. */
   readonly peers: SharedArrayBuffer;
   /** Known peers over IPv6, see fib/peers6.ts. */

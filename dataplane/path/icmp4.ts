@@ -8,6 +8,7 @@ import * as icmp from '../wire/icmp.ts';
 import { ICMP_LENGTH } from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
+import { memberOf4 } from './group.ts';
 import type { Path } from './path.ts';
 import { OUTER_TTL, send } from './send.ts';
 
@@ -59,7 +60,8 @@ export function reject4(
   );
   if (path.traced) path.step(step.ICMP_ERROR, (type << 8) | code, to, mtu);
 
-  const row = lookup4(path.fib4, to) * ADJ_ROW;
+  let row = lookup4(path.fib4, to) * ADJ_ROW;
+  if (path.adjacencies[row + adj.ADJ_KIND] === adj.GROUP) row = memberOf4(path, row, start, total);
   const kind = path.adjacencies[row + adj.ADJ_KIND];
   const sendable = kind === adj.POD || kind === adj.HOST || kind === adj.VXLAN || kind === adj.IPIP;
   if (!sendable) return path.lost(~path.port, reason);

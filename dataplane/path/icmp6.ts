@@ -8,6 +8,7 @@ import * as icmpv6 from '../wire/icmpv6.ts';
 import { ICMPV6_LENGTH } from '../wire/icmpv6.ts';
 import * as ipv6 from '../wire/ipv6.ts';
 import { IPV6_LENGTH } from '../wire/ipv6.ts';
+import { memberOf6 } from './group.ts';
 import type { Path } from './path.ts';
 import { OUTER_TTL, send } from './send.ts';
 
@@ -55,7 +56,8 @@ export function reject6(
   icmpv6.putIcmpv6Checksum(bytes, message, ICMPV6_LENGTH + quoted, pseudo);
   if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, word);
 
-  const row = lookup6(path.fib6, bytes, start + ipv6.DESTINATION) * ADJ_ROW;
+  let row = lookup6(path.fib6, bytes, start + ipv6.DESTINATION) * ADJ_ROW;
+  if (path.adjacencies[row + adj.ADJ_KIND] === adj.GROUP) row = memberOf6(path, row, start, quoted + HEADERS);
   const kind = path.adjacencies[row + adj.ADJ_KIND];
   // A node without an address of its own speaks as the gateway, which only its pods have as a neighbour.
   const isFar = kind === adj.HOST || kind === adj.VXLAN || kind === adj.VXLAN6;

@@ -6,6 +6,7 @@ import { DROP } from '../drops.ts';
 import * as adj from '../fib/adjacency.ts';
 import { ADJ_ROW } from '../fib/adjacency.ts';
 import { lookup4 } from '../fib/fib4.ts';
+import { hasNextHop } from '../fib/groups.ts';
 import { LENGTH, OFFLOAD, OFFSET, ROW, SEGMENTED, SUPER_MASK } from '../memory/burst.ts';
 import { longestPacket } from '../offload/cut.ts';
 import { describeUnfinished, isPlausible } from '../offload/received.ts';
@@ -16,6 +17,7 @@ import * as icmp from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { mergeEcn4 } from './ecn.ts';
 import { sendPieces4 } from './fragment.ts';
+import { memberOf4 } from './group.ts';
 import { reject4 } from './icmp4.ts';
 import { HOST, type Path, POD } from './path.ts';
 import { send } from './send.ts';
@@ -88,7 +90,11 @@ export function decapsulated4(path: Path, ip: number, length: number, peer: numb
   const total = ipv4.totalLength(bytes, ip);
   // A node's own address needs no route via itself: ICMP errors and its host's traffic come from it.
   const back = lookup4(path.fib4, source) * ADJ_ROW;
-  if (source !== peer && path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer) {
+  if (
+    source !== peer &&
+    path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer &&
+    !hasNextHop(path.adjacencies, path.buckets, back, peer)
+  ) {
     return path.drop(DROP.peer_source);
   }
   if (path.traced) path.step(step.SOURCE_CHECKED, source, step.AGAINST_PEER);
@@ -104,9 +110,9 @@ export function decapsulated4(path: Path, ip: number, length: number, peer: numb
 function forward4(path: Path, ip: number, length: number, destination: number): void {
   const bytes = path.bytes;
   const index = lookup4(path.fib4, destination);
-  const row = index * ADJ_ROW;
+  let row = index * ADJ_ROW;
   const adjacencies = path.adjacencies;
-  const kind = adjacencies[row + adj.ADJ_KIND];
+  let kind = adjacencies[row + adj.ADJ_KIND];
   if (path.traced) path.step(step.LOOKUP, destination, index, kind, adjacencies[row + adj.ADJ_NEXT_HOP]);
 
   switch (kind) {
@@ -115,8 +121,13 @@ function forward4(path: Path, ip: number, length: number, destination: number): 
     case adj.IPIP:
       break;
     case adj.HOST:
+    case adj.GROUP:
+      if (kind === adj.GROUP) {
+        row = memberOf4(path, row, ip, length);
+        kind = adjacencies[row + adj.ADJ_KIND];
+      }
       // The host sent it here because nobody nearer has it: neither have we.
-      if (path.portKind === HOST)
+      if (kind === adj.HOST && path.portKind === HOST)
         return reject4(path, DROP.host_loop, icmp.UNREACHABLE, icmp.CODE_NET, ip, length);
       break;
     case adj.BLACKHOLE:

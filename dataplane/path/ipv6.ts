@@ -6,6 +6,7 @@ import { DROP } from '../drops.ts';
 import * as adj from '../fib/adjacency.ts';
 import { ADJ_ROW } from '../fib/adjacency.ts';
 import { lookup6 } from '../fib/fib6.ts';
+import { hasNextHop } from '../fib/groups.ts';
 import { SEGMENTED } from '../memory/burst.ts';
 import { describeUnfinished, isPlausible } from '../offload/received.ts';
 import * as step from '../trace.ts';
@@ -15,6 +16,7 @@ import * as icmpv6 from '../wire/icmpv6.ts';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
 import { mergeEcn6 } from './ecn.ts';
+import { memberOf6 } from './group.ts';
 import { reject6 } from './icmp6.ts';
 import { longestOf } from './ipv4.ts';
 import { fromLink } from './nd.ts';
@@ -64,7 +66,12 @@ export function decapsulated6(path: Path, ip: number, length: number, peer: numb
   if (isMartianSource6(path, ip)) return path.drop(DROP.martian_source);
   if (ipv6.isMulticast6(bytes, ip + ipv6.DESTINATION)) return path.drop(DROP.multicast);
   const back = lookup6(path.fib6, bytes, ip + ipv6.SOURCE) * ADJ_ROW;
-  if (path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer) return path.drop(DROP.peer_source);
+  if (
+    path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer &&
+    !hasNextHop(path.adjacencies, path.buckets, back, peer)
+  ) {
+    return path.drop(DROP.peer_source);
+  }
   if (path.traced) path.step(step.SOURCE_CHECKED6, step.AGAINST_PEER);
   if (path.outerEcn !== 0 && !mergeEcn6(path, ip, path.outerEcn)) return;
   if ((path.offload & SEGMENTED) !== 0) {
@@ -93,8 +100,8 @@ function forward6(path: Path, ip: number, length: number): void {
   }
   const destination = ip + ipv6.DESTINATION;
   const index = lookup6(path.fib6, bytes, destination);
-  const row = index * ADJ_ROW;
-  const kind = adjacencies[row + adj.ADJ_KIND];
+  let row = index * ADJ_ROW;
+  let kind = adjacencies[row + adj.ADJ_KIND];
   if (path.traced) path.step(step.LOOKUP6, index, kind, adjacencies[row + adj.ADJ_NEXT_HOP]);
 
   switch (kind) {
@@ -103,8 +110,13 @@ function forward6(path: Path, ip: number, length: number): void {
     case adj.VXLAN6:
       break;
     case adj.HOST:
+    case adj.GROUP:
+      if (kind === adj.GROUP) {
+        row = memberOf6(path, row, ip, length);
+        kind = adjacencies[row + adj.ADJ_KIND];
+      }
       // The host sent it here because nobody nearer has it: neither have we.
-      if (path.portKind === HOST)
+      if (kind === adj.HOST && path.portKind === HOST)
         return reject6(path, DROP.host_loop, icmpv6.UNREACHABLE6, icmpv6.CODE_NO_ROUTE, ip, length);
       break;
     case adj.BLACKHOLE:

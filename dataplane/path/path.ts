@@ -61,6 +61,7 @@ export class Path {
   readonly fib4: Fib4;
   readonly fib6: Fib6;
   readonly adjacencies: Int32Array;
+  readonly buckets: Uint16Array;
   readonly peers: Int32Array;
   readonly peers6: Int32Array;
   readonly counters: Float64Array;
@@ -80,6 +81,8 @@ export class Path {
 
   // What is known of the node.
   address = 0;
+  /** Of hashes that pick members of groups: another on each node, and the same after a restart. */
+  salt = 0;
   vtepHi = 0;
   vtepLo = 0;
   vni = 0;
@@ -138,6 +141,7 @@ export class Path {
     this.fib4 = openFib4(options.tables.fib4);
     this.fib6 = openFib6(options.tables.fib6);
     this.adjacencies = new Int32Array(options.tables.adjacencies);
+    this.buckets = new Uint16Array(options.tables.groups);
     this.peers = new Int32Array(options.tables.peers);
     this.peers6 = new Int32Array(options.tables.peers6);
     this.counters = new Float64Array(options.tables.counters);
@@ -161,6 +165,7 @@ export class Path {
 
   setNode(node: NodeSpec): void {
     this.address = node.address;
+    this.salt = Math.imul(node.address, 0x9e3779b1);
     this.#local = Int32Array.from(node.local);
     this.#local6 = Int32Array.from(node.local6 ?? []);
     putAddress(this.address6, 0, node.address6 ?? GATEWAY6);

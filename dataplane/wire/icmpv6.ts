@@ -13,6 +13,8 @@ export const CODE_ADDRESS = 3;
 export const CODE_HOP_LIMIT = 0;
 export const CODE_FIELD = 0;
 
+/** Types below are errors, and quote (RFC 4443 2.1). */
+export const INFORMATIONAL6 = 128;
 const REDIRECT = 137;
 /** Multicast listener messages (RFC 2710 3, RFC 3810 5.2). */
 const LISTENER_QUERY = 130;
@@ -20,7 +22,7 @@ const LISTENER_DONE = 132;
 const LISTENER_REPORT2 = 143;
 
 /** Whether no error may be sent about a message of this type (RFC 4443 2.4 (e.1), (e.2)). */
-export const isError6 = (type: number): boolean => type < 128 || type === REDIRECT;
+export const isError6 = (type: number): boolean => type < INFORMATIONAL6 || type === REDIRECT;
 
 export const isListener = (type: number): boolean =>
   (type >= LISTENER_QUERY && type <= LISTENER_DONE) || type === LISTENER_REPORT2;
