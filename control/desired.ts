@@ -25,7 +25,6 @@ import {
   parsePrefix4,
   parsePrefix6,
   tryAddress6,
-  tryInterface6,
   type Words6,
 } from './address.ts';
 import { type Desired6, desired6, type Node6, type Pod6 } from './desired6.ts';
@@ -37,14 +36,18 @@ import {
   type IPPool,
   type Node,
   nodeAddress4,
+  nodeAddress6,
   type Resource,
   type WorkloadEndpoint,
 } from './resources/schema.ts';
 
 /** Bytes that a tunnel puts in front of an inner packet. */
-const OVERHEAD = { ipip: 20, vxlan: 50, none: 0 } as const;
+const OVERHEAD = { ipip: 20, vxlan: 50, vxlan6: 70, none: 0 } as const;
+/** Source of ICMP errors of a node that has no IPv4 address (RFC 7600 4.8). */
+const NO_ADDRESS = parseAddress4('192.0.0.8');
 const GATEWAY_MAC = parseMac('ee:ee:ee:ee:ee:ee');
 export const VXLAN_PORT_NAME = 'vxlan';
+export const VXLAN6_PORT_NAME = 'vxlan6';
 export const IPIP_PORT_NAME = 'ipip';
 
 export interface DesiredSettings {
@@ -123,6 +126,8 @@ export interface Desired {
   readonly kernelRoutes: ReadonlyMap<number, KernelRoute>;
   /** The same of IPv6. */
   readonly six: Desired6;
+  /** BGP Identifier of this node. */
+  readonly routerId: number;
   /** What this node announces by BGP: prefixes of both families. */
   readonly originate: readonly string[];
   readonly learning: Learning;
@@ -169,6 +174,9 @@ export function vtepMac(nodeName: string): Uint8Array {
 /** Made once a node: each reconcile asks for each route. */
 const vtepMacs = new Map<string, Uint8Array>();
 
+/** Its MAC over IPv6, as Felix derives that. */
+export const vtepMac6 = (nodeName: string): Uint8Array => vtepMac(`${nodeName}-v6`);
+
 /** A stable, locally administered MAC for a device of this node. */
 export function deviceMac(nodeName: string, device: string): Uint8Array {
   const mac = Uint8Array.from(digest(`${nodeName}/${device}`).subarray(0, 6));
@@ -213,10 +221,12 @@ interface Pool extends Prefix4 {
 }
 interface Remote {
   readonly name: string;
+  /** 0: it has none of IPv4. */
   readonly address: number;
   readonly spec: Node['spec'];
 }
 type Encapsulation = 'ipip' | 'vxlan' | 'none';
+type Tunnel = 'ipip' | 'vxlan' | 'vxlan6';
 
 class Builder {
   readonly #settings: DesiredSettings;
@@ -224,6 +234,7 @@ class Builder {
   readonly #self: Node;
   readonly #self6: Node6;
   readonly #pools6: { readonly spec: IPPool['spec']; readonly prefix: Prefix6 }[];
+  /** 0: it has none of IPv4. */
   readonly #address: number;
   readonly #subnet: Prefix4;
   /** Tunnel addresses of this node, int32, or null. */
@@ -235,6 +246,7 @@ class Builder {
   readonly #pools: Pool[];
   readonly #remotes: Remote[];
   readonly #remoteByAddress: Map<number, Remote>;
+  readonly #remoteByName: Map<string, Remote>;
   readonly #workloads: WorkloadEndpoint[];
   readonly #podMtu: number;
   readonly #hostMac: Uint8Array;
@@ -250,18 +262,18 @@ class Builder {
   readonly #pods6: Pod6[] = [];
   /** Adjacencies by what they say, so that routes of one next hop share one. */
   readonly #adjacencies = new Map<string, DesiredAdjacency>();
-  readonly #tunnels = new Set<Encapsulation>();
+  readonly #tunnels = new Set<Encapsulation | Tunnel>();
 
   constructor(settings: DesiredSettings, resources: readonly Resource[]) {
     this.#felix = felixSettings(settings.nodeName, resources);
     this.#settings = { ...settings, vni: this.#felix.vxlanVNI ?? settings.vni };
     const nodes = resources.filter((resource) => resource.kind === 'Node');
     const self = nodes.find((node) => node.metadata.name === settings.nodeName);
-    const own = self && nodeAddress4(self.spec);
-    if (!self || !own) {
+    const own = (self && nodeAddress4(self.spec)) ?? { address: 0, length: 32 };
+    if (!self || (own.address === 0 && !nodeAddress6(self.spec))) {
       throw new TortieError(
         'NODE_UNKNOWN',
-        `no Node "${settings.nodeName}" with spec.bgp.ipv4Address in the resources; add it, or set nodeName`,
+        `no Node "${settings.nodeName}" with spec.bgp.ipv4Address or spec.bgp.ipv6Address in the resources; add it, or set nodeName`,
         EX_CONFIG,
       );
     }
@@ -284,15 +296,18 @@ class Builder {
       .sort((a, b) => b.length - a.length);
     this.#remotes = nodes.flatMap((node) => {
       const at = nodeAddress4(node.spec);
-      return node === self || !at ? [] : [{ name: node.metadata.name, address: at.address, spec: node.spec }];
+      if (node === self || !(at ?? nodeAddress6(node.spec))) return [];
+      return [{ name: node.metadata.name, address: at?.address ?? 0, spec: node.spec }];
     });
-    this.#remoteByAddress = new Map(this.#remotes.map((remote) => [remote.address, remote]));
+    const known4 = this.#remotes.filter(({ address }) => address !== 0);
+    this.#remoteByAddress = new Map(known4.map((remote) => [remote.address, remote]));
+    this.#remoteByName = new Map(this.#remotes.map((remote) => [remote.name, remote]));
     this.#workloads = resources.filter(
       (resource) => resource.kind === 'WorkloadEndpoint' && resource.spec.node === settings.nodeName,
     ) as WorkloadEndpoint[];
     this.#podMtu = this.#smallestMtu();
     this.#hostMac = deviceMac(settings.nodeName, settings.hostDevice);
-    this.#own = new Set([this.#address, ...this.#tunnelAddresses()]);
+    this.#own = new Set([this.#address, ...this.#tunnelAddresses()].filter((address) => address !== 0));
   }
 
   build(bgpRoutes: Iterable<BgpRoute>): Desired {
@@ -306,13 +321,15 @@ class Builder {
     const six = this.#build6();
     this.#addTunnelPorts();
     const { address, tunnelAddress } = this.#self6;
-    const address6 = tunnelAddress ?? address;
+    const underlay6 = address?.words;
+    const address6 = tunnelAddress ?? underlay6;
     return {
       node: {
-        address: this.#address,
+        address: this.#address || NO_ADDRESS,
         local: [...this.#own],
         ...(address6 && { address6 }),
-        local6: [address, tunnelAddress].flatMap((words) => words ?? []),
+        local6: [underlay6, tunnelAddress].flatMap((words) => words ?? []),
+        ...(underlay6 && { underlay6, vtepMac6: macOf6(this.#self) }),
         vtepMac: this.#vtepMac,
         vni: this.#settings.vni,
         icmpRate: this.#settings.icmpRate,
@@ -323,6 +340,7 @@ class Builder {
       peers: this.#peers,
       kernelRoutes: this.#kernelRoutes,
       six,
+      routerId: this.#address || identifierOf(this.#self.metadata.name),
       originate: [...this.#originate, ...this.#announced6()],
       learning: this.#learning(),
       problems: [...this.#problems, ...six.problems],
@@ -333,15 +351,22 @@ class Builder {
   #smallestMtu(): number {
     const mtus = [...this.#pools, ...this.#pools6]
       .filter((pool) => !pool.spec.disabled)
-      .map(({ spec }) => this.#mtuOf(encapsulationOf(spec)));
+      .map(({ spec }) => this.#mtuOf(this.#tunnelOf(spec)));
     return Math.min(this.#mtuOf('none'), ...mtus);
   }
 
   /** The largest packet that leaves so: what the underlay has room for, or less if FelixConfiguration says less. */
-  #mtuOf(way: Encapsulation): number {
+  #mtuOf(way: Encapsulation | Tunnel): number {
     const room = this.#settings.underlayMtu - OVERHEAD[way];
-    const wanted = { vxlan: this.#felix.vxlanMTU, ipip: this.#felix.ipipMTU, none: undefined }[way];
+    const { vxlanMTU: vxlan, vxlanMTUV6: vxlan6, ipipMTU: ipip } = this.#felix;
+    const wanted = { vxlan, vxlan6, ipip, none: undefined }[way];
     return Math.min(room, wanted || room);
+  }
+
+  /** What a pool's packets travel in, as far as both nodes can. */
+  #tunnelOf(spec: IPPool['spec']): Encapsulation | Tunnel {
+    const way = encapsulationOf(spec);
+    return way === 'vxlan' && isIp6(spec.cidr) && this.#self6.address ? 'vxlan6' : way;
   }
 
   #tunnelAddresses(): number[] {
@@ -443,6 +468,7 @@ class Builder {
 
   /** What the datastore knows of a node: it is a peer, owns its blocks of VXLAN pools, and has tunnel addresses. */
   #addRemote(remote: Remote): void {
+    if (remote.address === 0 || this.#address === 0) return;
     if (remote.address === this.#address) {
       this.#problems.push(`node ${remote.name} has the address of this node; give each node its own`);
       return;
@@ -523,10 +549,11 @@ class Builder {
     const byAddress6 = new Map(
       this.#remotes.flatMap(({ name, address, spec }) => {
         const own = node6(name, address, spec).address;
-        return own ? [[own.join(), address] as const] : [];
+        return own ? [[own.words.join(), address] as const] : [];
       }),
     );
-    const own6 = new Set([this.#self6.address, this.#self6.tunnelAddress].map((words) => words?.join()));
+    const { address, tunnelAddress } = this.#self6;
+    const own6 = new Set([address?.words, tunnelAddress].map((words) => words?.join()));
     const reach6 = (nextHop: readonly number[]): Reach | null => {
       if (own6.has(nextHop.join())) return null;
       return this.#direct(byAddress6.get(nextHop.join()) ?? 0, formatAddress6(nextHop as Words6));
@@ -597,14 +624,14 @@ class Builder {
       ({ spec, prefix }) =>
         ({
           ...prefix,
-          wayTo: (identity: number) => {
-            const isNear = spec.vxlanMode === 'CrossSubnet' && contains4(this.#subnet, identity);
+          wayTo: (node: Node6) => {
+            const isNear = spec.vxlanMode === 'CrossSubnet' && this.#isNear6(node);
             return spec.vxlanMode === 'Never' || isNear ? 'none' : 'vxlan';
           },
         }) as const,
     );
     const remotes = this.#remotes
-      .filter((remote) => remote.address !== this.#address)
+      .filter((remote) => remote.address === 0 || remote.address !== this.#address)
       .map(({ name, address, spec }) => node6(name, address, spec));
     return desired6(this.#self6, remotes, pools, this.#pods6, {
       host: (nextHop) => this.#hostAdjacency(nextHop),
@@ -612,8 +639,22 @@ class Builder {
         this.#tunnels.add('vxlan');
         return this.#vxlan(nextHop);
       },
+      vxlan6: (name, nextHop6) => {
+        this.#tunnels.add('vxlan6');
+        return this.#vxlan6(name, nextHop6);
+      },
       dead: (kind) => this.#share({ ...none, kind }),
     });
+  }
+
+  /** Whether a node is in this node's subnet: that of IPv6, or where one has none, of IPv4. */
+  #isNear6({ identity, address }: Node6): boolean {
+    const own = this.#self6.address;
+    if (own && address) {
+      const mask = mask6(own.length);
+      return own.words.every((word, i) => ((word ^ address.words[i]!) & mask[i]!) === 0);
+    }
+    return identity !== 0 && contains4(this.#subnet, identity);
   }
 
   // ---- Adjacencies ---------------------------------------------------------------------------------
@@ -646,6 +687,20 @@ class Builder {
     });
   }
 
+  /** The peer's number is given when the tables are written. */
+  #vxlan6(name: string, nextHop6: Words6): DesiredAdjacency {
+    return this.#share({
+      ...none,
+      kind: adj.VXLAN6,
+      port: VXLAN6_PORT_NAME,
+      nextHop6,
+      mtu: this.#mtuOf('vxlan6'),
+      dmac: macOf6({ metadata: { name }, spec: this.#remoteByName.get(name)!.spec }),
+      smac: macOf6(this.#self),
+      vni: this.#settings.vni,
+    });
+  }
+
   /** The host's kernel; with a next hop it is to forward there, unencapsulated. */
   #hostAdjacency(nextHop: number): DesiredAdjacency {
     const { hostDevice } = this.#settings;
@@ -661,7 +716,7 @@ class Builder {
 
   #share(adjacency: DesiredAdjacency): DesiredAdjacency {
     // Kind, port and next hop decide the rest.
-    const key = `${adjacency.kind} ${adjacency.port} ${adjacency.nextHop}`;
+    const key = `${adjacency.kind} ${adjacency.port} ${adjacency.nextHop6?.join() ?? adjacency.nextHop}`;
     const known = this.#adjacencies.get(key);
     if (known) return known;
     this.#adjacencies.set(key, adjacency);
@@ -681,7 +736,7 @@ class Builder {
 
   /** Tunnels that a pool asks for, or a route uses. A disabled pool gives no new addresses; those it gave live on. */
   #addTunnelPorts(): void {
-    for (const { spec } of [...this.#pools, ...this.#pools6]) this.#tunnels.add(encapsulationOf(spec));
+    for (const { spec } of [...this.#pools, ...this.#pools6]) this.#tunnels.add(this.#tunnelOf(spec));
     const base = {
       netns: null,
       device: '',
@@ -692,6 +747,15 @@ class Builder {
       sources6: [],
       queues: 1,
     };
+    const { address: address6 } = this.#self6;
+    if (this.#tunnels.has('vxlan6') && address6) {
+      const six = { ...base, addresses: [], addresses6: [address6.words] };
+      this.#ports.push({ ...six, name: VXLAN6_PORT_NAME, kind: 'vxlan6', mtu: this.#mtuOf('vxlan6') });
+    }
+    if (this.#address === 0) {
+      if (this.#pools.length > 0) this.#problems.push(withoutAddress4(this.#self.metadata.name));
+      return;
+    }
     if (this.#tunnels.has('vxlan')) {
       this.#ports.push({ ...base, name: VXLAN_PORT_NAME, kind: 'vxlan', mtu: this.#mtuOf('vxlan') });
     }
@@ -728,13 +792,22 @@ const is4 = (text: string): boolean => !isIp6(text);
 const node6 = (name: string, identity: number, spec: Node['spec']): Node6 => ({
   name,
   identity,
-  address: spec.bgp?.ipv6Address ? (tryInterface6(spec.bgp.ipv6Address)?.words ?? null) : null,
+  address: nodeAddress6(spec),
   tunnelAddress: spec.ipv6VXLANTunnelAddr ? tryAddress6(spec.ipv6VXLANTunnelAddr) : null,
   blocks: spec.blocks.filter(isIp6).map(parsePrefix6),
 });
+
+const withoutAddress4 = (node: string): string =>
+  `node ${node} has no spec.bgp.ipv4Address, so pods of IPv4 pools on other nodes cannot be reached from it`;
+
+/** Of a node without an IPv4 address: any number that is its own (RFC 6286). */
+const identifierOf = (nodeName: string): number => digest(nodeName).readInt32BE() || 1;
 
 const optionalAddress = (text: string | undefined): number | null =>
   text === undefined ? null : parseAddress4(text);
 
 const macOf = (node: Pick<Node, 'spec'> & { metadata: { name: string } }): Uint8Array =>
   node.spec.vxlanTunnelMACAddr ? parseMac(node.spec.vxlanTunnelMACAddr) : vtepMac(node.metadata.name);
+
+const macOf6 = (node: Pick<Node, 'spec'> & { metadata: { name: string } }): Uint8Array =>
+  node.spec.vxlanTunnelMACAddrV6 ? parseMac(node.spec.vxlanTunnelMACAddrV6) : vtepMac6(node.metadata.name);

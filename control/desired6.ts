@@ -1,6 +1,6 @@
 /**
- * The IPv6 half of what should be: routes, the kernel's routes, and what is amiss. Nodes are known to each other by
- * their IPv4 addresses, over which their tunnels run; where IPv6 goes unencapsulated, by their IPv6 addresses.
+ * The IPv6 half of what should be: routes, the kernel's routes, peers, and what is amiss. Between two nodes that have IPv6
+ * addresses, IPv6 travels over IPv6; else VXLAN takes it over IPv4.
  * Routes come from the datastore's blocks: BGP carries IPv4 only.
  */
 import * as adj from '../dataplane/fib/adjacency.ts';
@@ -25,16 +25,17 @@ export interface KernelRoute6 {
 /** A node as IPv6 sees it. */
 export interface Node6 {
   readonly name: string;
-  /** The IPv4 address, by which tunnels and tables know it. */
+  /** The IPv4 address, by which tunnels over IPv4 and tables know it; 0: it has none. */
   readonly identity: number;
-  readonly address: Words6 | null;
+  /** With the length of its subnet. */
+  readonly address: Prefix6 | null;
   readonly tunnelAddress: Words6 | null;
   readonly blocks: readonly Prefix6[];
 }
 
 export interface Pool6 extends Prefix6 {
-  /** How packets to its addresses travel to the node with that IPv4 address. */
-  wayTo(identity: number): 'vxlan' | 'none';
+  /** How packets to its addresses travel to a node. */
+  wayTo(node: Node6): 'vxlan' | 'none';
 }
 
 export interface Pod6 {
@@ -46,8 +47,9 @@ export interface Pod6 {
 /** How packets leave, made and shared by whoever knows the ports. */
 export interface Ways {
   host(nextHop: number): DesiredAdjacency;
-  /** Null if the VTEP is unknown. */
+  /** Over IPv4. Null if the VTEP is unknown. */
   vxlan(nextHop: number): DesiredAdjacency | null;
+  vxlan6(name: string, nextHop: Words6): DesiredAdjacency | null;
   dead(kind: number): DesiredAdjacency;
 }
 
@@ -55,6 +57,8 @@ export interface Desired6 {
   /** By prefix. */
   readonly routes: ReadonlyMap<string, DesiredRoute6>;
   readonly kernelRoutes: ReadonlyMap<string, KernelRoute6>;
+  /** Addresses that may send us tunnel packets over IPv6, by their words joined. */
+  readonly peers: ReadonlyMap<string, Words6>;
   readonly problems: readonly string[];
 }
 
@@ -67,6 +71,7 @@ export function desired6(
 ): Desired6 {
   const routes = new Map<string, DesiredRoute6>();
   const kernelRoutes = new Map<string, KernelRoute6>();
+  const peers = new Map<string, Words6>();
   const problems: string[] = [];
   const route = (to: Prefix6, adjacency: DesiredAdjacency, origin: string) => {
     const key = formatPrefix6(to);
@@ -76,24 +81,31 @@ export function desired6(
     const source = via === null ? self.tunnelAddress : null;
     kernelRoutes.set(formatPrefix6(to), { to, via, source });
   };
+  const tunnelTo = (node: Node6): DesiredAdjacency | null => {
+    if (self.address && node.address) return ways.vxlan6(node.name, node.address.words);
+    return self.identity !== 0 && node.identity !== 0 ? ways.vxlan(node.identity) : null;
+  };
   /** A remote node's prefix, by the way that its pool asks for. */
   const reach = (to: Prefix6, node: Node6, way: 'vxlan' | 'none', origin: string) => {
     if (routes.has(formatPrefix6(to))) return;
     if (way === 'none' && node.address) {
       route(to, ways.host(node.identity), origin);
-      kernelRoute(to, node.address);
+      kernelRoute(to, node.address.words);
       return;
     }
-    const adjacency = way === 'vxlan' ? ways.vxlan(node.identity) : null;
+    const adjacency = way === 'vxlan' ? tunnelTo(node) : null;
     if (!adjacency) {
-      const fault = way === 'vxlan' ? 'its VTEP is unknown' : 'it has no spec.bgp.ipv6Address';
+      const fault =
+        way === 'vxlan'
+          ? 'it and this node have no addresses of one family'
+          : 'it has no spec.bgp.ipv6Address';
       problems.push(`${formatPrefix6(to)} of node ${node.name} cannot be reached: ${fault}`);
     }
     route(to, adjacency ?? ways.dead(adj.UNREACHABLE), origin);
     kernelRoute(to, null);
   };
 
-  for (const words of [self.address, self.tunnelAddress]) {
+  for (const words of [self.address?.words, self.tunnelAddress]) {
     if (words) route({ words, length: 128 }, ways.host(0), 'this node');
   }
   for (const { origin, addresses, adjacency } of pods) {
@@ -108,14 +120,15 @@ export function desired6(
     kernelRoute(block, null);
   }
   for (const node of remotes) {
+    if (self.address && node.address) peers.set(node.address.words.join(), node.address.words);
     for (const block of node.blocks) {
       const pool = pools.find((candidate) => contains6(candidate, block.words));
-      if (pool) reach(block, node, pool.wayTo(node.identity), `datastore node ${node.name}`);
+      if (pool) reach(block, node, pool.wayTo(node), `datastore node ${node.name}`);
     }
     if (!node.tunnelAddress) continue;
     const pool = pools.find((candidate) => contains6(candidate, node.tunnelAddress!));
     const to = { words: node.tunnelAddress, length: 128 };
-    reach(to, node, pool?.wayTo(node.identity) ?? 'vxlan', `tunnel address of node ${node.name}`);
+    reach(to, node, pool?.wayTo(node) ?? 'vxlan', `tunnel address of node ${node.name}`);
   }
   if (pools.length > 0 || pods.length > 0) route({ words: [0, 0, 0, 0], length: 0 }, ways.host(0), 'default');
   if (remotes.length > 0 && pools.length > 0 && !self.tunnelAddress && !self.address) {
@@ -123,5 +136,5 @@ export function desired6(
       `node ${self.name} has no IPv6 address, so its host cannot reach IPv6 pods of other nodes; set ipv6VXLANTunnelAddr`,
     );
   }
-  return { routes, kernelRoutes, problems };
+  return { routes, kernelRoutes, peers, problems };
 }

@@ -8,7 +8,7 @@ import { PcapError, readPcap } from '../dataplane/port/pcap.ts';
 import { type ReplayResult, replay } from '../dataplane/replay.ts';
 import { parseAddress4, parsePrefix4, tryAddress4, tryPrefix4 } from './address.ts';
 import { dscpSchema } from './config/config.ts';
-import { type Desired, type DesiredPort, desiredState, IPIP_PORT_NAME, VXLAN_PORT_NAME } from './desired.ts';
+import { type Desired, type DesiredPort, desiredState } from './desired.ts';
 import { EX_CONFIG, EX_DATAERR, EX_NOINPUT, TortieError } from './error.ts';
 import { loadResources } from './resources/load.ts';
 import { type Complaint, ConfigError, parseSources, validate } from './resources/yaml.ts';
@@ -70,15 +70,14 @@ export function loadLab(file: string): Lab {
     peerLabel: 'lab file',
   }));
   const desired = desiredState(lab, resources, routes);
-  // Both tunnels meet the network at one place, as they would in a capture of it.
+  // All tunnels meet the network at one place, as they would in a capture of it.
   const kept = desired.ports.filter((port) => port.kind === 'pod' || port.kind === 'host');
   const ports = [...kept.map(portSpec), underlaySpec(kept.length)];
   const ids = new Map(ports.map((port) => [port.name, port.id]));
   const underlay = ids.get(UNDERLAY)!;
   const tables = new TableWriter();
-  tables.apply(desired, (name) =>
-    name === VXLAN_PORT_NAME || name === IPIP_PORT_NAME ? underlay : (ids.get(name) ?? null),
-  );
+  const tunnels = new Set(desired.ports.filter((port) => !kept.includes(port)).map(({ name }) => name));
+  tables.apply(desired, (name) => (tunnels.has(name) ? underlay : (ids.get(name) ?? null)));
   return { desired, ports, tables };
 }
 

@@ -13,7 +13,7 @@ import { createFib6 } from '../dataplane/fib/fib6.ts';
 import { Fib6Writer } from '../dataplane/fib/fib6-writer.ts';
 import { createGroups } from '../dataplane/fib/groups.ts';
 import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
-import { createPeers6 } from '../dataplane/fib/peers6.ts';
+import { createPeers6, Peer6Writer } from '../dataplane/fib/peers6.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
 import type { SharedTables } from '../dataplane/memory/layout.ts';
 import { bytesOf6, contains6, formatPrefix4, mask4, type Words6 } from './address.ts';
@@ -51,6 +51,7 @@ export class TableWriter {
   readonly #fib: Fib4Writer;
   readonly #adjacencies: AdjacencyWriter;
   readonly #peers: PeerWriter;
+  readonly #peers6: Peer6Writer;
   #routes = new Map<number, Written>();
   readonly #fib6: Fib6Writer;
   #routes6 = new Map<string, Written6>();
@@ -75,6 +76,7 @@ export class TableWriter {
     this.#fib6 = new Fib6Writer(this.shared.fib6, this.#grace);
     this.#adjacencies = new AdjacencyWriter(this.shared.adjacencies, this.#grace);
     this.#peers = new PeerWriter(this.shared.peers);
+    this.#peers6 = new Peer6Writer(this.shared.peers6, this.#grace);
   }
 
   /**
@@ -88,6 +90,9 @@ export class TableWriter {
     const problems: string[] = [];
     const released: number[] = [];
     for (const peer of desired.peers) if (!this.#peers.add(peer)) problems.push('the table of peers is full');
+    for (const words of desired.six.peers.values()) {
+      if (this.#peers6.add(words) === 0) problems.push('the table of peers over IPv6 is full');
+    }
 
     const before = this.#routes;
     const after = new Map<number, Written>();
@@ -114,6 +119,7 @@ export class TableWriter {
     for (const index of released) this.#adjacencies.release(index);
     this.#near = desired.peers;
     this.prunePeers();
+    this.#peers6.prune(desired.six.peers);
     this.#grace.poll();
     return problems;
   }
@@ -240,6 +246,9 @@ export class TableWriter {
 
   #acquire(adjacency: DesiredAdjacency, portId: (name: string) => number | null): number | null {
     const port = adjacency.port === null ? 0 : portId(adjacency.port);
-    return port === null ? null : this.#adjacencies.acquire({ ...adjacency, port });
+    if (port === null) return null;
+    if (!adjacency.nextHop6) return this.#adjacencies.acquire({ ...adjacency, port });
+    const nextHop = this.#peers6.add(adjacency.nextHop6);
+    return nextHop === 0 ? null : this.#adjacencies.acquire({ ...adjacency, port, nextHop });
   }
 }

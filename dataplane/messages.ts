@@ -79,6 +79,8 @@ export interface NodeSpec {
   readonly underlay6?: readonly number[];
   /** Our VTEP's MAC and VNI. */
   readonly vtepMac: Uint8Array;
+  /** The VTEP's MAC over IPv6, if it has another there. */
+  readonly vtepMac6?: Uint8Array;
   readonly vni: number;
   /** DSCP of all tunnel packets (pipe model of RFC 2983); without it that of the packet inside (uniform model). */
   readonly dscp?: number;

@@ -1,17 +1,17 @@
 /** Who this node speaks BGP with and how, and what it announces, from the resources. Pure. */
-import { isIp6, tryInterface6 } from '../address.ts';
+import { isIp6 } from '../address.ts';
 import { checkPeer } from '../bgp/check.ts';
 import type { BfdConfig, Origination, PeerConfig } from '../bgp/config.ts';
-import { canonicalAddress, formatWords, IPV6, parsePrefix } from '../bgp/family.ts';
+import { canonicalAddress, parsePrefix } from '../bgp/family.ts';
 import { secondsOf } from '../resources/fields.ts';
 import {
+  addressTexts,
   BGP_PORT,
   type BGPConfiguration,
   type BGPFilter,
   type BGPPeer,
   DEFAULT_AS,
   type Node,
-  nodeAddress4,
   type Resource,
   tryPeer,
 } from '../resources/schema.ts';
@@ -75,8 +75,8 @@ class Planner {
     this.#self = this.#nodes.find((node) => node.metadata.name === nodeName);
     const filters = resources.filter((resource) => resource.kind === 'BGPFilter');
     this.#filters = new Map(filters.map((filter) => [filter.metadata.name, filter]));
-    this.#own = new Set(this.#self ? addressesOf(this.#self) : []);
-    this.#ofNodes = new Set(this.#nodes.flatMap(addressesOf));
+    this.#own = new Set(this.#self ? addressTexts(this.#self) : []);
+    this.#ofNodes = new Set(this.#nodes.flatMap(addressTexts));
     this.#asn = this.#asOf(this.#self);
     this.#clusterId = this.#self?.spec.bgp?.routeReflectorClusterID ?? null;
   }
@@ -124,7 +124,7 @@ class Planner {
       const address = canonicalAddress(peer.address);
       const { listenPort = BGP_PORT } = this.#configuration;
       const port = peer.port ?? (this.#ofNodes.has(address) ? listenPort : BGP_PORT);
-      const node = this.#nodes.find((candidate) => addressesOf(candidate).includes(address));
+      const node = this.#nodes.find((candidate) => addressTexts(candidate).includes(address));
       this.#add({ address, port, asn: spec.asNumber, label }, resource, node);
     }
   }
@@ -133,7 +133,7 @@ class Planner {
   #addNode(node: Node, label: PeerConfig['label'], resource?: BGPPeer): void {
     const { listenPort: port = BGP_PORT } = this.#configuration;
     const families = new Set([...this.#own].map(isIp6));
-    for (const address of addressesOf(node)) {
+    for (const address of addressTexts(node)) {
       if (!families.has(isIp6(address))) continue;
       this.#add({ address, port, asn: this.#asOf(node), label }, resource, node);
     }
@@ -317,13 +317,6 @@ function bfdOf(bfd: NonNullable<BGPPeer['spec']['bfd']>): BfdConfig {
   const { minimumSendInterval, minimumRecvInterval, multiplier, multihop } = bfd;
   const msOf = (text: string) => Math.round(secondsOf(text) * 1000);
   return { minTxMs: msOf(minimumSendInterval), minRxMs: msOf(minimumRecvInterval), multiplier, multihop };
-}
-
-/** Addresses of a node, IPv4 first. */
-function addressesOf({ spec }: Node): string[] {
-  const four = nodeAddress4(spec) && spec.bgp?.ipv4Address?.split('/')[0];
-  const six = spec.bgp?.ipv6Address ? tryInterface6(spec.bgp.ipv6Address) : null;
-  return [...(four ? [four] : []), ...(six ? [formatWords(IPV6, six.words)] : [])];
 }
 
 /** Reflectors peer with whom BGPPeers say, and are left out of the mesh. */

@@ -8,7 +8,6 @@ import { BmpExporter } from '../bgp/bmp-exporter.ts';
 import type { SpeakerConfig } from '../bgp/config.ts';
 import { Speaker } from '../bgp/speaker.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
-import type { Desired } from '../desired.ts';
 import { VERSION } from '../version.ts';
 import type { BgpPlan } from './bgp-plan.ts';
 import { SpeakerView } from './bgp-view.ts';
@@ -64,11 +63,11 @@ export class BgpRouting {
    * Become what the plan says; sessions that it does not touch go on. With BGP off there are none. Rejects if it
    * cannot listen.
    */
-  async configure(plan: BgpPlan, node: Desired['node']): Promise<void> {
+  async configure(plan: BgpPlan, routerId: number): Promise<void> {
     this.asn = plan.asn;
     if (!this.#config().bgp.enabled) return this.#abandon();
     this.#bmp.configure(this.#config().bgp.bmp);
-    const config = this.#speakerConfig(plan, node);
+    const config = this.#speakerConfig(plan, routerId);
     const text = JSON.stringify(config);
     if (text === this.#told) return;
     this.#configuredAt ||= performance.now();
@@ -158,13 +157,13 @@ export class BgpRouting {
     await speaker.start();
   }
 
-  #speakerConfig(plan: BgpPlan, node: Desired['node']): SpeakerConfig {
+  #speakerConfig(plan: BgpPlan, routerId: number): SpeakerConfig {
     const { holdTime, retrySeconds } = this.#config().bgp;
     const [anyFour, anySix] = ['0.0.0.0', '::'];
     const everywhere = plan.addresses.some(isIp6) ? [anyFour, anySix] : [anyFour];
     return {
       asn: plan.asn,
-      routerId: formatAddress4(node.address),
+      routerId: formatAddress4(routerId),
       ...(plan.clusterId !== null && { clusterId: plan.clusterId }),
       listen: { addresses: plan.bindAll ? everywhere : plan.addresses, port: plan.listenPort },
       peers: plan.peers.map((peer) => ({

@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
-import { formatAddress4, formatAddress6, parseAddress4 } from '../address.ts';
+import { formatAddress4, formatAddress6 } from '../address.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
@@ -28,7 +28,7 @@ import {
 import { planRoutes6 } from '../kernel/plan6.ts';
 import { netnsInode, RUN_NETNS } from '../kernel/scan.ts';
 import { applySysctls, hostSysctls, hostSysctls6 } from '../kernel/sysctl.ts';
-import type { Resource } from '../resources/schema.ts';
+import { addressTexts, type Resource } from '../resources/schema.ts';
 import { NewWarnings } from '../resources/warnings.ts';
 import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
@@ -327,7 +327,7 @@ export class NodeAgent {
     const plan = bgpPlan({ nodeName, resources, originate, secret });
     problems.push(...plan.problems);
     await this.routing
-      .configure(plan, desired.node)
+      .configure(plan, desired.routerId)
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));
     if (this.routing.bfd.problem !== null) problems.push(this.routing.bfd.problem);
     await this.ports.close(desired.ports, portSettings, refresh !== 'none' && !this.#swept);
@@ -355,6 +355,8 @@ export class NodeAgent {
     const ways = {
       vxlan: chooseWay('vxlan', offload.vxlan, facts),
       ipip: chooseWay('ipip', offload.ipip, facts),
+      // Who wants the host for VXLAN has it over IPv4; over IPv6 that is no fault.
+      vxlan6: chooseWay('vxlan6', offload.vxlan === 'host' ? 'auto' : offload.vxlan, facts),
     };
     for (const { problem } of Object.values(ways)) if (problem !== null) problems.push(problem);
     return ways;
@@ -415,10 +417,12 @@ export class NodeAgent {
     const node = resources.find(
       (resource) => resource.kind === 'Node' && resource.metadata.name === nodeName,
     );
-    const text = node?.kind === 'Node' ? node.spec.bgp?.ipv4Address?.split('/')[0] : undefined;
-    const owner = text === undefined ? undefined : linkWithAddress(links, parseAddress4(text));
+    const texts = node?.kind === 'Node' ? addressTexts(node) : [];
+    const owners = texts.map((text) => linkWithAddress(links, text));
+    const owner = owners.find((candidate) => candidate !== undefined);
     const link = name === undefined ? owner : links.find((candidate) => candidate.ifname === name);
-    if (text !== undefined && !owner) {
+    for (const [i, text] of texts.entries()) {
+      if (owners[i]) continue;
       problems.push(
         `no device here has ${text}, the address of Node ${nodeName}; add it, or correct the Node`,
       );

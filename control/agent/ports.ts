@@ -10,6 +10,7 @@ import type { WorkerPool } from '../../dataplane/pool.ts';
 import { openIpipSockets } from '../../dataplane/port/ipip.ts';
 import { BUCKET_CELLS } from '../../dataplane/port/shaper.ts';
 import { openVxlanSockets } from '../../dataplane/port/vxlan.ts';
+import { formatAddress6 } from '../address.ts';
 import type { DesiredPort } from '../desired.ts';
 import { TortieError } from '../error.ts';
 import { forEachSideBySide } from '../kernel/each.ts';
@@ -322,19 +323,25 @@ export class Ports {
     if (port.fds.length > 0 && sameDevice(port.desired, desired)) return;
     // Another address: the old sockets cannot serve it, and the new may need their ports.
     await this.#detach(port);
-    const address = desired.addresses[0]!;
+    const isOver6 = desired.kind === 'vxlan6';
+    const address = isOver6 ? formatAddress6(desired.addresses6[0]!) : desired.addresses[0]!;
     const { bufferBytes, vxlanSenders: senders, udpChecksum: checksum } = settings;
     const receivers = this.#workers.size;
-    const join = settings.ways.vxlan.way !== 'plain';
-    const common = { address, bufferBytes, receivers };
-    const vxlan = { ...common, senders, checksum, join };
-    const options = desired.kind === 'vxlan' ? vxlan : common;
-    const key = `${desired.kind}.${settings.owner.scope}.${Object.values(options).map(Number).join('.')}`;
+    const isVxlan = isOver6 || desired.kind === 'vxlan';
+    const join = settings.ways[isOver6 ? 'vxlan6' : 'vxlan'].way !== 'plain';
+    const common = { bufferBytes, receivers };
+    const vxlan = { address, ...common, senders, checksum, join };
+    const options = isVxlan ? vxlan : { address, ...common };
+    // Names of descriptors that systemd keeps have no colons.
+    const told = Object.values(options).map((value) =>
+      typeof value === 'string' ? value.replaceAll(':', '-') : Number(value),
+    );
+    const key = `${desired.kind}.${settings.owner.scope}.${told.join('.')}`;
     const left = this.#store.claim(desired.name, (candidate) => candidate === key);
     const open = () =>
-      desired.kind === 'vxlan'
+      isVxlan
         ? openVxlanSockets(this.#native, vxlan)
-        : openIpipSockets(this.#native, common);
+        : openIpipSockets(this.#native, { ...common, address: desired.addresses[0]! });
     const fds = left?.fds ?? open();
     this.#opened(port, fds, receivers);
     if (!left) this.#store.keep(desired.name, key, fds);
@@ -418,7 +425,7 @@ export class Ports {
 }
 
 const wayOf = ({ kind }: DesiredPort, { ways }: PortSettings): Choice | null =>
-  kind === 'vxlan' || kind === 'ipip' ? ways[kind] : null;
+  kind === 'vxlan' || kind === 'ipip' || kind === 'vxlan6' ? ways[kind] : null;
 const isMultiQueue = (link: Link | undefined): boolean => link?.linkinfo?.info_data?.multi_queue === true;
 
 /** Whether two descriptions of a port are of one device with one set-up. */

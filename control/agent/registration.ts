@@ -11,7 +11,7 @@ import type { AgentConfig } from '../config/config.ts';
 import type { Datastore } from '../datastore/datastore.ts';
 import { statusKey } from '../datastore/keys.ts';
 import type { KeyValueStore, Lease } from '../datastore/kv.ts';
-import { vtepMac } from '../desired.ts';
+import { vtepMac, vtepMac6 } from '../desired.ts';
 import { EX_CONFIG, EX_UNAVAILABLE, TortieError } from '../error.ts';
 import { insist, isConflict } from '../ipam/cas.ts';
 import { contains, rangeOf } from '../ipam/cidr.ts';
@@ -20,7 +20,14 @@ import type { Ipam } from '../ipam/ipam.ts';
 import type { Link, Route } from '../kernel/iproute.ts';
 import { readNamespace } from '../kernel/netlink.ts';
 import { netnsInode } from '../kernel/scan.ts';
-import { API_VERSION, type IPPool, type Node, type Resource, SCHEMAS } from '../resources/schema.ts';
+import {
+  API_VERSION,
+  addressTexts,
+  type IPPool,
+  type Node,
+  type Resource,
+  SCHEMAS,
+} from '../resources/schema.ts';
 
 /** The status key goes so long after the agent, seconds. */
 const LEASE_SECONDS = 15;
@@ -150,18 +157,21 @@ export class Registration {
     const nodes = stored.map(({ resource }) => resource as Node);
     const own = nodes.find(({ metadata }) => metadata.name === nodeName);
     const address = nodeAddress ?? this.#detect(links, routes, own);
-    if (address === null) {
+    if (address === null && nodeAddress6 === undefined) {
       throw new TortieError(
         'NODE_ADDRESS_UNKNOWN',
-        `no device with a default route has an IPv4 address here; set nodeAddress (such as 192.0.2.1/24) or interface in ${this.#config.file}`,
+        `no device with a default route has an IPv4 address here; set nodeAddress (such as 192.0.2.1/24), nodeAddress6 for a node of IPv6 alone, or interface in ${this.#config.file}`,
         EX_CONFIG,
       );
     }
-    const host = address.split('/')[0];
-    const twin = nodes.find(
-      (node) => node.metadata.name !== nodeName && node.spec.bgp?.ipv4Address?.split('/')[0] === host,
-    );
-    if (twin) {
+    const bgp = {
+      ...(address !== null && { ipv4Address: address }),
+      ...(nodeAddress6 && { ipv6Address: nodeAddress6 }),
+    };
+    const hosts = addressTexts({ spec: { bgp, blocks: [] } });
+    for (const twin of nodes) {
+      const host = addressTexts(twin).find((text) => hosts.includes(text));
+      if (host === undefined || twin.metadata.name === nodeName) continue;
       throw new TortieError(
         'NODE_ADDRESS_TAKEN',
         `${host} is the address of node ${twin.metadata.name}, too; give each node its own, or delete that node: tortie delete node ${twin.metadata.name}`,
@@ -173,7 +183,10 @@ export class Registration {
       spec: {
         ...node.spec,
         vxlanTunnelMACAddr: node.spec.vxlanTunnelMACAddr ?? formatMac(vtepMac(nodeName)),
-        bgp: { ...node.spec.bgp, ipv4Address: address, ...(nodeAddress6 && { ipv6Address: nodeAddress6 }) },
+        ...(nodeAddress6 && {
+          vxlanTunnelMACAddrV6: node.spec.vxlanTunnelMACAddrV6 ?? formatMac(vtepMac6(nodeName)),
+        }),
+        bgp: { ...node.spec.bgp, ...bgp },
       },
     }));
   }

@@ -13,6 +13,7 @@ import {
   mask4,
   parseAddress4,
   tryAddress6,
+  type Words6,
 } from '../address.ts';
 import { renderMetrics } from '../api/metrics.ts';
 import type {
@@ -278,10 +279,15 @@ const routeView = ({ prefix, length, adjacency, origin }: DesiredRoute): RouteVi
   origin,
 });
 
-function wayView({ kind, nextHop, port }: DesiredAdjacency): Pick<RouteView, 'nextHop' | 'via' | 'port'> {
+function wayView({
+  kind,
+  nextHop,
+  nextHop6,
+  port,
+}: DesiredAdjacency): Pick<RouteView, 'nextHop' | 'via' | 'port'> {
   const isDirect = kind === HOST && nextHop !== 0;
   return {
-    nextHop: nextHop === 0 ? null : formatAddress4(nextHop),
+    nextHop: nextHop6 ? formatAddress6(nextHop6 as Words6) : nextHop === 0 ? null : formatAddress4(nextHop),
     via: isDirect ? 'direct' : KIND_NAMES[kind]!,
     port,
   };

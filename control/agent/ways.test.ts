@@ -2,11 +2,11 @@ import { expect, it } from 'vitest';
 import { chooseWay, type WayFacts } from './ways.ts';
 
 const able: WayFacts = {
-  hostObstacle: { vxlan: null, ipip: null },
+  hostObstacle: { vxlan: null, ipip: null, vxlan6: 'over IPv6' },
   forwardObstacle: null,
   udpChecksum: true,
 };
-const oldKernel: WayFacts = { ...able, hostObstacle: { vxlan: 'old kernel', ipip: null } };
+const oldKernel: WayFacts = { ...able, hostObstacle: { ...able.hostObstacle, vxlan: 'old kernel' } };
 const firewalled: WayFacts = { ...able, forwardObstacle: 'policy drop' };
 const unchecked: WayFacts = { ...able, udpChecksum: false };
 
@@ -16,6 +16,8 @@ it.each([
   ['ipip', 'auto', oldKernel, 'host', 'kernel and host allow it', false],
   ['vxlan', 'auto', firewalled, 'sockets', 'policy drop', false],
   ['vxlan', 'auto', unchecked, 'plain', 'UDP checksums are off, and segmentation needs them', false],
+  ['vxlan6', 'auto', unchecked, 'sockets', 'over IPv6', false],
+  ['vxlan6', 'plain', able, 'plain', 'as configured', false],
   ['ipip', 'auto', unchecked, 'host', 'kernel and host allow it', false],
   ['vxlan', 'host', able, 'host', 'as configured', false],
   ['vxlan', 'host', firewalled, 'host', 'as configured', false],

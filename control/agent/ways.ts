@@ -2,7 +2,8 @@
 import type { TunnelWay } from '../../dataplane/messages.ts';
 import type { Native } from '../../dataplane/native/index.ts';
 
-export type Tunnel = 'vxlan' | 'ipip';
+/** Those that have a setting, and VXLAN over IPv6, which goes as VXLAN but never through the host. */
+export type Tunnel = 'vxlan' | 'ipip' | 'vxlan6';
 export type WaySetting = TunnelWay | 'auto';
 
 /** What the kernel and the host allow; each obstacle in words, null if there is none. */
@@ -54,6 +55,8 @@ export function chooseWay(tunnel: Tunnel, setting: WaySetting, facts: WayFacts):
 /** The header of a device that takes UDP tunnels' super-frames (Linux 6.17). */
 const TUNNEL_VNET_HEADER = 24;
 
+const ONLY_IPV4 = 'the way through the host is for tunnels over IPv4';
+
 /** What keeps the host's device from taking super-frames, by tunnel. Puts the mark of IPIP's on it if it can. */
 export function hostObstacles(
   native: Native,
@@ -62,11 +65,12 @@ export function hostObstacles(
 ): Record<Tunnel, string | null> {
   if (vnetHeader === 0) {
     const closed = `the host device ${device} is not open`;
-    return { vxlan: closed, ipip: closed };
+    return { vxlan: closed, ipip: closed, vxlan6: ONLY_IPV4 };
   }
   return {
     vxlan: vnetHeader < TUNNEL_VNET_HEADER ? 'the kernel has no UDP tunnel GSO on TAP (Linux 6.17)' : null,
     ipip: ipipObstacle(native, device),
+    vxlan6: ONLY_IPV4,
   };
 }
 

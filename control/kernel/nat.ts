@@ -5,8 +5,14 @@
  * never asked the one that answers, unless the host stands between them.
  */
 import { spawn } from 'node:child_process';
-import { formatAddress4, isIp6 } from '../address.ts';
-import { type FelixConfiguration, felixSettings, nodeAddress4, type Resource } from '../resources/schema.ts';
+import { formatAddress4, formatAddress6, isIp6 } from '../address.ts';
+import {
+  type FelixConfiguration,
+  felixSettings,
+  nodeAddress4,
+  nodeAddress6,
+  type Resource,
+} from '../resources/schema.ts';
 
 /** Of each network namespace, so of each node. */
 export const NAT_TABLE = 'tortie';
@@ -27,6 +33,7 @@ export function natTable({ nodeName, hostDevice, resources }: NatFacts): string 
   const spareNodes = settings.natOutgoingExclusions === 'IPPoolsAndHostIPs';
   const own = nodes.find(({ metadata }) => metadata.name === nodeName);
   const self = own && nodeAddress4(own.spec)?.address;
+  const self6 = own && nodeAddress6(own.spec)?.words;
 
   const family = (is6: boolean, cidr: string) => isIp6(cidr) === is6;
   const sets: string[] = [];
@@ -54,6 +61,7 @@ export function natTable({ nodeName, hostDevice, resources }: NatFacts): string 
           `ip daddr ${formatAddress4(self)} udp dport ${VXLAN_PORT} notrack`,
           `ip daddr ${formatAddress4(self)} ip protocol 4 notrack`,
         ];
+  if (self6) tunnels.push(`ip6 daddr ${formatAddress6(self6)} udp dport ${VXLAN_PORT} notrack`);
   return [
     `table inet ${NAT_TABLE} {`,
     ...sets,

@@ -67,6 +67,13 @@ describe('a pod’s namespace', () => {
   ];
   const plan = (links: Link[], present: Route[]) => planPod(pod, aliasOf(owner, pod), links, present);
 
+  it('has no way out by IPv4 if its addresses are of IPv6 alone', () => {
+    const six = { ...pod, addresses: [], addresses6: [[0xfd65 << 16, 0, 0, 2]] as DesiredPort['addresses6'] };
+    const commands = planPod(six, aliasOf(owner, six), [], []);
+    expect(commands.filter((command) => command.startsWith('route '))).toEqual([]);
+    expect(plan([], []).filter((command) => command.startsWith('route '))).toHaveLength(2);
+  });
+
   it('is set up whole behind a new device', () => {
     expect(plan([{ ...lo, flags: ['LOOPBACK'] }], [])).toEqual([
       'link set dev lo up',
@@ -188,6 +195,6 @@ describe('the node’s namespace', () => {
 
 it('finds the underlay device by the node’s address', () => {
   const link = { ...lo, ifname: 'eth1', addr_info: [inet('192.0.2.1', 24)] };
-  expect(linkWithAddress([lo, link], parseAddress4('192.0.2.1'))?.ifname).toBe('eth1');
-  expect(linkWithAddress([lo, link], parseAddress4('192.0.2.2'))).toBeUndefined();
+  expect(linkWithAddress([lo, link], '192.0.2.1')?.ifname).toBe('eth1');
+  expect(linkWithAddress([lo, link], '192.0.2.2')).toBeUndefined();
 });

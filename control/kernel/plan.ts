@@ -93,6 +93,8 @@ export function planPod(
   const link = links.find(({ ifname }) => ifname === device);
   commands.push(...planDevice(port, alias, link));
   const ours = link?.flags.includes('UP') ? routes.filter((route) => route.dev === device) : [];
+  // A pod of IPv6 alone (plan6.ts).
+  if (port.addresses.length === 0 && port.addresses6.length > 0) return commands;
   const metric = metricBehind(device, links, routes);
   if (!ours.some(({ dst, gateway }) => dst === GATEWAY && !gateway)) {
     commands.push(`route add ${GATEWAY} dev ${device} scope link${metric}`);
@@ -171,7 +173,6 @@ export function deleteRoute({ type, dst, gateway, dev, metric, protocol }: Route
 }
 
 /** The link that has this address: the underlay device. */
-export function linkWithAddress(links: readonly Link[], address: number): Link | undefined {
-  const text = formatAddress4(address);
-  return links.find((link) => link.addr_info.some((info) => info.family === 'inet' && info.local === text));
+export function linkWithAddress(links: readonly Link[], address: string): Link | undefined {
+  return links.find((link) => link.addr_info.some(({ local }) => local === address));
 }

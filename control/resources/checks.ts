@@ -247,10 +247,12 @@ class Check {
 
   #addressesOf(resource: Node): Fault[] {
     const { name } = resource.metadata;
-    const { bgp, ipv4VXLANTunnelAddr, ipv6VXLANTunnelAddr, vxlanTunnelMACAddr } = resource.spec;
+    const { bgp, ipv4VXLANTunnelAddr, ipv6VXLANTunnelAddr, vxlanTunnelMACAddr, vxlanTunnelMACAddrV6 } =
+      resource.spec;
     const claims: [Path, string | undefined][] = [
       [['spec', 'bgp', 'ipv4Address'], bgp?.ipv4Address?.split('/')[0]],
       [['spec', 'vxlanTunnelMACAddr'], vxlanTunnelMACAddr?.toLowerCase()],
+      [['spec', 'vxlanTunnelMACAddrV6'], vxlanTunnelMACAddrV6?.toLowerCase()],
       [['spec', 'bgp', 'ipv6Address'], bgp?.ipv6Address?.split('/')[0]],
       [['spec', 'ipv6VXLANTunnelAddr'], ipv6VXLANTunnelAddr],
     ];

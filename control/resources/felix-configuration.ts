@@ -24,6 +24,7 @@ const effective = {
   vxlanMTU: mtu
     .optional()
     .describe('Largest packet inside VXLAN, bytes; 0 or none: what the underlay has room for.'),
+  vxlanMTUV6: mtu.optional().describe('The same inside VXLAN over IPv6.'),
   ipipMTU: mtu.optional().describe('The same inside IPIP.'),
   natOutgoingAddress: address4
     .optional()
@@ -86,7 +87,7 @@ const without: Record<string, z.ZodType> = {
     bpfMaglevMaxServices bpfMapSizeConntrack bpfMapSizeConntrackCleanupQueue bpfMapSizeIPSets bpfMapSizeIfState
     bpfMapSizeNATAffinity bpfMapSizeNATBackend bpfMapSizeNATFrontend bpfMapSizePerCpuConntrack bpfMapSizeRoute
     debugPort deviceRouteProtocol goGCThreshold goMaxProcs goMemoryLimitMB iptablesMarkMask logActionRateLimitBurst
-    maxIpsetSize metadataPort nftablesMarkMask vxlanMTUV6 wireguardListeningPort wireguardListeningPortV6 wireguardMTU
+    maxIpsetSize metadataPort nftablesMarkMask wireguardListeningPort wireguardListeningPortV6 wireguardMTU
     wireguardMTUV6 wireguardRoutingRulePriority ipv4NormalRoutePriority ipv6NormalRoutePriority
     ipv4ElevatedRoutePriority ipv6ElevatedRoutePriority`,
   ),

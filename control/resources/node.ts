@@ -1,6 +1,6 @@
 /** Node: a machine, its addresses and its tunnels'. */
 import { z } from 'zod';
-import { tryInterface4 } from '../address.ts';
+import { formatAddress4, formatAddress6, type Prefix6, tryInterface4, tryInterface6 } from '../address.ts';
 import {
   address4,
   address6,
@@ -17,7 +17,7 @@ const bgp = z.strictObject({
   ipv4Address: interfaceAddress4.optional().describe('Address of the node, with the length of its subnet.'),
   ipv6Address: interfaceAddress6
     .optional()
-    .describe('IPv6 address of the node, where unencapsulated IPv6 goes to.'),
+    .describe('IPv6 address of the node, with the length of its subnet: where IPv6 between nodes goes to.'),
   asNumber: asNumber.optional().describe('AS of the node, if it is not that of BGPConfiguration.'),
   ipv4IPIPTunnelAddr: address4.optional().describe('Address of the host device, for IPIP pools.'),
   routeReflectorClusterID: address4
@@ -38,7 +38,9 @@ export const node = resource(
       .array(anyPrefix)
       .default([])
       .describe('Blocks of the node, where no IPAM tells them: an addition of tortie’s.'),
-    vxlanTunnelMACAddrV6: inert(mac, 'one VTEP serves both families'),
+    vxlanTunnelMACAddrV6: mac
+      .optional()
+      .describe('MAC of the VTEP over IPv6. Default: made from the name of the node.'),
     orchRefs: z
       .array(z.strictObject({ nodeName: z.string().optional(), orchestrator: z.string() }))
       .optional()
@@ -74,4 +76,16 @@ export type Node = z.infer<typeof node>;
 /** The node's IPv4 address (int32) and its subnet's length; null if it names none. */
 export function nodeAddress4({ bgp }: Node['spec']): { address: number; length: number } | null {
   return bgp?.ipv4Address === undefined ? null : tryInterface4(bgp.ipv4Address);
+}
+
+/** The same of IPv6. */
+export function nodeAddress6({ bgp }: Node['spec']): Prefix6 | null {
+  return bgp?.ipv6Address === undefined ? null : tryInterface6(bgp.ipv6Address);
+}
+
+/** The node's addresses as text, IPv4 first. */
+export function addressTexts({ spec }: Pick<Node, 'spec'>): string[] {
+  const six = nodeAddress6(spec);
+  const four = nodeAddress4(spec);
+  return [...(four ? [formatAddress4(four.address)] : []), ...(six ? [formatAddress6(six.words)] : [])];
 }

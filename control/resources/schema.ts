@@ -48,5 +48,5 @@ export { type FelixConfiguration, felixSettings } from './felix-configuration.ts
 export { API_VERSION, secondsOf } from './fields.ts';
 export { blockSizeOf, type EncapMode, type IPPool } from './ip-pool.ts';
 export { type IPAMConfig, type IPReservation, MAX_BLOCKS_PER_HOST } from './ipam.ts';
-export { type Node, nodeAddress4 } from './node.ts';
+export { addressTexts, type Node, nodeAddress4, nodeAddress6 } from './node.ts';
 export type { WorkloadEndpoint } from './workload-endpoint.ts';

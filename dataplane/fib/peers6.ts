@@ -74,7 +74,10 @@ export class Peer6Writer {
 
   /** No adjacency may name it any more. */
   delete(words: readonly number[]): void {
-    const key = words.join();
+    this.#delete(words.join());
+  }
+
+  #delete(key: string): void {
     const number = this.#members.get(key);
     if (number === undefined) return;
     this.#members.delete(key);
@@ -97,9 +100,9 @@ export class Peer6Writer {
     }
   }
 
-  /** Addresses, their words joined. */
-  keys(): IterableIterator<string> {
-    return this.#members.keys();
+  /** Forget all but those; as `delete`. By their words joined. */
+  prune(kept: { has(key: string): boolean }): void {
+    for (const key of [...this.#members.keys()]) if (!kept.has(key)) this.#delete(key);
   }
 
   get size(): number {

@@ -85,6 +85,8 @@ export class Path {
   salt = 0;
   vtepHi = 0;
   vtepLo = 0;
+  vtep6Hi = 0;
+  vtep6Lo = 0;
   vni = 0;
   /** The TOS byte of outer headers is `(inner & tosKept) | tosSet`: ECN always of the inner, DSCP if the node says so. */
   tosKept = 0xff;
@@ -172,6 +174,9 @@ export class Path {
     putAddress(this.underlay6, 0, node.underlay6 ?? NOBODY6);
     this.vtepHi = (node.vtepMac[0] << 8) | node.vtepMac[1];
     this.vtepLo = get32(viewOf(node.vtepMac), 2);
+    const six = node.vtepMac6 ?? node.vtepMac;
+    this.vtep6Hi = (six[0] << 8) | six[1];
+    this.vtep6Lo = get32(viewOf(six), 2);
     this.vni = node.vni;
     const { dscp } = node;
     this.tosKept = dscp === undefined ? 0xff : ECN_MASK;

@@ -104,8 +104,8 @@ export function fromVxlan(
   const type = ethernet.etherType(bytes, frame);
   if (type === ethernet.TYPE_VLAN) return path.drop(DROP.vxlan_vlan);
   if (
-    ethernet.destinationHi(bytes, frame) !== path.vtepHi ||
-    ethernet.destinationLo(bytes, frame) !== path.vtepLo
+    ethernet.destinationHi(bytes, frame) !== (kind === adj.VXLAN ? path.vtepHi : path.vtep6Hi) ||
+    ethernet.destinationLo(bytes, frame) !== (kind === adj.VXLAN ? path.vtepLo : path.vtep6Lo)
   ) {
     return path.drop(DROP.vxlan_mac);
   }

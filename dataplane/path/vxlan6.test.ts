@@ -244,6 +244,16 @@ describe('out of VXLAN over IPv6', () => {
     expect(node.drops(UNDERLAY_PORT)).toEqual({ [reason]: 1 });
   });
 
+  it('is for the VTEP’s MAC of IPv6, where it has one of its own', () => {
+    const node = new Scenario();
+    const spec = { address: 1, local: [1], vtepMac: VTEP_OWN, vtepMac6: VTEP_PEER, vni: 4096, icmpRate: 10 };
+    node.pipeline.setNode(spec);
+    const other = vxlanPayload(inner(), { type: TYPE_IPV6, destination: VTEP_PEER });
+    expect(node.receive(VXLAN6_PORT_ID, other, node.peer6)).toHaveLength(1);
+    expect(node.receive(VXLAN6_PORT_ID, payload6(), node.peer6)).toEqual([]);
+    expect(node.drops(VXLAN6_PORT_ID)).toEqual({ vxlan_mac: 1 });
+  });
+
   it('a peer’s number is no address, and an address no number', () => {
     const node = new Scenario();
     // From 0.0.x.y over IPv4, with an inner source that is routed via the peer of that number.

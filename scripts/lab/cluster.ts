@@ -3,7 +3,7 @@
  * Made inside scripts/lab/enter, so names may be plain and nothing outlives the run.
  *
  *   underlay 192.0.2.0/24, MTU 1500:  node1 .1, node2 .2, ...   rr .254 (BIRD)
- *   With IPv6 (option ip6): node N fd00::N, block fd65:0:0:N::/122, tunnel address fd65:0:0:N::1, pods fd65:0:0:N::2, ...
+ *   With IPv6 (option ip6; `only`: without all of the IPv4): node N fd00::N, block fd65:0:0:N::/122, tunnel address fd65:0:0:N::1, pods fd65:0:0:N::2, ...
  *   node N: block 10.65.N.0/26, tunnel address 10.65.N.1, pods podNa 10.65.N.2, podNb 10.65.N.3, ...
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -41,8 +41,8 @@ export interface ClusterOptions {
   readonly mode: Mode;
   /** Nodes that run something else than tortie: the test sets them up. */
   readonly foreign?: readonly number[];
-  /** Pods have IPv6 addresses, too. */
-  readonly ip6?: boolean;
+  /** Nodes and pods have IPv6 addresses, too, or no others. */
+  readonly ip6?: boolean | 'only';
   /** More settings of every agent. */
   readonly settings?: Record<string, unknown>;
 }
@@ -54,6 +54,7 @@ export const block = (number: number): string => `10.65.${number}.0/26`;
 export const nodeAddress6 = (number: number): string => `fd00::${number}`;
 export const tunnelAddress6 = (number: number): string => `fd65:0:0:${number}::1`;
 export const block6 = (number: number): string => `fd65:0:0:${number}::/122`;
+export const vtepMac6 = (number: number): string => `66:00:00:00:06:0${number}`;
 export const vtepMac = (number: number): string => `66:00:00:00:00:0${number}`;
 
 /** Calico's two modes that together say one of ours. */
@@ -152,8 +153,7 @@ export class Cluster {
     for (const number of this.#numbers) {
       if (this.isForeign(number)) continue;
       const name = await lab.netns(nodeName(number));
-      await this.plug(name, nodeAddress(number));
-      if (this.#options.ip6) await lab.ip(name, `addr add ${nodeAddress6(number)}/64 dev eth0 nodad`);
+      await this.plugNode(number);
       // As on any Kubernetes node: the host routes for its pods.
       await lab.sysctl(name, 'net.ipv4.ip_forward=1');
       for (let index = 0; index < this.#options.podsPerNode; index++) {
@@ -172,11 +172,19 @@ export class Cluster {
     if (!this.#options.foreign) await this.routed(this.#options.mode);
   }
 
+  /** A node's namespace on the underlay, with the addresses that it has there. */
+  async plugNode(number: number): Promise<void> {
+    const name = nodeName(number);
+    const { ip6 } = this.#options;
+    await this.plug(name, ip6 === 'only' ? null : nodeAddress(number));
+    if (ip6) await this.lab.ip(name, `addr add ${nodeAddress6(number)}/64 dev eth0 nodad`);
+  }
+
   /** A device eth0 in the namespace, joined to the underlay's bridge. */
-  async plug(netns: string, address: string): Promise<void> {
+  async plug(netns: string, address: string | null): Promise<void> {
     await this.lab.veth(netns, 'eth0', 'underlay', netns);
     await this.lab.ip('underlay', `link set ${netns} master br0`);
-    await this.lab.ip(netns, `addr add ${address}/24 dev eth0`);
+    if (address !== null) await this.lab.ip(netns, `addr add ${address}/24 dev eth0`);
     // A wire between machines carries whole checksums and no super-frames; a veth that may offload carries neither.
     const off = ['tx', 'off', 'tx-udp_tnl-segmentation', 'off', 'tx-udp_tnl-csum-segmentation', 'off'];
     await this.lab.run(netns, 'ethtool', ['-K', 'eth0', ...off]);
@@ -196,6 +204,7 @@ export class Cluster {
   #writeResources(): void {
     mkdirSync(this.resources);
     const { bgp, ip6 } = this.#options;
+    const has4 = ip6 !== 'only';
     this.#write('default', 'BGPConfiguration', {
       asNumber: AS_NUMBER,
       nodeToNodeMeshEnabled: bgp === 'mesh',
@@ -204,14 +213,19 @@ export class Cluster {
     for (const number of this.#numbers) {
       this.#write(nodeName(number), 'Node', {
         bgp: {
-          ipv4Address: `${nodeAddress(number)}/24`,
-          ipv4IPIPTunnelAddr: tunnelAddress(number),
+          ...(has4 && {
+            ipv4Address: `${nodeAddress(number)}/24`,
+            ipv4IPIPTunnelAddr: tunnelAddress(number),
+          }),
           ...(ip6 && { ipv6Address: `${nodeAddress6(number)}/64` }),
         },
-        ...(ip6 && { ipv6VXLANTunnelAddr: tunnelAddress6(number) }),
-        ipv4VXLANTunnelAddr: tunnelAddress(number),
+        ...(ip6 && {
+          ipv6VXLANTunnelAddr: tunnelAddress6(number),
+          vxlanTunnelMACAddrV6: vtepMac6(number),
+        }),
+        ...(has4 && { ipv4VXLANTunnelAddr: tunnelAddress(number) }),
         vxlanTunnelMACAddr: vtepMac(number),
-        blocks: ip6 ? [block(number), block6(number)] : [block(number)],
+        blocks: [...(has4 ? [block(number)] : []), ...(ip6 ? [block6(number)] : [])],
       });
       writeFileSync(
         this.settingsFile(number),
@@ -229,7 +243,7 @@ export class Cluster {
         pod: name,
         interfaceName: `cali${name}`,
         netns: name,
-        ipNetworks: ip6 ? [`${address}/32`, `${address6}/128`] : [`${address}/32`],
+        ipNetworks: [...(has4 ? [`${address}/32`] : []), ...(ip6 ? [`${address6}/128`] : [])],
       };
       this.#write(name, 'WorkloadEndpoint', spec, { namespace: 'default' });
     }
@@ -237,8 +251,9 @@ export class Cluster {
 
   /** Rewrite the pool; `reload` makes the agents read it. */
   setMode(mode: Mode): void {
-    this.#write('pods', 'IPPool', { cidr: '10.65.0.0/16', ...POOL_MODES[mode] });
-    if (!this.#options.ip6) return;
+    const { ip6 } = this.#options;
+    if (ip6 !== 'only') this.#write('pods', 'IPPool', { cidr: '10.65.0.0/16', ...POOL_MODES[mode] });
+    if (!ip6) return;
     // There is no IPIP of IPv6.
     const vxlanMode = mode === 'direct' ? 'Never' : 'Always';
     this.#write('pods6', 'IPPool', { cidr: 'fd65::/48', vxlanMode });
@@ -257,11 +272,13 @@ export class Cluster {
 
   /** Wait until every agent's routes to the other nodes' blocks leave in this mode. */
   async routed(mode: Mode): Promise<void> {
+    const only6 = this.#options.ip6 === 'only';
+    const way = only6 && mode === 'vxlan' ? 'vxlan6' : mode;
     for (const number of this.agents.keys()) {
-      const others = this.#numbers.filter((other) => other !== number).map(block);
-      await until(`${nodeName(number)} routes ${others.join(' ')} by ${mode}`, async () => {
+      const others = this.#numbers.filter((other) => other !== number).map(only6 ? block6 : block);
+      await until(`${nodeName(number)} routes ${others.join(' ')} by ${way}`, async () => {
         const routes = await this.api(number).routes();
-        return others.every((prefix) => routes.find((route) => route.prefix === prefix)?.via === mode);
+        return others.every((prefix) => routes.find((route) => route.prefix === prefix)?.via === way);
       });
     }
   }

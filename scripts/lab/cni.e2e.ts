@@ -102,28 +102,51 @@ describe.skipIf(noLab)('tortie as a CNI plugin', () => {
     for (const at of [one, other, third]) await network.del(at);
   });
 
-  it('gives addresses of both families', async () => {
-    await node.put('IPPool', 'pods6', { cidr: 'fd65::/48', vxlanMode: 'Always' });
-    const ipam = { type: 'calico-ipam', assign_ipv4: 'true', assign_ipv6: 'true', ipv6_pools: ['pods6'] };
-    const network = node.network([{ ...own, ipam }]);
-    const [one, other] = [await node.container('dual'), await node.container('dual2')];
-    const results = [await network.add(one), await network.add(other)];
-    expect(results[0]).toMatchObject({
-      ips: [
-        { address: expect.stringMatching(/^10\.65\..*\/32$/), gateway: '169.254.1.1' },
-        { address: expect.stringMatching(/^fd65:.*\/128$/), gateway: 'fe80::ecee:eeff:feee:eeee' },
-      ],
-      routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
+  describe('with a pool of IPv6', () => {
+    beforeAll(() => node.put('IPPool', 'pods6', { cidr: 'fd65::/48', vxlanMode: 'Always' }));
+
+    it('gives addresses of both families', async () => {
+      const ipam = { type: 'calico-ipam', assign_ipv4: 'true', assign_ipv6: 'true', ipv6_pools: ['pods6'] };
+      const network = node.network([{ ...own, ipam }]);
+      const [one, other] = [await node.container('dual'), await node.container('dual2')];
+      const results = [await network.add(one), await network.add(other)];
+      expect(results[0]).toMatchObject({
+        ips: [
+          { address: expect.stringMatching(/^10\.65\..*\/32$/), gateway: '169.254.1.1' },
+          { address: expect.stringMatching(/^fd65:.*\/128$/), gateway: 'fe80::ecee:eeff:feee:eeee' },
+        ],
+        routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
+      });
+      const [, { address }] = results[1]!.ips as [unknown, { address: string }];
+      await node.lab.reach('dual', address.split('/')[0]!);
+      await network.check(one);
+      await node.lab.ip('dual', '-6 route del default');
+      const error = await network.check(one).catch((reason: PluginError) => reason);
+      expect(error).toMatchObject({ code: 103, message: expect.stringMatching(/no route to ::\/0/) });
+      await network.del(one);
+      await network.del(other);
+      expect(await node.handles()).toEqual([]);
     });
-    const [, { address }] = results[1]!.ips as [unknown, { address: string }];
-    await node.lab.reach('dual', address.split('/')[0]!);
-    await network.check(one);
-    await node.lab.ip('dual', '-6 route del default');
-    const error = await network.check(one).catch((reason: PluginError) => reason);
-    expect(error).toMatchObject({ code: 103, message: expect.stringMatching(/no route to ::\/0/) });
-    await network.del(one);
-    await network.del(other);
-    expect(await node.handles()).toEqual([]);
+
+    it('gives an address of IPv6 alone, and no way out by IPv4', async () => {
+      const ipam = { type: 'calico-ipam', assign_ipv4: 'false', assign_ipv6: 'true' };
+      const network = node.network([{ ...own, ipam }]);
+      const [one, other] = [await node.container('six'), await node.container('six2')];
+      const results = [await network.add(one), await network.add(other)];
+      expect(results[0]).toMatchObject({
+        ips: [{ address: expect.stringMatching(/^fd65:.*\/128$/), gateway: 'fe80::ecee:eeff:feee:eeee' }],
+        routes: [{ dst: '::/0', gw: 'fe80::ecee:eeff:feee:eeee' }],
+      });
+      expect([results[0]!.ips, results[0]!.routes]).toMatchObject([{ length: 1 }, { length: 1 }]);
+      const routes = await node.lab.run('six', 'ip', ['-4', 'route']);
+      expect(routes).toBe('');
+      const [{ address }] = results[1]!.ips as [{ address: string }];
+      await node.lab.reach('six', address.split('/')[0]!);
+      await network.check(one);
+      await network.del(one);
+      await network.del(other);
+      expect(await node.handles()).toEqual([]);
+    });
   });
 
   it('takes everything back when the port does not come up', async () => {

@@ -2,10 +2,24 @@
 import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../../control/bgp/until.ts';
-import { block, type Cluster, Daemon, nodeAddress, nodeName, tunnelAddress, vtepMac } from './cluster.ts';
+import {
+  block,
+  block6,
+  type Cluster,
+  Daemon,
+  nodeAddress,
+  nodeAddress6,
+  nodeName,
+  tunnelAddress,
+  tunnelAddress6,
+  vtepMac,
+  vtepMac6,
+} from './cluster.ts';
 
 const GATEWAY = '169.254.1.1';
 const VXLAN_DEVICE = 'vxlan.calico';
+const GATEWAY6 = 'fe80::ecee:eeff:feee:eeee';
+const VXLAN6_DEVICE = 'vxlan-v6.calico';
 const BOOT_MS = 30_000;
 
 /**
@@ -43,6 +57,50 @@ export async function kernelVxlanNode(
     `addr add ${address}/32 dev eth0`,
     `route add ${GATEWAY} dev eth0 scope link`,
     `route add default via ${GATEWAY} dev eth0`,
+  );
+  return { pod, address };
+}
+
+/** The same over IPv6 and without IPv4, with ways to several peers; Calico's gateway address is the node's end of the veth. */
+export async function kernelVxlan6Node(
+  cluster: Cluster,
+  number: number,
+  peers: readonly number[],
+): Promise<{ pod: string; address: string }> {
+  const { lab } = cluster;
+  const node = await lab.netns(nodeName(number));
+  await cluster.plugNode(number);
+  const pod = await lab.netns(`pod${number}a`);
+  const address = `fd65:0:0:${number}::2`;
+  await lab.ip(
+    node,
+    `link add ${VXLAN6_DEVICE} address ${vtepMac6(number)} mtu 1430 type vxlan id 4096 dstport 4789 local ${nodeAddress6(number)} dev eth0 nolearning`,
+    `addr add ${tunnelAddress6(number)}/128 dev ${VXLAN6_DEVICE} nodad`,
+    `link set ${VXLAN6_DEVICE} up`,
+  );
+  for (const peer of peers) {
+    const end = tunnelAddress6(peer);
+    await lab.ip(
+      node,
+      `neigh add ${end} lladdr ${vtepMac6(peer)} dev ${VXLAN6_DEVICE} nud permanent`,
+      `route add ${block6(peer)} via ${end} dev ${VXLAN6_DEVICE} onlink`,
+    );
+    await lab.run(node, 'bridge', [
+      ...['fdb', 'append', vtepMac6(peer), 'dev', VXLAN6_DEVICE, 'dst', nodeAddress6(peer)],
+    ]);
+  }
+  await lab.veth(node, `cali${pod}`, pod, 'eth0');
+  await lab.ip(
+    node,
+    `addr add ${GATEWAY6}/64 dev cali${pod} nodad`,
+    `route add ${address}/128 dev cali${pod}`,
+  );
+  await lab.sysctl(node, 'net.ipv6.conf.all.forwarding=1');
+  await lab.ip(
+    pod,
+    'link set eth0 mtu 1430',
+    `addr add ${address}/128 dev eth0 nodad`,
+    `route add default via ${GATEWAY6} dev eth0`,
   );
   return { pod, address };
 }

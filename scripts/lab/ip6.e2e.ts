@@ -1,4 +1,7 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
 import { until } from '../../control/bgp/until.ts';
 import { expectBalanced } from './account.ts';
 import { block6, Cluster, type Mode, nodeAddress6, tunnelAddress6 } from './cluster.ts';
@@ -7,7 +10,7 @@ import { ping, tcp, wire } from './traffic.ts';
 
 const WIRE = {
   direct: { filter: 'icmp6 and ip6[40] == 128', proof: /fd65:0:0:1::2 > fd65:0:0:2::2/ },
-  vxlan: { filter: 'udp port 4789', proof: /VXLAN, flags \[I\] \(0x08\), vni 4096/ },
+  vxlan: { filter: 'ip6 and udp port 4789', proof: /VXLAN, flags \[I\] \(0x08\), vni 4096/ },
 };
 
 describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
@@ -31,6 +34,7 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
   });
 
   describe.each<Mode & keyof typeof WIRE>(['vxlan', 'direct'])('%s', (mode) => {
+    const via = mode === 'vxlan' ? 'vxlan6' : mode;
     beforeAll(async () => {
       await cluster.switchTo(mode);
       for (const [own, other] of [
@@ -39,7 +43,7 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
       ] as const) {
         await until(`node${own} routes IPv6 by ${mode}`, async () => {
           const routes = await cluster.api(own).routes();
-          return routes.find((route) => route.prefix === block6(other))?.via === mode;
+          return routes.find((route) => route.prefix === block6(other))?.via === via;
         });
       }
     });
@@ -70,7 +74,7 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
     });
 
     it('tells a sender what fits', async () => {
-      const fits = { vxlan: 1450, direct: 1500 }[mode];
+      const fits = { vxlan: 1430, direct: 1500 }[mode];
       const whole = (size: number) => ['-M', 'do', '-s', String(size - 48)];
       expect(await ping(cluster.lab, 'pod1a', pod('pod2a'), whole(fits))).toMatchObject({ received: 3 });
       const tooBig = await ping(cluster.lab, 'pod1a', pod('pod2a'), whole(fits + 1));
@@ -87,6 +91,28 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
   it('shows the route of an address', async () => {
     const shown = await cluster.tortie(1, 'show', 'lookup', '--node', 'node1', pod('pod2a'));
     expect(shown).toMatch(/fd65:0:0:2::\/122\s+192\.0\.2\.2\s+direct/);
+  });
+
+  it('goes in VXLAN over IPv4 while the other node has no IPv6 address', async () => {
+    const file = join(cluster.resources, 'node-node2.yaml');
+    const node = parse(readFileSync(file, 'utf8'));
+    delete node.spec.bgp.ipv6Address;
+    writeFileSync(file, stringify(node));
+    await cluster.switchTo('vxlan');
+    for (const [own, other] of [
+      [1, 2],
+      [2, 1],
+    ] as const) {
+      await until(`node${own} routes IPv6 by vxlan`, async () => {
+        const routes = await cluster.api(own).routes();
+        return routes.find((route) => route.prefix === block6(other))?.via === 'vxlan';
+      });
+    }
+    const seen = await wire(cluster.lab, 'underlay', 'node1', 'ip and udp port 4789', async () => {
+      expect(await ping(cluster.lab, 'pod1a', pod('pod2a'))).toMatchObject({ received: 3, ttl: 62 });
+    });
+    expect(seen).toMatch(WIRE.vxlan.proof);
+    expect(await tcp(cluster.lab, 'pod1a', 'pod2a', pod('pod2a'))).toBeGreaterThan(10e6);
   });
 
   it('keeps its account', async () => {

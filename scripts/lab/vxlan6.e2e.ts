@@ -1,0 +1,116 @@
+/** Nodes and pods that have no IPv4 address at all: VXLAN over IPv6, between two of ours and with the kernel's device. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../../control/bgp/until.ts';
+import { expectBalanced } from './account.ts';
+import { Cluster, nodeAddress6, tunnelAddress6 } from './cluster.ts';
+import { kernelVxlan6Node } from './foreign.ts';
+import { noLab } from './in-lab.ts';
+import { ping, tcp, wire } from './traffic.ts';
+
+const FITS = 1430;
+/** Of the twenty that iperf3 sends, what surely has arrived when it stops counting. */
+const MEGABYTES = 2 * 1024 * 1024;
+
+describe.skipIf(noLab)('VXLAN over IPv6 without any IPv4', () => {
+  let cluster: Cluster;
+  let kernel: { pod: string; address: string };
+  const addressOf = (name: string) => (name === 'pod3a' ? kernel.address : cluster.pod(name).address6);
+  beforeAll(async () => {
+    cluster = await Cluster.create({
+      nodes: 3,
+      podsPerNode: 1,
+      bgp: 'none',
+      mode: 'vxlan',
+      ip6: 'only',
+      foreign: [3],
+    });
+    kernel = await kernelVxlan6Node(cluster, 3, [1, 2]);
+    await cluster.routed('vxlan');
+  });
+  afterAll(() => cluster?.close());
+
+  it('gives a pod one address, and its way out by the gateway’s link-local one', async () => {
+    const { lab } = cluster;
+    const shown = JSON.parse(await lab.run('pod1a', 'ip', ['-j', 'addr', 'show', 'dev', 'eth0']));
+    const addresses = shown[0].addr_info as { family: string; scope: string; local: string }[];
+    const global = addresses.filter(({ scope }) => scope === 'global').map(({ local }) => local);
+    expect([global, shown[0].mtu]).toEqual([[addressOf('pod1a')], FITS]);
+    expect(addresses.some(({ family }) => family === 'inet')).toBe(false);
+    expect(await lab.run('pod1a', 'ip', ['-6', 'route'])).toMatch(
+      /default via fe80::ecee:eeff:feee:eeee dev eth0/,
+    );
+    expect(await lab.run('pod1a', 'ip', ['-4', 'route'])).toBe('');
+  });
+
+  it('lets duplicate address detection pass', async () => {
+    const { lab } = cluster;
+    await lab.ip('pod1a', 'addr add fd65:0:0:1::77/128 dev eth0');
+    await until('the address is no more tentative', async () => {
+      const shown = await lab.run('pod1a', 'ip', ['-6', 'addr', 'show', 'dev', 'eth0']);
+      expect(shown).not.toContain('dadfailed');
+      return shown.includes('fd65:0:0:1::77') && !shown.includes('tentative');
+    });
+    await lab.ip('pod1a', 'addr del fd65:0:0:1::77/128 dev eth0');
+  });
+
+  it.each([
+    ['pod1a', 'pod2a'],
+    ['pod2a', 'pod1a'],
+    ['pod1a', 'pod3a'],
+    ['pod3a', 'pod1a'],
+  ])('carries ping from %s to %s, one hop a node, in UDP with a checksum that holds', async (from, to) => {
+    const frames = await wire(cluster.lab, 'underlay', 'node1', 'ip6 and udp port 4789', async () => {
+      expect(await ping(cluster.lab, from, addressOf(to))).toMatchObject({ sent: 3, received: 3, ttl: 62 });
+    });
+    const outer = (frames ?? '').split('\n').filter((line) => line.includes('.4789: '));
+    expect(outer.length).toBeGreaterThan(0);
+    for (const line of outer) expect(line).toMatch(/hlim 64.*\[udp sum ok\] VXLAN, flags \[I\]/);
+    // The label says which flow it is to routers on the way (RFC 6438); the kernel's device sets none by default.
+    const ours = outer.filter(
+      (line) => !line.includes(`${nodeAddress6(3)}.`) || line.includes(`> ${nodeAddress6(3)}.`),
+    );
+    for (const line of ours) expect(line).toMatch(/flowlabel 0x[0-9a-f]{5}/);
+  });
+
+  it.each([
+    ['pod1a', 'pod2a'],
+    ['pod2a', 'pod1a'],
+    ['pod1a', 'pod3a'],
+    ['pod3a', 'pod1a'],
+  ])('carries TCP from %s to %s', async (from, to) => {
+    expect(await tcp(cluster.lab, from, to, addressOf(to))).toBeGreaterThan(MEGABYTES);
+  });
+
+  it('joins hosts and pods, here and on the other nodes', async () => {
+    const { lab } = cluster;
+    expect(await ping(lab, 'node1', addressOf('pod1a'))).toMatchObject({ received: 3, ttl: 64 });
+    expect(await ping(lab, 'node1', addressOf('pod2a'))).toMatchObject({ received: 3, ttl: 63 });
+    expect(await ping(lab, 'pod1a', nodeAddress6(1))).toMatchObject({ received: 3, ttl: 64 });
+    expect(await ping(lab, 'pod1a', tunnelAddress6(2))).toMatchObject({ received: 3 });
+  });
+
+  it('tells a sender that 1430 bytes fit, and carries as many', async () => {
+    const { lab } = cluster;
+    // A pod that thinks more of its device.
+    await lab.ip('pod1a', 'link set eth0 mtu 1500');
+    const whole = (size: number) => ['-M', 'do', '-s', String(size - 48)];
+    const tooBig = await ping(lab, 'pod1a', addressOf('pod2a'), whole(FITS + 1));
+    expect(tooBig.received).toBe(0);
+    expect(tooBig.output).toMatch(/From fd65:0:0:1::1 icmp_seq=1 Packet too big: mtu=1430/);
+    expect(await ping(lab, 'pod1a', addressOf('pod2a'), whole(FITS))).toMatchObject({ received: 3 });
+    expect(await ping(lab, 'pod1a', addressOf('pod3a'), whole(FITS))).toMatchObject({ received: 3 });
+  });
+
+  it('is told by name: peer, way, and why not the fastest', async () => {
+    const lookup = await cluster.api(1).lookup(addressOf('pod2a'));
+    expect(lookup.route).toMatchObject({ nextHop: nodeAddress6(2), via: 'vxlan6', port: 'vxlan6' });
+    const port = (await cluster.api(1).ports()).find(({ name }) => name === 'vxlan6');
+    expect(port).toMatchObject({ state: 'up', way: 'sockets', addresses: [nodeAddress6(1)] });
+    expect(port!.wayReason).toBe('the way through the host is for tunnels over IPv4');
+  });
+
+  it('leaves accounts that add up', async () => {
+    await expectBalanced(cluster, 1);
+    await expectBalanced(cluster, 2);
+  });
+});
