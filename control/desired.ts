@@ -59,6 +59,8 @@ export interface DesiredSettings {
   readonly vni: number;
   /** ICMP errors a second and worker. */
   readonly icmpRate: number;
+  /** The largest outer packet that goes through to a peer (IPv4, host order), where that is less than underlayMtu. */
+  readonly pathMtu?: (peer: number) => number | undefined;
   /** DSCP of tunnel packets; else that of the packet inside. */
   readonly dscp?: number | 'inherit';
 }
@@ -369,6 +371,13 @@ class Builder {
     return way === 'vxlan' && isIp6(spec.cidr) && this.#self6.address ? 'vxlan6' : way;
   }
 
+  /** The same to a peer, whose path may take less. */
+  #mtuTo(peer: number, way: 'ipip' | 'vxlan'): number {
+    const path = this.#settings.pathMtu?.(peer);
+    const mtu = this.#mtuOf(way);
+    return path === undefined ? mtu : Math.min(mtu, path - OVERHEAD[way]);
+  }
+
   #tunnelAddresses(): number[] {
     return [...new Set([this.#ipipAddress, this.#vxlanAddress])].filter((address) => address !== null);
   }
@@ -660,7 +669,7 @@ class Builder {
   // ---- Adjacencies ---------------------------------------------------------------------------------
 
   #ipip(nextHop: number): DesiredAdjacency {
-    const mtu = this.#mtuOf('ipip');
+    const mtu = this.#mtuTo(nextHop, 'ipip');
     return this.#share({
       ...none,
       kind: adj.IPIP,
@@ -679,7 +688,7 @@ class Builder {
       kind: adj.VXLAN,
       port: VXLAN_PORT_NAME,
       nextHop,
-      mtu: this.#mtuOf('vxlan'),
+      mtu: this.#mtuTo(nextHop, 'vxlan'),
       source: this.#address,
       dmac: macOf({ metadata: { name: remote.name }, spec: remote.spec }),
       smac: this.#vtepMac,

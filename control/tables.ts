@@ -174,6 +174,15 @@ export class TableWriter {
     this.#adjacencies.release(row);
   }
 
+  /** Far ends of tunnels, IPv4 host order. */
+  peers(): Iterable<number> {
+    return this.#peers.values();
+  }
+
+  hasPeer(address: number): boolean {
+    return this.#peers.has(address);
+  }
+
   /** Learned routes have a peer more. False: the table is full. */
   addPeer(address: number): boolean {
     return this.#peers.add(address);

@@ -7,6 +7,8 @@ import { dirname, join, resolve as resolvePath } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
+import { cellsOf, DROPS } from '../../dataplane/counters.ts';
+import { DROP } from '../../dataplane/drops.ts';
 import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
 import { formatAddress4, formatAddress6 } from '../address.ts';
@@ -36,6 +38,7 @@ import { BgpRouting } from './bgp-routing.ts';
 import { Feeder } from './feeder.ts';
 import { KernelRoutes } from './kernel-routes.ts';
 import { LearnedRoutes, MAX_KEPT_ROUTES } from './learned.ts';
+import { Paths } from './paths.ts';
 import { type PortSettings, Ports, type Refresh } from './ports.ts';
 import { DescriptorStore, type HolderKind, openHolder } from './store.ts';
 import { chooseWay, type WayFacts } from './ways.ts';
@@ -77,6 +80,7 @@ export class NodeAgent {
   readonly store: DescriptorStore;
   readonly feeder: Feeder;
   readonly kernelRoutes: KernelRoutes;
+  readonly paths: Paths;
   /** Until when routes of the agent before stand in, or null. */
   staleUntil: Date | null = null;
   resources: readonly Resource[] = [];
@@ -142,6 +146,15 @@ export class NodeAgent {
     this.feeder.onChange = () => this.#keepSoon();
     this.kernelRoutes = new KernelRoutes(this.feeder, (hops) =>
       resolve(hops, this.ports.list().find(({ desired }) => desired.kind === 'host')?.desired.device ?? ''),
+    );
+    this.paths = new Paths(
+      {
+        peers: () => this.tables.peers(),
+        hasPeer: (address) => this.tables.hasPeer(address),
+        refused: () => this.#refused(),
+      },
+      () => this.changed(),
+      options.log,
     );
     this.routing = new BgpRouting(() => this.config, this.feeder, this.kernelRoutes, options.log);
   }
@@ -213,6 +226,7 @@ export class NodeAgent {
     this.#stopped = true;
     this.#watcher?.close();
     this.#links.stop();
+    this.paths.stop();
     if (this.#timer) clearTimeout(this.#timer);
     await this.#running;
     // Sessions end, and with them their routes; what is forwarded is not to notice.
@@ -222,6 +236,16 @@ export class NodeAgent {
     await this.routing.stop();
     await this.workers.stop();
     this.ports.shutdown();
+  }
+
+  #refused(): number {
+    const counters = new Float64Array(this.tables.shared.counters);
+    const cell = DROPS + DROP.tx_too_big;
+    let sum = 0;
+    for (const { id } of this.ports.list())
+      for (let worker = 0; worker < this.config.workers; worker++)
+        sum += counters[cellsOf(worker, id) + cell]!;
+    return sum;
   }
 
   /** Named namespaces come and go with pods: look at once. Null where there are none to watch yet. */
@@ -287,13 +311,15 @@ export class NodeAgent {
     const { links, routes } = readNamespace(null, ROUTE_PROTOCOL);
     const problems: string[] = [];
     const underlayMtu = this.#underlayMtu(resources, links, problems);
-    const desired = desiredState({ ...config, underlayMtu }, resources);
+    const pathMtu = (peer: number) => this.paths.of(peer);
+    const desired = desiredState({ ...config, underlayMtu, pathMtu }, resources);
     problems.push(...desired.problems);
     this.resources = resources;
     for (const warning of this.#warnings.of(resources)) this.#log.warn(warning);
 
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);
+    this.paths.listen(desired.node.address, problems);
     // Make before break: ports, then the kernel's ways to other nodes, our routes to both, the kernel's routes to
     // us, and last goes what is no more. So no packet is sent to where nobody forwards it yet.
     const owner = this.#owner();

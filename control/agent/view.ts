@@ -23,6 +23,7 @@ import type {
   LookupView,
   MetricsView,
   NodeStatusView,
+  PathMtuView,
   PortView,
   RouteView,
   RuntimeView,
@@ -128,6 +129,16 @@ export class AgentView implements AgentApi {
     return dropsOf(tables.shared, counted);
   }
 
+  pathMtus(): PathMtuView[] {
+    return this.#agent.paths.list().map(({ peer, mtu, from, learned, until }) => ({
+      peer: formatAddress4(peer),
+      mtu,
+      from,
+      learned: new Date(learned).toISOString(),
+      until: new Date(until).toISOString(),
+    }));
+  }
+
   async workers(): Promise<WorkerView[]> {
     const { workers, ports } = this.#agent;
     const running = await workers.stats();
@@ -183,6 +194,7 @@ export class AgentView implements AgentApi {
       drops: this.drops(),
       runtime: await this.runtime(),
       routes: tables.count(),
+      paths: { limited: this.#agent.paths.list().length, messages: this.#agent.paths.messages },
       problems: this.#agent.problems.length,
       hosts: nodes.length,
       blocks: own?.spec.blocks.length ?? 0,

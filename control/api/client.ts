@@ -14,6 +14,7 @@ import type {
   DropView,
   LookupView,
   NodeStatusView,
+  PathMtuView,
   PortView,
   RouteView,
   RuntimeView,
@@ -47,6 +48,7 @@ export class ApiClient {
   lookup = (address: string): Promise<LookupView> =>
     this.#get(`/v1/lookup?${new URLSearchParams({ address })}`);
   drops = (): Promise<DropView[]> => this.#get('/v1/drops');
+  pathMtus = (): Promise<PathMtuView[]> => this.#get('/v1/path-mtu');
   workers = (): Promise<WorkerView[]> => this.#get('/v1/workers');
   runtime = (): Promise<RuntimeView> => this.#get('/v1/runtime');
   config = (): Promise<unknown> => this.#get('/v1/config');

@@ -97,6 +97,15 @@ export const fakeAgent = (): AgentApi => ({
     },
     { port: 'pod1', reason: 'no_route', description: 'no route to the destination', packets: 1, last: null },
   ],
+  pathMtus: () => [
+    {
+      peer: '192.0.2.2',
+      mtu: 1400,
+      from: '198.51.100.1',
+      learned: '2026-01-02T03:04:05.678Z',
+      until: '2026-01-02T03:14:05.678Z',
+    },
+  ],
   workers: async () => [
     {
       index: 0,

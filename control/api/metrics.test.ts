@@ -15,6 +15,7 @@ const source = async () => ({
   drops: agent.drops(),
   runtime: await agent.runtime(),
   routes: 2,
+  paths: { limited: 1, messages: 3 },
   problems: 0,
   hosts: 2,
   blocks: 1,

@@ -28,6 +28,8 @@ export interface MetricsSource {
   readonly drops: readonly DropView[];
   readonly runtime: RuntimeView;
   readonly routes: number;
+  /** Tunnels whose path takes less than the device, and messages that said so. */
+  readonly paths: { readonly limited: number; readonly messages: number };
   readonly problems: number;
   /** Nodes of the cluster, and blocks of this node. */
   readonly hosts: number;
@@ -340,6 +342,20 @@ export const FAMILIES: readonly Family[] = [
     (source) => [[source.problems]],
   ),
   family('routes', 'gauge', [], 'Routes in the FIB.', ({ routes }) => [[routes]]),
+  family(
+    'path_mtu_limited',
+    'gauge',
+    [],
+    'Tunnels whose path takes less than the underlay’s device: "tortie show path-mtu".',
+    ({ paths }) => [[paths.limited]],
+  ),
+  family(
+    'path_mtu_messages_total',
+    'counter',
+    [],
+    'ICMP messages 3/4 about tunnel packets of this node that were believed.',
+    ({ paths }) => [[paths.messages]],
+  ),
   family(
     'bgp_peer_established',
     'gauge',

@@ -154,6 +154,8 @@ async function answer(
       return json(response, api.lookup(addressOf(query.get('address') ?? '')));
     case '/v1/drops':
       return json(response, api.drops());
+    case '/v1/path-mtu':
+      return json(response, api.pathMtus());
     case '/v1/workers':
       return json(response, await api.workers());
     case '/v1/runtime':

@@ -79,6 +79,17 @@ export interface DropView {
   /** The last of them; null where others have taken its place. */
   last: DroppedFrame | null;
 }
+/** A tunnel whose path takes less than the underlay's device. */
+export interface PathMtuView {
+  peer: string;
+  /** The largest outer packet that goes through, bytes. */
+  mtu: number;
+  /** Who said so: a router's address, or "route" for the kernel's. */
+  from: string;
+  /** When it was last said, and until when it holds, ISO 8601. */
+  learned: string;
+  until: string;
+}
 export interface DroppedFrame {
   /** When, ISO 8601. */
   at: string;
@@ -310,6 +321,7 @@ export interface AgentApi {
   routes(): Iterable<RouteView>;
   lookup(address: string): LookupView;
   drops(): DropView[];
+  pathMtus(): PathMtuView[];
   workers(): Promise<WorkerView[]>;
   runtime(): Promise<RuntimeView>;
   /** What a Prometheus server scrapes. */

@@ -5,6 +5,7 @@ import type { ApiClient } from '../api/client.ts';
 import type {
   DropView,
   LookupView,
+  PathMtuView,
   PortView,
   RestartView,
   RouteView,
@@ -36,6 +37,12 @@ export function addShow(program: Command, io: Io): void {
   add('ports', 'ports, their devices and counters', (client) => client.ports(), portsText);
   addRoutes(show, io);
   add('drops', 'packets dropped, by port and reason', (client) => client.drops(), dropsText);
+  add(
+    'path-mtu',
+    'tunnels whose path takes less than the underlay’s device',
+    (client) => client.pathMtus(),
+    pathMtusText,
+  );
   add('workers', 'the packet threads', (client) => client.workers(), workersText);
   add('runtime', 'how the packet threads spend their time', (client) => client.runtime(), runtimeText);
   asksDaemon(show.command('lookup'))
@@ -134,6 +141,14 @@ const dropsText = (drops: readonly DropView[]): string =>
           last?.at ?? '-',
           last?.text ?? '-',
         ]),
+      );
+
+const pathMtusText = (paths: readonly PathMtuView[]): string =>
+  paths.length === 0
+    ? 'No path is known to take less than the underlay’s device.\n'
+    : columns(
+        ['PEER', 'MTU', 'FROM', 'LEARNED', 'UNTIL'],
+        paths.map(({ peer, mtu, from, learned, until }) => [peer, String(mtu), from, learned, until]),
       );
 
 const workersText = (workers: readonly WorkerView[]): string =>

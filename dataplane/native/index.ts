@@ -57,6 +57,7 @@ export interface UdpOptions {
 }
 export interface RawOptions {
   readonly netns?: string;
+  /** Of ICMP (1) the socket is given destination unreachable only. */
   readonly protocol: number;
   /** Local address to bind, IPv4 host order; 0: any. */
   readonly address: number;

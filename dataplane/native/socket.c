@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <linux/filter.h>
+#include <linux/icmp.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdio.h>
@@ -85,6 +86,12 @@ static int bind_wish(int fd, const struct wish *wish) {
   return bind(fd, (struct sockaddr *)&six, sizeof six);
 }
 
+/* Of the many ICMP messages that a node gets, errors about what it sent. */
+static int only_unreachable(int fd) {
+  struct icmp_filter filter = {.data = ~(1U << ICMP_DEST_UNREACH)};
+  return setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter, sizeof filter);
+}
+
 static int configure(int fd, const struct wish *wish, const char *subject, struct failure *failure) {
   if ((*wish->address6 ? configure_family6 : configure_family)(fd, wish, subject, failure) < 0) return -1;
   if (wish->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
@@ -99,6 +106,8 @@ static int configure(int fd, const struct wish *wish, const char *subject, struc
     return fail(failure, "setsockopt UDP_GRO", "%s", subject);
   if (wish->send_only && discard_input(fd) < 0)
     return fail(failure, "setsockopt SO_ATTACH_FILTER", "%s", subject);
+  if (wish->type == SOCK_RAW && wish->protocol == IPPROTO_ICMP && only_unreachable(fd) < 0)
+    return fail(failure, "setsockopt ICMP_FILTER", "%s", subject);
   if (bind_wish(fd, wish) < 0) return fail(failure, "bind", "%s", subject);
   return 0;
 }
