@@ -59,8 +59,8 @@ export interface DesiredSettings {
   readonly vni: number;
   /** ICMP errors a second and worker. */
   readonly icmpRate: number;
-  /** The largest outer packet that goes through to a peer (IPv4, host order), where that is less than underlayMtu. */
-  readonly pathMtu?: (peer: number) => number | undefined;
+  /** The largest outer packet that goes through to a peer (its address as text), where that is less than underlayMtu. */
+  readonly pathMtu?: (peer: string) => number | undefined;
   /** DSCP of tunnel packets; else that of the packet inside. */
   readonly dscp?: number | 'inherit';
 }
@@ -372,7 +372,7 @@ class Builder {
   }
 
   /** The same to a peer, whose path may take less. */
-  #mtuTo(peer: number, way: 'ipip' | 'vxlan'): number {
+  #mtuTo(peer: string, way: Tunnel): number {
     const path = this.#settings.pathMtu?.(peer);
     const mtu = this.#mtuOf(way);
     return path === undefined ? mtu : Math.min(mtu, path - OVERHEAD[way]);
@@ -669,7 +669,7 @@ class Builder {
   // ---- Adjacencies ---------------------------------------------------------------------------------
 
   #ipip(nextHop: number): DesiredAdjacency {
-    const mtu = this.#mtuTo(nextHop, 'ipip');
+    const mtu = this.#mtuTo(formatAddress4(nextHop), 'ipip');
     return this.#share({
       ...none,
       kind: adj.IPIP,
@@ -688,7 +688,7 @@ class Builder {
       kind: adj.VXLAN,
       port: VXLAN_PORT_NAME,
       nextHop,
-      mtu: this.#mtuTo(nextHop, 'vxlan'),
+      mtu: this.#mtuTo(formatAddress4(nextHop), 'vxlan'),
       source: this.#address,
       dmac: macOf({ metadata: { name: remote.name }, spec: remote.spec }),
       smac: this.#vtepMac,
@@ -703,7 +703,7 @@ class Builder {
       kind: adj.VXLAN6,
       port: VXLAN6_PORT_NAME,
       nextHop6,
-      mtu: this.#mtuOf('vxlan6'),
+      mtu: this.#mtuTo(formatAddress6(nextHop6), 'vxlan6'),
       dmac: macOf6({ metadata: { name }, spec: this.#remoteByName.get(name)!.spec }),
       smac: macOf6(this.#self),
       vni: this.#settings.vni,

@@ -16,7 +16,15 @@ import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
 import { createPeers6, Peer6Writer } from '../dataplane/fib/peers6.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
 import type { SharedTables } from '../dataplane/memory/layout.ts';
-import { bytesOf6, contains6, formatPrefix4, mask4, type Words6 } from './address.ts';
+import {
+  bytesOf6,
+  contains6,
+  formatAddress4,
+  formatAddress6,
+  formatPrefix4,
+  mask4,
+  type Words6,
+} from './address.ts';
 import { type Desired, type DesiredAdjacency, type DesiredRoute, routeKey } from './desired.ts';
 import type { DesiredRoute6 } from './desired6.ts';
 
@@ -174,11 +182,13 @@ export class TableWriter {
     this.#adjacencies.release(row);
   }
 
-  /** Far ends of tunnels, IPv4 host order. */
-  peers(): Iterable<number> {
-    return this.#peers.values();
+  /** Far ends of tunnels of both families, as text. */
+  peers(): string[] {
+    const six = [...this.#peers6.values()].map((words) => formatAddress6(words));
+    return [...[...this.#peers.values()].map(formatAddress4), ...six];
   }
 
+  /** IPv4, host order. */
   hasPeer(address: number): boolean {
     return this.#peers.has(address);
   }

@@ -311,7 +311,7 @@ export class NodeAgent {
     const { links, routes } = readNamespace(null, ROUTE_PROTOCOL);
     const problems: string[] = [];
     const underlayMtu = this.#underlayMtu(resources, links, problems);
-    const pathMtu = (peer: number) => this.paths.of(peer);
+    const pathMtu = (peer: string) => this.paths.of(peer);
     const desired = desiredState({ ...config, underlayMtu, pathMtu }, resources);
     problems.push(...desired.problems);
     this.resources = resources;
@@ -319,7 +319,8 @@ export class NodeAgent {
 
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);
-    this.paths.listen(desired.node.address, problems);
+    const { address, local } = desired.node;
+    this.paths.listen(local.includes(address) ? address : null, problems);
     // Make before break: ports, then the kernel's ways to other nodes, our routes to both, the kernel's routes to
     // us, and last goes what is no more. So no packet is sent to where nobody forwards it yet.
     const owner = this.#owner();

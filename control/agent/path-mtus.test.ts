@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { LIFETIME_MS, PathMtus } from './path-mtus.ts';
 
-const PEER = 0x0a000002;
+const PEER = '10.0.0.2';
 function paths() {
   const clock = { now: 1000 };
   return { clock, paths: new PathMtus(() => clock.now) };
@@ -33,7 +33,7 @@ it('forgets ten minutes after it was last said (RFC 1191 6.3)', () => {
 
 it('is bounded', () => {
   const { paths: mtus } = paths();
-  for (let peer = 1; peer <= 5000; peer++) mtus.learn(peer, 1400, 'a');
+  for (let peer = 1; peer <= 5000; peer++) mtus.learn(`fd00::${peer}`, 1400, 'a');
   expect(mtus.list()).toHaveLength(4096);
-  expect(mtus.learn(1, 1300, 'a')).toBe(true);
+  expect(mtus.learn('fd00::1', 1300, 'a')).toBe(true);
 });

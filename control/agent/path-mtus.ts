@@ -9,8 +9,8 @@ export const LIFETIME_MS = 600_000;
 const MOST = 4096;
 
 export interface PathMtu {
-  /** The tunnel's far end, IPv4 host order. */
-  readonly peer: number;
+  /** The tunnel's far end, of either family, as text. */
+  readonly peer: string;
   /** The largest outer packet that goes through, bytes. */
   readonly mtu: number;
   /** Who said so: a router's address, or "route". */
@@ -21,7 +21,7 @@ export interface PathMtu {
 }
 
 export class PathMtus {
-  readonly #paths = new Map<number, PathMtu>();
+  readonly #paths = new Map<string, PathMtu>();
   readonly #now: () => number;
 
   constructor(now: () => number = Date.now) {
@@ -29,7 +29,7 @@ export class PathMtus {
   }
 
   /** Believe it, unless less is known already. Whether the peer's tunnel must change. */
-  learn(peer: number, mtu: number, from: string): boolean {
+  learn(peer: string, mtu: number, from: string): boolean {
     const known = this.#paths.get(peer);
     if (!known && this.#paths.size >= MOST) return false;
     if (known && known.mtu < mtu) return false;
@@ -39,7 +39,7 @@ export class PathMtus {
   }
 
   /** The largest outer packet to a peer, where less than what the device takes is known. */
-  of(peer: number): number | undefined {
+  of(peer: string): number | undefined {
     return this.#paths.get(peer)?.mtu;
   }
 
@@ -52,6 +52,6 @@ export class PathMtus {
   }
 
   list(): PathMtu[] {
-    return [...this.#paths.values()].sort((a, b) => (a.peer >>> 0) - (b.peer >>> 0));
+    return [...this.#paths.values()].sort((a, b) => a.peer.localeCompare(b.peer, 'en', { numeric: true }));
   }
 }

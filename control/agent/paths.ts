@@ -12,8 +12,9 @@ import { type PathMtu, PathMtus } from './path-mtus.ts';
 const LOOK_MS = 1000;
 
 export interface PathSource {
-  /** Tunnels' far ends, IPv4 host order. */
-  peers(): Iterable<number>;
+  /** Tunnels' far ends, of both families, as text. */
+  peers(): Iterable<string>;
+  /** IPv4, host order. */
   hasPeer(address: number): boolean;
   /** Packets that were refused for their size until now. */
   refused(): number;
@@ -25,7 +26,7 @@ export class Paths {
   readonly #onChange: () => void;
   readonly #log: Logger;
   readonly #listener = new IcmpListener((news, from) => this.#told(news, from));
-  #address = 0;
+  #address: number | null = null;
   #timer: NodeJS.Timeout | null = null;
   #refused = 0;
   #asking = false;
@@ -38,12 +39,16 @@ export class Paths {
     this.#log = log;
   }
 
-  /** Listen for messages to the node's address. What goes wrong is a problem of the node. */
-  listen(address: number, problems: string[]): void {
+  /**
+   * Listen for messages to the node's address, if it has one of IPv4. What tunnels over IPv6 are told reaches the kernel's routes, since they leave
+   * by sockets always. What goes wrong is a problem of the node.
+   */
+  listen(address: number | null, problems: string[]): void {
     this.#timer ??= setInterval(() => this.#look(), LOOK_MS).unref();
     this.#address = address;
     try {
-      this.#listener.listen(address);
+      if (address === null) this.#listener.close();
+      else this.#listener.listen(address);
     } catch (error) {
       problems.push(`paths that take less are not heard of: ${(error as Error).message}`);
     }
@@ -54,7 +59,7 @@ export class Paths {
     this.#listener.close();
   }
 
-  of(peer: number): number | undefined {
+  of(peer: string): number | undefined {
     return this.#mtus.of(peer);
   }
 
@@ -65,12 +70,12 @@ export class Paths {
   #told({ source, peer, mtu }: PathMtuNews, from: string): void {
     if (source !== this.#address || !this.#source.hasPeer(peer)) return;
     this.messages++;
-    this.#learn(peer, mtu, from);
+    this.#learn(formatAddress4(peer), mtu, from);
   }
 
-  #learn(peer: number, mtu: number, from: string): void {
+  #learn(peer: string, mtu: number, from: string): void {
     if (!this.#mtus.learn(peer, mtu, from)) return;
-    this.#log.info({ peer: formatAddress4(peer), mtu, from }, 'the path to a node takes less');
+    this.#log.info({ peer, mtu, from }, 'the path to a node takes less');
     this.#onChange();
   }
 

@@ -131,7 +131,7 @@ export class AgentView implements AgentApi {
 
   pathMtus(): PathMtuView[] {
     return this.#agent.paths.list().map(({ peer, mtu, from, learned, until }) => ({
-      peer: formatAddress4(peer),
+      peer,
       mtu,
       from,
       learned: new Date(learned).toISOString(),

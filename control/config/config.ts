@@ -98,7 +98,7 @@ export const agentSchema = z.strictObject({
     })
     .optional()
     .describe(
-      'Address that this node registers, unless the store is static. Default: that of its Node if a device has it, else of interface, else of the device with the default route.',
+      'Address that this node registers, unless the store is static. Default: that of its Node if a device has it, else of interface, else of the device with the default route. A node that has none needs nodeAddress6.',
     ),
   nodeAddress6: z
     .string()
@@ -106,7 +106,7 @@ export const agentSchema = z.strictObject({
       error: 'must be an IPv6 address with a prefix length such as 2001:db8::1/64',
     })
     .optional()
-    .describe('IPv6 address that this node registers. Default: none.'),
+    .describe('IPv6 address that this node registers, over which IPv6 travels between nodes. Default: none.'),
   interface: deviceName
     .optional()
     .describe('Underlay device. Default: the one that has the address of this node.'),
@@ -135,7 +135,10 @@ export const agentSchema = z.strictObject({
         .max(268435456)
         .default(7340032)
         .describe('Socket buffers of the tunnels, bytes.'),
-      udpChecksum: z.boolean().default(true).describe('False: VXLAN is sent with UDP checksum 0.'),
+      udpChecksum: z
+        .boolean()
+        .default(true)
+        .describe('False: VXLAN is sent with UDP checksum 0, but over IPv6, where there is none without.'),
       vxlanSenders: z
         .literal([1, 2, 4, 8, 16, 32, 64])
         .default(16)
@@ -149,7 +152,7 @@ export const agentSchema = z.strictObject({
         .enum(['auto', 'host', 'sockets', 'plain'])
         .default('auto')
         .describe(
-          'How VXLAN leaves: through the host device with super-frames whole, cut for UDP sockets, or packet by packet.',
+          'How VXLAN leaves: through the host device with super-frames whole (not over IPv6), cut for UDP sockets, or packet by packet.',
         ),
       ipip: z
         .enum(['auto', 'host', 'sockets', 'plain'])

@@ -68,13 +68,13 @@ interface RouteAnswer {
   readonly metrics?: readonly { readonly mtu?: number }[];
 }
 
-/** What the kernel's routes to these addresses say of the MTU, where they do. */
-export async function routeMtus(peers: readonly number[]): Promise<Map<number, number>> {
+/** What the kernel's routes to these addresses, text, say of the MTU, where they do. */
+export async function routeMtus(peers: readonly string[]): Promise<Map<string, number>> {
   const { answers } = await ipQuery(
     null,
-    peers.map((peer) => `route get ${formatAddress4(peer)}`),
+    peers.map((peer) => `route get ${peer}`),
   );
-  const mtus = new Map<number, number>();
+  const mtus = new Map<string, number>();
   for (const [index, answer] of (answers as (RouteAnswer[] | null)[]).entries()) {
     const mtu = answer?.[0]?.metrics?.find((metric) => metric.mtu !== undefined)?.mtu;
     if (mtu !== undefined) mtus.set(peers[index]!, mtu);

@@ -108,4 +108,10 @@ export class Peer6Writer {
   get size(): number {
     return this.#members.size;
   }
+
+  /** Their addresses, four words each. */
+  *values(): Generator<[number, number, number, number]> {
+    for (const key of this.#members.keys())
+      yield key.split(',').map(Number) as [number, number, number, number];
+  }
 }

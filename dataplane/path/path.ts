@@ -167,7 +167,7 @@ export class Path {
 
   setNode(node: NodeSpec): void {
     this.address = node.address;
-    this.salt = Math.imul(node.address, 0x9e3779b1);
+    this.salt = Math.imul(node.address ^ (node.underlay6?.[3] ?? 0), 0x9e3779b1);
     this.#local = Int32Array.from(node.local);
     this.#local6 = Int32Array.from(node.local6 ?? []);
     putAddress(this.address6, 0, node.address6 ?? GATEWAY6);

@@ -1,8 +1,15 @@
 /** Nodes and pods that have no IPv4 address at all: VXLAN over IPv6, between two of ours and with the kernel's device. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { Lab } from '../../bench/lab.ts';
+import { formatMac } from '../../control/address.ts';
+import { ApiClient } from '../../control/api/client.ts';
 import { until } from '../../control/bgp/until.ts';
+import { vtepMac6 } from '../../control/desired.ts';
 import { expectBalanced } from './account.ts';
-import { Cluster, nodeAddress6, tunnelAddress6 } from './cluster.ts';
+import { Cluster, Daemon, nodeAddress6, nodeName, TORTIE, tunnelAddress6 } from './cluster.ts';
 import { kernelVxlan6Node } from './foreign.ts';
 import { noLab } from './in-lab.ts';
 import { ping, tcp, wire } from './traffic.ts';
@@ -101,6 +108,26 @@ describe.skipIf(noLab)('VXLAN over IPv6 without any IPv4', () => {
     expect(await ping(lab, 'pod1a', addressOf('pod3a'), whole(FITS))).toMatchObject({ received: 3 });
   });
 
+  it('learns that the path to a node takes less, and tells senders', async () => {
+    const { lab } = cluster;
+    await lab.netns('router');
+    await lab.veth('router', 'eth0', 'underlay', 'router');
+    await lab.ip('underlay', 'link set router master br0');
+    await lab.sysctl('router', 'net.ipv6.conf.all.forwarding=1');
+    await lab.ip('router', 'addr add fd00::250/64 dev eth0 nodad');
+    await lab.ip('router', ...[1, 2].map((node) => `route add ${nodeAddress6(node)} dev eth0 mtu lock 1400`));
+    await lab.ip(nodeName(1), `route add ${nodeAddress6(2)} via fd00::250`);
+    await lab.ip(nodeName(2), `route add ${nodeAddress6(1)} via fd00::250`);
+    expect(await tcp(lab, 'pod1a', 'pod2a', addressOf('pod2a'))).toBeGreaterThan(MEGABYTES);
+    const known = (await cluster.api(1).pathMtus()).map(({ peer, mtu, from }) => ({ peer, mtu, from }));
+    expect(known).toEqual([{ peer: nodeAddress6(2), mtu: 1400, from: 'route' }]);
+    const sized = (size: number) =>
+      ping(lab, 'pod1a', addressOf('pod2a'), ['-M', 'do', '-s', String(size - 48)]);
+    await lab.ip('pod1a', '-6 route flush cache');
+    expect((await sized(1331)).output).toMatch(/Packet too big: mtu=1330/);
+    expect(await sized(1330)).toMatchObject({ received: 3 });
+  });
+
   it('is told by name: peer, way, and why not the fastest', async () => {
     const lookup = await cluster.api(1).lookup(addressOf('pod2a'));
     expect(lookup.route).toMatchObject({ nextHop: nodeAddress6(2), via: 'vxlan6', port: 'vxlan6' });
@@ -112,5 +139,44 @@ describe.skipIf(noLab)('VXLAN over IPv6 without any IPv4', () => {
   it('leaves accounts that add up', async () => {
     await expectBalanced(cluster, 1);
     await expectBalanced(cluster, 2);
+  });
+});
+
+describe.skipIf(noLab)('a node of IPv6 alone', () => {
+  const lab = new Lab();
+  let agent: Daemon | null = null;
+  afterAll(async () => {
+    await agent?.stop();
+    await lab.close();
+  });
+
+  it('registers itself, gets a tunnel address of the pool, and opens its tunnel', async () => {
+    const file = join(lab.folder, 'six.yaml');
+    const settings = { nodeName: 'six', nodeAddress6: 'fd00::6/64', health: { enabled: false } };
+    writeFileSync(file, stringify({ ...settings, datastore: { kind: 'embedded', path: 'store' } }));
+    await lab.netns('six');
+    await lab.netns('net');
+    await lab.veth('six', 'eth0', 'net', 'six');
+    await lab.ip('six', 'addr add fd00::6/64 dev eth0 nodad');
+    const tortie = (...args: string[]) => lab.run('six', process.execPath, [TORTIE, ...args, '-c', file]);
+    const pool = { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name: 'pods6' } };
+    writeFileSync(`${file}.pool`, stringify({ ...pool, spec: { cidr: 'fd65::/48', vxlanMode: 'Always' } }));
+    await tortie('apply', '-f', `${file}.pool`);
+    agent = new Daemon('six', [process.execPath, TORTIE, 'agent', '--config', file], `${file}.log`);
+    const api = new ApiClient('/run/tortie/six/api.sock');
+    await until('its tunnel is up', async () => {
+      if (agent!.ended) throw new Error(agent!.output);
+      const ports = await api.ports().catch(() => []);
+      return ports.some(({ name, state }) => name === 'vxlan6' && state === 'up');
+    });
+    await until('it has a tunnel address', async () =>
+      (await tortie('get', 'node', 'six', '-o', 'yaml')).includes('ipv6VXLANTunnelAddr'),
+    );
+    const { spec } = parse(await tortie('get', 'node', 'six', '-o', 'yaml'));
+    expect(spec.bgp).toEqual({ ipv6Address: 'fd00::6/64' });
+    expect(spec.ipv6VXLANTunnelAddr).toMatch(/^fd65:/);
+    // Of Calico's making: "f" and SHA-1 of "six-v6".
+    expect(spec.vxlanTunnelMACAddrV6).toBe(formatMac(vtepMac6('six')));
+    expect(await lab.run('six', 'ip', ['-4', 'addr', 'show', 'scope', 'global'])).toBe('');
   });
 });
