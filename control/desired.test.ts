@@ -50,6 +50,21 @@ const far = node('n3', '198.51.100.3/24', ['10.65.2.0/26']);
 const self = node('n1', '192.0.2.1/24', ['10.65.0.0/26'], {}, { ipv4IPIPTunnelAddr: '10.65.0.1' });
 const routes = [bgp('10.65.1.0/26', '192.0.2.2'), bgp('10.65.2.0/26', '198.51.100.3')];
 
+it('tells the workers the node’s addresses, inside tunnels too', () => {
+  const both = node(
+    'n1',
+    '192.0.2.1/24',
+    [],
+    { ipv4VXLANTunnelAddr: '10.66.0.1' },
+    { ipv4IPIPTunnelAddr: '10.65.0.1' },
+  );
+  expect(desiredState(settings, [both], []).node).toMatchObject({
+    address: parseAddress4('192.0.2.1'),
+    vxlanAddress: parseAddress4('10.66.0.1'),
+    ipipAddress: parseAddress4('10.65.0.1'),
+  });
+});
+
 describe('ports', () => {
   it('has a port for each pod of this node, with a stable MAC, and the host', () => {
     const elsewhere = workload('x', ['10.65.1.2/32'], { node: 'n2' });

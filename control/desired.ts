@@ -328,6 +328,8 @@ class Builder {
     return {
       node: {
         address: this.#address || NO_ADDRESS,
+        ...(this.#vxlanAddress !== null && { vxlanAddress: this.#vxlanAddress }),
+        ...(this.#ipipAddress !== null && { ipipAddress: this.#ipipAddress }),
         local: [...this.#own],
         ...(address6 && { address6 }),
         local6: [underlay6, tunnelAddress].flatMap((words) => words ?? []),

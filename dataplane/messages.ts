@@ -67,8 +67,11 @@ export interface UplinkSpec {
 
 /** What a worker must know of the node. */
 export interface NodeSpec {
-  /** Node address: outer source of tunnels, source of ICMP errors. Host order. */
+  /** Node address: outer source of tunnels, source of ICMP errors that leave by none. Host order. */
   readonly address: number;
+  /** Its addresses inside tunnels: sources of ICMP errors that leave by them. Without one the node address is. */
+  readonly vxlanAddress?: number;
+  readonly ipipAddress?: number;
   /** Addresses that are this node itself (node address, tunnel addresses): legal outer destinations. */
   readonly local: readonly number[];
   /** Source of ICMPv6 errors that leave the pod's link, four int32; without one they do not. */

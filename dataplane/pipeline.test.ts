@@ -21,6 +21,7 @@ import {
   POD_B,
   packet,
   Scenario,
+  TUNNEL,
   VNI,
   VTEP_OWN,
   VTEP_PEER,
@@ -239,13 +240,14 @@ describe('ICMP errors', () => {
     expect(scenario.drops(POD_A)).toEqual({ too_big: 1 });
   });
 
-  it('goes back through the tunnel that the packet came by', () => {
+  it('goes back through the tunnel that the packet came by, from the node’s address there', () => {
     const scenario = new Scenario();
     scenario.route('203.0.113.0', 24, { kind: adj.PROHIBIT });
     const inner = packet({ source: '10.65.2.7', destination: '203.0.113.9' });
     const [sent] = scenario.receive(IPIP_PORT_ID, ipip(inner), PEER_IPIP);
     expect(sent).toMatchObject({ port: IPIP_PORT_ID, to: PEER_IPIP });
-    expect(icmpError(sent!.bytes.slice(20))).toMatchObject({ type: 3, code: 13, to: ip4('10.65.2.7') });
+    const error = icmpError(sent!.bytes.slice(20));
+    expect(error).toMatchObject({ type: 3, code: 13, from: TUNNEL, to: ip4('10.65.2.7') });
   });
 
   it('is never sent about an ICMP error, a later fragment, or a headless ICMP', () => {

@@ -62,6 +62,8 @@ export const MAC_HOST = mac('02:00:00:00:00:01');
 export const VTEP_OWN = mac('66:00:00:00:00:01');
 export const VTEP_PEER = mac('66:00:00:00:00:02');
 export const NODE = ip4('192.0.2.1');
+/** Its address inside tunnels, in its own block. */
+export const TUNNEL = ip4('10.65.0.1');
 /** The node's IPv6 address, in its own block. */
 export const NODE6 = 'fd65::1';
 export const PEER_VXLAN = ip4('192.0.2.2');
@@ -230,6 +232,8 @@ export class Scenario {
     });
     this.pipeline.setNode({
       address: NODE,
+      vxlanAddress: TUNNEL,
+      ipipAddress: TUNNEL,
       local: [NODE],
       address6: words6(NODE6),
       local6: [...words6(NODE6), ...words6(UNDERLAY6)],

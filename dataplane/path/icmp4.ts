@@ -65,7 +65,24 @@ export function reject4(
   const kind = path.adjacencies[row + adj.ADJ_KIND];
   const sendable = kind === adj.POD || kind === adj.HOST || kind === adj.VXLAN || kind === adj.IPIP;
   if (!sendable) return path.lost(~path.port, reason);
+  const from = sourceOf(path, kind);
+  if (from !== path.address) ipv4.setSource(bytes, start, from);
   send(path, row, kind, start, total, ~path.port);
+}
+
+/**
+ * An address of the link that an error leaves by (RFC 1812 4.3.2.4). Into a tunnel it matters: the far end's reverse path
+ * filter drops what has another address there, and whoever sent the packet never learned of its path MTU.
+ */
+function sourceOf(path: Path, kind: number): number {
+  switch (kind) {
+    case adj.VXLAN:
+      return path.vxlanAddress;
+    case adj.IPIP:
+      return path.ipipAddress;
+    default:
+      return path.address;
+  }
 }
 
 /** No errors about errors, later fragments, or packets whose source is no single host. */

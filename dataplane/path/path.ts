@@ -83,6 +83,9 @@ export class Path {
   address = 0;
   /** Of hashes that pick members of groups: another on each node, and the same after a restart. */
   salt = 0;
+  /** Of its ends of the tunnels. */
+  vxlanAddress = 0;
+  ipipAddress = 0;
   vtepHi = 0;
   vtepLo = 0;
   vtep6Hi = 0;
@@ -168,6 +171,8 @@ export class Path {
   setNode(node: NodeSpec): void {
     this.address = node.address;
     this.salt = Math.imul(node.address ^ (node.underlay6?.[3] ?? 0), 0x9e3779b1);
+    this.vxlanAddress = node.vxlanAddress ?? node.address;
+    this.ipipAddress = node.ipipAddress ?? node.address;
     this.#local = Int32Array.from(node.local);
     this.#local6 = Int32Array.from(node.local6 ?? []);
     putAddress(this.address6, 0, node.address6 ?? GATEWAY6);

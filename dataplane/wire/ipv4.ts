@@ -108,6 +108,12 @@ export function putIpv4(
   put32(bytes, offset + 16, destinationAddress);
 }
 
+/** Another source in a header that stands, and its checksum. */
+export function setSource(bytes: DataView, offset: number, address: number): void {
+  put32(bytes, offset + 12, address);
+  putHeaderChecksum(bytes, offset);
+}
+
 /** Compute and store the checksum of a header that stands, options included. */
 export function putHeaderChecksum(bytes: DataView, offset: number): void {
   put16(bytes, offset + 10, 0);

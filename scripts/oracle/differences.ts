@@ -203,14 +203,6 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
     topic: 'ICMP errors',
     listed: [
       {
-        title: 'The source of errors that leave by a tunnel',
-        kernel: 'the tunnel device’s address',
-        tortie: 'the node’s address',
-        reason:
-          'One address a node, whichever way its errors leave, so that a traceroute shows which node spoke.',
-        claims: (d) => plain(d.field) === 'ip.src' && isError4(d) && d.port === 'underlay',
-      },
-      {
         title: 'Errors about ICMP messages of types that nobody knows',
         kernel: 'sends none about unknown types and router advertisements',
         tortie: 'sends none about the five errors that RFC 792 defines, and about all else it does',
@@ -322,21 +314,6 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
   {
     topic: 'Fragments',
     listed: [
-      {
-        title: 'Packets larger than the next link, without DF',
-        kernel: 'fragments them',
-        tortie: 'drops them (`too_big`)',
-        reason: 'Fragmentation is not built yet.',
-        claims: (d) => isOutcome(d) && dropped(d, 'too_big') && isSilence(d.tortie) && !is6(d),
-      },
-      {
-        title: 'Fragments of VXLAN packets',
-        kernel: 'joins them',
-        tortie:
-          'drops them (`outer_fragment`) in replay, where the kernel does not join them before its socket sees them',
-        reason: 'RFC 7348 4.3: VTEPs do not fragment.',
-        claims: (d) => isOutcome(d) && dropped(d, 'outer_fragment'),
-      },
       {
         title: 'Fragment offset 1',
         kernel: 'forwards it',
