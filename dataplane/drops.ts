@@ -273,6 +273,11 @@ const registry = {
     'much loss in the underlay, or an attack',
     'raise the underlay’s MTU so that nothing is fragmented',
   ],
+  ip4_source_route: [
+    'IPv4 option that asks for a way of the sender’s own: loose or strict source route (RFC 7126)',
+    'nothing but attacks and old test tools sends it',
+    'look at the sender',
+  ],
 } as const satisfies Record<string, readonly [description: string, cause: string, cure: string]>;
 
 export type DropName = keyof typeof registry;

@@ -114,6 +114,14 @@ const extended = (...types: number[]): Uint8Array => {
   return packet6({ destination: 'fd65::1:2', next: types[0]!, payload });
 };
 
+/** An IPv4 packet whose sender chose its way: eight bytes of options, of which seven are a loose source route. */
+const sourceRouted = (): Uint8Array => {
+  const bytes = packet({ payload: Uint8Array.of(0x83, 7, 4, 198, 51, 100, 1, 0, 1, 2, 3, 4) });
+  bytes[0] = 0x47;
+  ipv4.putHeaderChecksum(viewOf(bytes), 0);
+  return bytes;
+};
+
 /** One of every shape. */
 function corpus(): Seed[] {
   const seeds: Seed[] = [];
@@ -145,6 +153,7 @@ function corpus(): Seed[] {
     POD_A,
     frame(packet({ destination: '10.65.1.2', protocol: 1, payload: icmpMessage(3, 4, large(40)) })),
   );
+  ethernet(POD_A, frame(sourceRouted()));
   ethernet(POD_A, frame(packet({ source: '127.0.0.1' })));
   ethernet(POD_A, arp(0xa9fe0101 | 0));
   ethernet(POD_A, arp(0x0a410002));

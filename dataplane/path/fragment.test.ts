@@ -108,6 +108,16 @@ const piecesOf = (sent: Sent[], way: Way): Uint8Array[] =>
   sent.map(({ bytes }) => bytes.slice(WAYS[way].front));
 
 describe('a packet without DF', () => {
+  it('keeps its reserved flag to itself, as with Linux', () => {
+    const RESERVED = 0x8000;
+    const scenario = nodeOf(1000);
+    const whole = packet({ payload: new Uint8Array(2000), flags: RESERVED });
+    const flags = piecesOf(scenario.receive(POD_A, frame(whole)), 'pod').map(
+      (piece) => ipv4.fragment(viewOf(piece), 0) & ~FRAGMENT_OFFSET,
+    );
+    expect(flags).toEqual([MORE_FRAGMENTS, MORE_FRAGMENTS, 0]);
+  });
+
   it.each(Object.keys(WAYS) as Way[])('is whole again behind its pieces: %s', (way) => {
     fc.assert(
       fc.property(

@@ -134,7 +134,7 @@ function fragment(
   if (kind === adj.IPIP) return fragmentOuter(path, row, ip, length, room, from);
   const { bytes } = path;
   const header = ipv4.headerLength(bytes, ip);
-  const whole = ipv4.fragment(bytes, ip);
+  const whole = ipv4.fragment(bytes, ip) & (ipv4.MORE_FRAGMENTS | ipv4.FRAGMENT_OFFSET);
   const count = Math.ceil((length - header) / room);
   if (path.traced) path.step(step.FRAGMENTED, count, mtu);
   for (let i = 0; i < count; i++) {

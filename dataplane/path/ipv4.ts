@@ -31,6 +31,7 @@ export const IPV4_DROPS = [
   DROP.ip4_total_length,
   DROP.ip4_checksum,
   DROP.ip4_offset_one,
+  DROP.ip4_source_route,
 ];
 
 /**

@@ -18,10 +18,11 @@ export const IPV4_HEADER_LENGTH = 3;
 export const IPV4_TOTAL_LENGTH = 4;
 export const IPV4_CHECKSUM = 5;
 export const IPV4_OFFSET_ONE = 6;
+export const IPV4_SOURCE_ROUTE = 7;
 
 /**
- * The checks of RFC 1812 5.2.2, and the fragment offset of 1 that RFC 1858 warns of. `length` bytes are
- * there; more than the total length is padding and legal. After IPV4_OK, headerLength and totalLength bytes
+ * The checks of RFC 1812 5.2.2, the fragment offset of 1 that RFC 1858 warns of, and the source routes that RFC 7126 4.3
+ * and 4.4 want dropped. `length` bytes are there; more than the total length is padding and legal. After IPV4_OK, headerLength and totalLength bytes
  * exist.
  */
 export function checkIpv4(bytes: DataView, offset: number, length: number): number {
@@ -35,7 +36,28 @@ export function checkIpv4(bytes: DataView, offset: number, length: number): numb
   if (total < header || total > length) return IPV4_TOTAL_LENGTH;
   if (headerSum(bytes, offset, header) !== 0xffff) return IPV4_CHECKSUM;
   if ((get16(bytes, offset + 6) & FRAGMENT_OFFSET) === 1) return IPV4_OFFSET_ONE;
+  if (header > IPV4_LENGTH && hasSourceRoute(bytes, offset, header)) return IPV4_SOURCE_ROUTE;
   return IPV4_OK;
+}
+
+const OPTION_END = 0;
+const OPTION_NOP = 1;
+const LOOSE_SOURCE_ROUTE = 0x83;
+const STRICT_SOURCE_ROUTE = 0x89;
+
+/** Whether a header of `length` bytes asks for a way of the sender's own (RFC 791 3.1). Options that cannot be read end the search. */
+function hasSourceRoute(bytes: DataView, offset: number, length: number): boolean {
+  let at = IPV4_LENGTH;
+  while (at < length) {
+    const type = bytes.getUint8(offset + at);
+    if (type === LOOSE_SOURCE_ROUTE || type === STRICT_SOURCE_ROUTE) return true;
+    if (type === OPTION_END) return false;
+    if (type !== OPTION_NOP && at + 1 >= length) return false;
+    const size = type === OPTION_NOP ? 1 : bytes.getUint8(offset + at + 1);
+    if (size === 0) return false;
+    at += size;
+  }
+  return false;
 }
 
 /** Folded sum over a header of `length` bytes; 0xffff when its checksum is right. */

@@ -120,6 +120,24 @@ describe('ipv4', () => {
     }
   });
 
+  it.each([
+    ['loose', [0x83, 7, 4, 198, 51, 100, 1, 0], ipv4.IPV4_SOURCE_ROUTE],
+    ['strict', [0x89, 7, 8, 198, 51, 100, 1, 0], ipv4.IPV4_SOURCE_ROUTE],
+    ['behind others', [1, 0x94, 4, 0, 0, 0x83, 3, 4], ipv4.IPV4_SOURCE_ROUTE],
+    ['behind the end', [1, 0, 0x83, 3, 4, 0, 0, 0], ipv4.IPV4_OK],
+    ['within another', [0x5e, 8, 0x83, 3, 4, 0, 0, 0], ipv4.IPV4_OK],
+    ['behind one of no length', [0x5e, 0, 0x83, 3, 4, 0, 0, 0], ipv4.IPV4_OK],
+    ['behind one beyond the header', [0x5e, 9, 0x83, 3, 4, 0, 0, 0], ipv4.IPV4_OK],
+    ['of which there is but the type of another', [1, 1, 1, 1, 1, 1, 1, 7], ipv4.IPV4_OK],
+  ])('refuses a source route: %s', (_name, options, expected) => {
+    const bytes = new Uint8Array(40);
+    ipv4.putIpv4(viewOf(bytes), 0, 0, 40, 1, 0, 64, 17, 0x0a410002, 0x0a410102);
+    bytes[0] = 0x47;
+    bytes.set(options, 20);
+    ipv4.putHeaderChecksum(viewOf(bytes), 0);
+    expect(ipv4.checkIpv4(viewOf(bytes), 0, 40)).toBe(expected);
+  });
+
   it('accepts options and padding', () => {
     const bytes = new Uint8Array(60);
     ipv4.putIpv4(viewOf(bytes), 0, 0, 40, 1, 0, 64, 17, 0x0a410002, 0x0a410102);

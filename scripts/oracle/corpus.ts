@@ -164,6 +164,7 @@ function options(): void {
     ['loose source route', f.join(f.u8(0x83, 7, 4), f.ip4Bytes(f.WORLD), f.u8(0))],
     ['strict source route', f.join(f.u8(0x89, 7, 4), f.ip4Bytes(f.WORLD), f.u8(0))],
     ['loose source route, at its end', f.join(f.u8(0x83, 7, 8), f.ip4Bytes(f.WORLD), f.u8(0))],
+    ['source route that cannot be read', f.join(f.u8(0x83, 7, 1), f.ip4Bytes(f.WORLD), f.u8(0))],
     ['security', f.u8(0x82, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)],
     ['CIPSO', f.u8(0x86, 8, 0, 0, 0, 1, 0, 0)],
     ['an unknown one', f.u8(0x5e, 4, 1, 2)],
@@ -201,20 +202,20 @@ function fragments(): void {
     pod(`TTL 1, the first, to ${what}`, datagram({ dst, fragment: f.MF, ttl: 1 }));
   }
   tunnelled('a fragment out of the tunnel', inward({ fragment: f.MF }));
-  const whole = f.vxlan(inward({ id: 77 }), { id: 0x4242 }).subarray(34);
-  const part = (from: number, to: number, more: boolean) =>
-    f.fromUnderlay(
-      f.ip4(whole.subarray(from, to), {
-        src: f.NODE2,
-        dst: f.NODE,
-        id: 0x4242,
-        fragment: (more ? f.MF : 0) | (from / 8),
-      }),
-    );
-  add('a tunnel packet in two', 'underlay', part(0, 48, true), part(48, whole.length, false));
-  add('a tunnel packet in two, the last first', 'underlay', part(48, whole.length, false), part(0, 48, true));
-  add('a tunnel packet in two, overlapping', 'underlay', part(0, 56, true), part(48, whole.length, false));
-  wire('the first half of a tunnel packet', part(0, 40, true));
+  const whole = f.vxlan(inward({ id: 77 })).subarray(34);
+  /** Bytes of one packet's payload; each case's has a number of its own. */
+  const part = (id: number, from: number, to: number) => {
+    const fragment = (to < whole.length ? f.MF : 0) | (from / 8);
+    return f.fromUnderlay(f.ip4(whole.subarray(from, to), { src: f.NODE2, dst: f.NODE, id, fragment }));
+  };
+  const end = whole.length;
+  add('a tunnel packet in two', 'underlay', part(1, 0, 48), part(1, 48, end));
+  add('a tunnel packet in two, the last first', 'underlay', part(2, 48, end), part(2, 0, 48));
+  add('a tunnel packet in two, overlapping', 'underlay', part(3, 0, 56), part(3, 48, end));
+  add('a tunnel packet in two, one twice', 'underlay', part(4, 0, 48), part(4, 0, 48), part(4, 48, end));
+  add('a tunnel packet in three, mixed', 'underlay', part(5, 48, 64), part(5, 64, end), part(5, 0, 48));
+  add('a tunnel packet with a hole', 'underlay', part(6, 0, 40), part(6, 48, end));
+  wire('the first half of a tunnel packet', part(7, 0, 40));
 }
 
 function pathMtu(): void {
@@ -224,6 +225,7 @@ function pathMtu(): void {
       pod(`${size} bytes with DF, to ${what}`, datagram({ dst, fragment: f.DF }, size - 28));
       pod(`${size} bytes, to ${what}`, datagram({ dst }, size - 28));
     }
+    pod(`1500 bytes and the reserved flag, to ${what}`, datagram({ dst, fragment: 0x8000 }, 1472));
     pod(`1451 bytes with DF and TTL 1, to ${what}`, datagram({ dst, fragment: f.DF, ttl: 1 }, 1451 - 28));
     pod(`1451 bytes with DF, a fragment, to ${what}`, f.ip4(f.filled(1431), { dst, fragment: f.DF | 100 }));
     pod(
@@ -235,6 +237,10 @@ function pathMtu(): void {
     pod(
       `1500 bytes with options, to ${what}`,
       f.ip4(f.udp(f.filled(1452), { dst }), { dst, options: f.u8(7, 7, 4, 0, 0, 0, 0, 0x0, 0x94, 4, 0, 0) }),
+    );
+    pod(
+      `1500 bytes, a later fragment itself, with options, to ${what}`,
+      f.ip4(f.filled(1472), { dst, fragment: 185, options: f.u8(0x5e, 4, 0, 0, 0x44, 4, 5, 0) }),
     );
     pod(`1500 bytes, a fragment itself, to ${what}`, f.ip4(f.filled(1480), { dst, fragment: f.MF | 185 }));
   }

@@ -77,8 +77,7 @@ const EXTENSIONS = ['0', '43', '44', '51', '60', '135'];
 const RECORD_ROUTE = 7;
 const TIMESTAMP = 0x44;
 const CIPSO = 0x86;
-const SOURCE_ROUTES = [0x83, 0x89];
-const READ_BY_KERNEL = [RECORD_ROUTE, TIMESTAMP, CIPSO, ...SOURCE_ROUTES];
+const READ_BY_KERNEL = [RECORD_ROUTE, TIMESTAMP, CIPSO];
 const hasOptions = (difference: Difference): boolean => (input(difference, 'ip.options') ?? '') !== '';
 
 // ---- The table -------------------------------------------------------------------------------------
@@ -286,18 +285,15 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         kernel: 'copies record route, timestamp and the like from the offending packet into its error',
         tortie: 'sends errors without options, and quotes the packet as received',
         reason:
-          'RFC 1812 4.3.2.6 wants source routes alone to be copied, and no packet with one is forwarded by Calico’s nodes.',
+          'RFC 1812 4.3.2.6 wants source routes alone to be copied, and no packet with one is forwarded.',
         claims: (d) => hasOptions(d) && isErrorWithOptions(d),
       },
       {
-        title: 'Source routes',
-        kernel: 'drops them (`accept_source_route` is off)',
-        tortie: 'routes the packet by its destination, as if the option were not there',
-        reason: 'tortie obeys no option. Where the packet is at its destination, that host decides.',
-        claims: (d) =>
-          isOutcome(d) &&
-          isSilence(d.kernel) &&
-          optionsOf(d).types.some((type) => SOURCE_ROUTES.includes(type)),
+        title: 'Source routes that cannot be read',
+        kernel: 'answers 12/0 before it drops them for being source routes',
+        tortie: 'drops them (`ip4_source_route`) in silence, like any',
+        reason: 'RFC 7126 4.3 and 4.4: packets with them are dropped.',
+        claims: (d) => isOutcome(d) && dropped(d, 'ip4_source_route') && isSilence(d.tortie),
       },
       {
         title: 'Options that cannot be read, and CIPSO',
@@ -314,6 +310,16 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
   {
     topic: 'Fragments',
     listed: [
+      {
+        title: 'Options of a later fragment that is cut again',
+        kernel: 'copies all of them to each piece',
+        tortie: 'copies those that are to be copied, and writes no-operations over the others',
+        reason: 'RFC 791 3.1: the others belong into the first fragment of a packet alone.',
+        claims: (d) => {
+          const was = input(d, 'ip.offset');
+          return plain(d.field) === 'ip.options' && was !== '0' && beside(d, 'tortie', 'ip.offset') !== was;
+        },
+      },
       {
         title: 'Fragment offset 1',
         kernel: 'forwards it',

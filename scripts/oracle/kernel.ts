@@ -123,6 +123,9 @@ const SETTINGS = [
   'net.ipv4.icmp_msgs_per_sec=10000000',
   'net.ipv4.icmp_msgs_burst=10000000',
   'net.ipv6.icmp.ratelimit=0',
+  // What waits for its other fragments waits for good: it would be told about while another frame is judged.
+  'net.ipv4.ipfrag_time=3600',
+  'net.ipv4.ipfrag_high_thresh=268435456',
   // Whom it looks for in vain it looks for once, not again while another frame is judged.
   ...PORTS.map((device) => `net.ipv6.neigh.${device}.retrans_time_ms=${PATIENCE_MS}`),
   ...ALL.flatMap((device) => [

@@ -1,4 +1,5 @@
 /** Frames made of the corpus by a few mistakes each, the same ones for the same seed. */
+import { Random } from '../../dataplane/fuzz.ts';
 import type { Case } from './corpus.ts';
 import type { PortName } from './frames.ts';
 import * as f from './frames.ts';
@@ -9,17 +10,6 @@ const TUNNEL = 20 + 8 + 8 + ETHERNET;
 const MOST_CHANGES = 3;
 /** How often checksums are right again afterwards: most mistakes would else be seen by nobody. */
 const MENDED = 0.85;
-
-/** Numbers of a seed: mulberry32. */
-function random(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const ADDRESSES = [
   f.A,
@@ -69,24 +59,27 @@ const ADDRESSES6 = [
 const BYTES = [0, 1, 2, 4, 6, 17, 58, 59, 64, 127, 128, 254, 255];
 const WORDS = [0, 1, 7, 8, 20, 40, 0x2000, 0x4000, 0x8000, 0x1fff, 0xffff];
 
+/** More fragments to come, or an offset. */
+const FRAGMENT = 0x3fff;
+
+interface Counts {
+  /** Identifications that fragments were given; those of the corpus are among the first hundred. */
+  fragments: number;
+}
+
 class Mutation {
-  readonly #next: () => number;
+  readonly #random: Random;
+  readonly #counts: Counts;
   readonly #number: number;
   #frame: Buffer;
   readonly #port: PortName;
 
-  constructor(next: () => number, number: number, port: PortName, frame: Uint8Array) {
-    this.#next = next;
+  constructor(random: Random, counts: Counts, number: number, port: PortName, frame: Uint8Array) {
+    this.#random = random;
+    this.#counts = counts;
     this.#number = number;
     this.#port = port;
     this.#frame = Buffer.from(frame);
-  }
-
-  #below(limit: number): number {
-    return Math.floor(this.#next() * limit);
-  }
-  #pick<T>(choices: readonly T[]): T {
-    return choices[this.#below(choices.length)]!;
   }
 
   /** Where the innermost IP header begins. */
@@ -95,16 +88,16 @@ class Mutation {
   }
 
   make(): Buffer {
-    const changes = 1 + this.#below(MOST_CHANGES);
+    const changes = 1 + this.#random.below(MOST_CHANGES);
     for (let i = 0; i < changes; i++) this.#change();
     this.#spread();
-    if (this.#next() < MENDED) this.#mend();
+    if (this.#random.chance(MENDED)) this.#mend();
     // Less than an Ethernet header cannot be sent, nor more than the kernel's links take.
     return this.#frame.length < ETHERNET ? Buffer.concat([this.#frame], ETHERNET) : this.#frame;
   }
 
   #change(): void {
-    const change = this.#pick([
+    const change = this.#random.of([
       () => this.#byte(),
       () => this.#byte(),
       () => this.#field(),
@@ -124,8 +117,10 @@ class Mutation {
   #byte(): void {
     const headers = Math.min(this.#frame.length - ETHERNET, this.#ip + 48 - ETHERNET);
     if (headers <= 0) return;
-    const at = ETHERNET + this.#below(headers);
-    this.#frame[at] = this.#next() < 0.5 ? this.#pick(BYTES) : this.#frame[at]! ^ (1 << this.#below(8));
+    const at = ETHERNET + this.#random.below(headers);
+    this.#frame[at] = this.#random.chance(0.5)
+      ? this.#random.of(BYTES)
+      : this.#frame[at]! ^ (1 << this.#random.below(8));
   }
 
   /** A field of the IP header, with a value that somebody might treat as another. */
@@ -137,40 +132,41 @@ class Mutation {
           [0, 1, 8, 9],
           [2, 4, 6],
         ];
-    if (this.#next() < 0.6) this.#put(this.#ip + this.#pick(bytes), f.u8(this.#pick(BYTES)));
-    else this.#put(this.#ip + this.#pick(words), f.u16(this.#pick(WORDS)));
+    if (this.#random.chance(0.6)) this.#put(this.#ip + this.#random.of(bytes), f.u8(this.#random.of(BYTES)));
+    else this.#put(this.#ip + this.#random.of(words), f.u16(this.#random.of(WORDS)));
   }
 
   #address(): void {
     const is6 = this.#frame[this.#ip]! >> 4 === 6;
     // A source that is not the sender's is dropped: mostly destinations.
-    const isSource = this.#next() < 0.2;
-    if (is6) this.#put(this.#ip + (isSource ? 8 : 24), this.#pick(ADDRESSES6));
-    else this.#put(this.#ip + (isSource ? 12 : 16), this.#pick(ADDRESSES));
+    const isSource = this.#random.chance(0.2);
+    if (is6) this.#put(this.#ip + (isSource ? 8 : 24), this.#random.of(ADDRESSES6));
+    else this.#put(this.#ip + (isSource ? 12 : 16), this.#random.of(ADDRESSES));
   }
 
   #mac(): void {
-    this.#put(0, f.macBytes(this.#pick([f.GATEWAY_MAC, f.MAC_B, f.BROADCAST_MAC, '33:33:00:00:00:01'])));
+    this.#put(0, f.macBytes(this.#random.of([f.GATEWAY_MAC, f.MAC_B, f.BROADCAST_MAC, '33:33:00:00:00:01'])));
   }
 
   /** Cut, or padded. */
   #length(): void {
-    if (this.#next() < 0.5)
-      this.#frame = this.#frame.subarray(0, Math.max(ETHERNET, this.#below(this.#frame.length)));
-    else this.#frame = f.join(this.#frame, f.filled(1 + this.#below(64)));
+    if (this.#random.chance(0.5))
+      this.#frame = this.#frame.subarray(0, Math.max(ETHERNET, this.#random.below(this.#frame.length)));
+    else this.#frame = f.join(this.#frame, f.filled(1 + this.#random.below(64)));
   }
 
   /** Outer header, UDP, VXLAN, inner MACs. */
   #tunnelField(): void {
     const outer = ETHERNET;
-    const change = this.#pick([
-      () => this.#put(outer + 1, f.u8(this.#pick(BYTES))),
-      () => this.#put(outer + 8, f.u8(this.#pick([0, 1, 2]))),
-      () => this.#put(outer + 12, this.#pick(ADDRESSES)),
-      () => this.#put(outer + 24, f.u16(this.#pick(WORDS))),
-      () => this.#put(outer + 28, f.u8(this.#pick(BYTES))),
-      () => this.#put(outer + 32 + this.#below(4), f.u8(this.#pick(BYTES))),
-      () => this.#put(outer + 36, f.macBytes(this.#pick([f.VTEP2, f.BROADCAST_MAC, '01:00:5e:00:00:01']))),
+    const change = this.#random.of([
+      () => this.#put(outer + 1, f.u8(this.#random.of(BYTES))),
+      () => this.#put(outer + 8, f.u8(this.#random.of([0, 1, 2]))),
+      () => this.#put(outer + 12, this.#random.of(ADDRESSES)),
+      () => this.#put(outer + 24, f.u16(this.#random.of(WORDS))),
+      () => this.#put(outer + 28, f.u8(this.#random.of(BYTES))),
+      () => this.#put(outer + 32 + this.#random.below(4), f.u8(this.#random.of(BYTES))),
+      () =>
+        this.#put(outer + 36, f.macBytes(this.#random.of([f.VTEP2, f.BROADCAST_MAC, '01:00:5e:00:00:01']))),
     ]);
     change();
   }
@@ -182,6 +178,11 @@ class Mutation {
   /** A source of its own for what dead routes may be told about: the kernel tells each source once a second. */
   #spread(): void {
     const ip = this.#ip;
+    // And a number of its own for a fragment, which is not to be joined with another's.
+    const isHeader = this.#port === 'underlay' && this.#frame.length >= ETHERNET + 20;
+    if (isHeader && (this.#frame.readUInt16BE(ETHERNET + 6) & FRAGMENT) !== 0) {
+      this.#put(ETHERNET + 4, f.u16(++this.#counts.fragments));
+    }
     if (this.#frame.length < ip + 20 || this.#frame[ip]! >> 4 !== 4) return;
     const address = (at: number) => this.#frame.subarray(ip + at, ip + at + 4);
     const isDead = address(16)[0] === 10 && address(16)[1] === 99;
@@ -213,11 +214,12 @@ class Mutation {
 
 /** `count` cases of one frame each. */
 export function mutations(corpus: readonly Case[], count: number, seed: number): Case[] {
-  const next = random(seed);
+  const random = new Random(seed);
+  const counts = { fragments: 100 };
   return Array.from({ length: count }, (_, number) => {
-    const of = corpus[Math.floor(next() * corpus.length)]!;
+    const of = random.of(corpus);
     const [port, frame] = of.frames.at(-1)!;
-    const made = new Mutation(next, number, port, frame).make();
+    const made = new Mutation(random, counts, number, port, frame).make();
     return {
       name: `mutation ${number} of seed ${seed}, of “${of.name}”`,
       frames: [[port, made]],
