@@ -1,6 +1,6 @@
 /**
- * Bytes of heap that the pipeline takes for many packets on each way: between pods, into tunnels and out of them,
- * and dropped. The young generation must be larger than what is looked for, so that no collection hides it:
+ * Bytes of heap that the pipeline takes for many packets on each way: between pods, into tunnels and out of them, of
+ * both families, and dropped. The young generation must be larger than what is looked for, so that no collection hides it:
  *
  *   node --min-semi-space-size=256 --max-semi-space-size=256 dist/bench/allocation.js PACKETS [spoil]
  *
@@ -12,15 +12,20 @@ import { ADDRESS, LENGTH, OFFSET, ROW } from '../dataplane/memory/burst.ts';
 import { BURST, HEADROOM } from '../dataplane/memory/layout.ts';
 import {
   frame,
+  GATEWAY,
   IPIP_PORT_ID,
+  MAC_A,
   PEER_IPIP,
   PEER_VXLAN,
   POD_A,
   packet,
+  packet6,
   Scenario,
   VXLAN_PORT_ID,
+  VXLAN6_PORT_ID,
   vxlanPayload,
 } from '../dataplane/scenario.ts';
+import { TYPE_IPV6 } from '../dataplane/wire/ethernet.ts';
 import { IPV4_LENGTH, PROTOCOL_IPIP } from '../dataplane/wire/ipv4.ts';
 
 const SLOT = HEADROOM + 128;
@@ -56,17 +61,24 @@ const outer = packet({
 });
 if (outer.length !== IPV4_LENGTH + inIpip.length) throw new Error('IPIP is an IPv4 header and no more');
 
+const node = new Scenario();
+const { pipeline, arena } = node;
+const frame6 = (destination: string) => frame(packet6({ destination }), GATEWAY, MAC_A, TYPE_IPV6);
+const inVxlan6 = packet6({ source: 'fd65::3:2', destination: 'fd65::2' });
+
 const ways = [
   wayOf(POD_A, frame(packet({ destination: '10.65.0.3' }))),
   wayOf(POD_A, frame(packet({ destination: '10.65.1.2' }))),
   wayOf(POD_A, frame(packet({ destination: '10.65.2.2' }))),
   wayOf(VXLAN_PORT_ID, vxlanPayload(inVxlan), PEER_VXLAN),
   wayOf(IPIP_PORT_ID, outer, PEER_IPIP),
+  wayOf(POD_A, frame6('fd65::3')),
+  wayOf(POD_A, frame6('fd65::3:2')),
+  wayOf(VXLAN6_PORT_ID, vxlanPayload(inVxlan6, { type: TYPE_IPV6 }), node.peer6),
   // To an address of the own block that no pod has: a blackhole.
   wayOf(POD_A, frame(packet({ destination: '10.65.0.9' }))),
 ];
 
-const { pipeline, arena } = new Scenario();
 /** What `spoil` makes: kept where the compiler cannot leave it out. */
 const spoilt: { burst: number }[] = [{ burst: 0 }];
 

@@ -105,6 +105,10 @@ export class Peer6Writer {
     for (const key of [...this.#members.keys()]) if (!kept.has(key)) this.#delete(key);
   }
 
+  has(words: readonly number[]): boolean {
+    return this.#members.has(words.join());
+  }
+
   get size(): number {
     return this.#members.size;
   }

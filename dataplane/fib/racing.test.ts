@@ -17,6 +17,7 @@ import { Fib6Writer } from './fib6-writer.ts';
 import { createGroups } from './groups.ts';
 import { GroupWriter } from './groups-writer.ts';
 import { createPeers, PeerWriter } from './peers.ts';
+import { createPeers6, Peer6Writer } from './peers6.ts';
 import { maskOf } from './prefix-map.ts';
 import { maskWord } from './prefix-map6.ts';
 
@@ -52,6 +53,7 @@ async function raceAgainst(
        const { lookup6, openFib6 } = await import(built + 'fib/fib6.js');
        const { bucketOf } = await import(built + 'fib/groups.js');
        const { hasPeer } = await import(built + 'fib/peers.js');
+       const { peer6, peer6Cell } = await import(built + 'fib/peers6.js');
        const { ADJ_ROW, ADJ_MTU, ADJ_NEXT_HOP, ADJ_VNI } = await import(built + 'fib/adjacency.js');
        const { Readers } = await import(built + 'memory/grace.js');
        const readers = new Readers(data.epochs);
@@ -331,3 +333,46 @@ race('a peer that stays is always found, and a stranger never, while others come
   );
   expect(wrong).toEqual([]);
 });
+
+race(
+  'a peer over IPv6 keeps its number, and what has been given a number is that peer until it is let go',
+  async () => {
+    const epochs = createEpochs();
+    const grace = new GracePeriods(epochs);
+    const peers6 = createPeers6();
+    const writer = new Peer6Writer(peers6, grace);
+    // These all have the same home: one run of slots holds everybody, and slots change hands.
+    const address = (i: number) => [0x20010db8, 0, i, Math.imul(i, 0xc2b2ae35)];
+    const all = Array.from({ length: 60 }, (_, i) => address(i + 1));
+    const members = all.filter((_, i) => i % 2 === 0);
+    const others = all.filter((_, i) => i % 2 === 1);
+    const numbers = members.map((words) => writer.add(words));
+    const wrong = await raceAgainst(
+      { epochs, peers6, members, numbers, others },
+      `const table = new Int32Array(data.peers6);
+     const view = new DataView(new ArrayBuffer(16));
+     const numberOf = (words) => {
+       words.forEach((word, i) => view.setInt32(4 * i, word));
+       return peer6(table, view, 0);
+     };
+     data.members.forEach((words, i) => {
+       const number = numberOf(words);
+       if (number !== data.numbers[i]) wrong('member ' + i + ' is ' + number);
+     });
+     for (const words of data.others) {
+       const number = numberOf(words);
+       if (number === 0) continue;
+       linger();
+       const at = peer6Cell(number);
+       if (words.some((word, i) => table[at + i] !== word)) wrong('number ' + number + ' is another');
+     }`,
+      (round) => {
+        const other = others[(Math.imul(round, 0x9e3779b1) >>> 13) % others.length]!;
+        if (writer.has(other)) writer.delete(other);
+        else writer.add(other);
+        grace.poll();
+      },
+    );
+    expect(wrong).toEqual([]);
+  },
+);

@@ -54,6 +54,15 @@ function solicitation(options: Solicitation = {}, hardware = MAC_A, type = 135):
   return frame6({ destination: group, hopLimit: 255, next: 58, payload, ...options }, multicast, hardware);
 }
 
+/** A solicitation with an extension header in front of it. */
+function behind(next: number, header: number[]): Uint8Array {
+  const plain = solicitation();
+  const bytes = Uint8Array.from([...plain.subarray(0, 14 + 40), ...header, ...plain.subarray(14 + 40)]);
+  bytes[14 + 6] = next;
+  viewOf(bytes).setUint16(14 + 4, bytes.length - 14 - 40);
+  return bytes;
+}
+
 /** The one packet that left, taken apart behind `skip` bytes. */
 function only(sent: Sent[], port: number, skip = 14) {
   expect(sent.map((one) => one.port)).toEqual([port]);
@@ -314,6 +323,9 @@ describe('proxy neighbour discovery', () => {
     ],
     ['nd_silent', solicitation({ destination: 'ff02::1' }, MAC_A, 136)],
     ['nd_malformed', solicitation({ hopLimit: 254 })],
+    ['nd_malformed', behind(44, [58, 0, 0, 0, 0, 0, 0, 9])],
+    ['nd_malformed', behind(44, [58, 0, 0, 1, 0, 0, 0, 9])],
+    ['nd_malformed', behind(60, [58, 0, 1, 4, 0, 0, 0, 0])],
     ['nd_malformed', solicitation({ option: Uint8Array.of(1) })],
     ['nd_malformed', solicitation({ target: 'ff02::1' })],
     ['nd_malformed', solicitation().with(14 + 43, 0)],

@@ -37,12 +37,15 @@ export function fromLink(path: Path, offset: number, total: number): boolean {
   return true;
 }
 
-/** Answer a solicitation (RFC 4861 7.2), or say why it gets none. The message is `at` bytes behind the IPv6 header. */
+/**
+ * Answer a solicitation (RFC 4861 7.2), or say why it gets none. The message is `at` bytes behind the IPv6 header: nothing may stand
+ * between them, least of all a fragment header (RFC 6980 section 5).
+ */
 function fromNeighbour(path: Path, offset: number, at: number, total: number): void {
   const { bytes } = path;
   const ip = offset + ETHERNET_LENGTH;
   const message = ip + at;
-  if (ipv6.hopLimit(bytes, ip) !== nd.ND_HOP_LIMIT) return path.drop(DROP.nd_malformed);
+  if (ipv6.hopLimit(bytes, ip) !== nd.ND_HOP_LIMIT || at !== IPV6_LENGTH) return path.drop(DROP.nd_malformed);
   if (bytes.getUint8(message) !== nd.SOLICITATION) return path.drop(DROP.nd_silent);
   const length = total - at;
   const pseudo = ipv6.pseudoSum6(bytes, ip, ipv6.NEXT_ICMPV6, length);
