@@ -551,8 +551,8 @@ class Builder {
   }
 
   /** By the host's kernel to a next hop. `identity`: its node's IPv4 address, 0 where that is not known. */
-  #direct(identity: number, via: string): Reach {
-    return { adjacency: this.#hostAdjacency(identity), via, source: null, peer: null };
+  #direct(identity: number, via: string, nextHop6?: Words6): Reach {
+    return { adjacency: this.#hostAdjacency(identity, nextHop6), via, source: null, peer: null };
   }
 
   #learning(): Learning {
@@ -565,9 +565,12 @@ class Builder {
     );
     const { address, tunnelAddress } = this.#self6;
     const own6 = new Set([address?.words, tunnelAddress].map((words) => words?.join()));
-    const reach6 = (nextHop: readonly number[]): Reach | null => {
+    const reach6 = (nextHop: readonly number[], isSix: boolean): Reach | null => {
       if (own6.has(nextHop.join())) return null;
-      return this.#direct(byAddress6.get(nextHop.join()) ?? 0, formatAddress6(nextHop as Words6));
+      const words = nextHop as Words6;
+      const identity = byAddress6.get(nextHop.join());
+      const isPeer = isSix && address !== null && identity !== undefined;
+      return this.#direct(identity ?? 0, formatAddress6(words), isPeer ? words : undefined);
     };
     return {
       pools: JSON.stringify([this.#pools.map(({ spec }) => spec), pools6.map(({ spec }) => spec)]),
@@ -578,12 +581,14 @@ class Builder {
         nextHop.length > 1
           ? this.#pools[pool] && encapsulationOf(this.#pools[pool].spec) !== 'none'
             ? null
-            : reach6(nextHop)
+            : reach6(nextHop, false)
           : this.#reach4(this.#pools[pool], nextHop[0]!),
       reach6: (pool, nextHop) => {
         const inVxlan = pool >= 0 && pools6[pool]!.spec.vxlanMode !== 'Never';
         if (inVxlan) return null;
-        return nextHop.length > 1 ? reach6(nextHop) : this.#direct(nextHop[0]!, formatAddress4(nextHop[0]!));
+        return nextHop.length > 1
+          ? reach6(nextHop, true)
+          : this.#direct(nextHop[0]!, formatAddress4(nextHop[0]!));
       },
       fault: (prefix, nextHop, peerLabel) =>
         isIp6(prefix) || isIp6(nextHop)
@@ -645,7 +650,7 @@ class Builder {
       .filter((remote) => remote.address === 0 || remote.address !== this.#address)
       .map(({ name, address, spec }) => node6(name, address, spec));
     return desired6(this.#self6, remotes, pools, this.#pods6, {
-      host: (nextHop) => this.#hostAdjacency(nextHop),
+      host: (nextHop, nextHop6) => this.#hostAdjacency(nextHop, nextHop6),
       vxlan: (nextHop) => {
         this.#tunnels.add('vxlan');
         return this.#vxlan(nextHop);
@@ -713,13 +718,14 @@ class Builder {
   }
 
   /** The host's kernel; with a next hop it is to forward there, unencapsulated. */
-  #hostAdjacency(nextHop: number): DesiredAdjacency {
+  #hostAdjacency(nextHop: number, nextHop6?: Words6): DesiredAdjacency {
     const { hostDevice } = this.#settings;
     return this.#share({
       ...none,
       kind: adj.HOST,
       port: hostDevice,
       nextHop,
+      ...(nextHop6 && { nextHop6 }),
       dmac: this.#hostMac,
       smac: GATEWAY_MAC,
     });

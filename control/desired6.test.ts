@@ -170,7 +170,7 @@ it('looks at the subnets of IPv6 where both nodes have one', () => {
 it('goes unencapsulated by the nodes’ IPv6 addresses where the pool or the subnet says so', () => {
   for (const mode of ['Never', 'CrossSubnet'] as const) {
     const { routes, kernel } = described(desiredState(settings, [node(1), node(2), pool(mode)], []));
-    expect(routes).toContain('fd65:0:0:2::/122 host 192.0.2.2');
+    expect(routes).toContain('fd65:0:0:2::/122 host fd00::2');
     expect(kernel).toContain('fd65:0:0:2::/122 via fd00::2');
   }
 });

@@ -46,7 +46,8 @@ export interface Pod6 {
 
 /** How packets leave, made and shared by whoever knows the ports. */
 export interface Ways {
-  host(nextHop: number): DesiredAdjacency;
+  /** `nextHop6`: who may send tunnel packets over IPv6 from there, too. */
+  host(nextHop: number, nextHop6?: Words6): DesiredAdjacency;
   /** Over IPv4. Null if the VTEP is unknown. */
   vxlan(nextHop: number): DesiredAdjacency | null;
   vxlan6(name: string, nextHop: Words6): DesiredAdjacency | null;
@@ -89,7 +90,7 @@ export function desired6(
   const reach = (to: Prefix6, node: Node6, way: 'vxlan' | 'none', origin: string) => {
     if (routes.has(formatPrefix6(to))) return;
     if (way === 'none' && node.address) {
-      route(to, ways.host(node.identity), origin);
+      route(to, ways.host(node.identity, self.address ? node.address.words : undefined), origin);
       kernelRoute(to, node.address.words);
       return;
     }

@@ -70,6 +70,8 @@ export function explain(record: Int32Array, names: Names): Explanation {
 const ADDRESSES = new Set(['source', 'destination', 'sender', 'target', 'peer', 'nextHop']);
 
 function readable(label: string, value: number, names: Names): unknown {
+  // A peer over IPv6 has a number of 0/8 here, and its address in a step of its own.
+  if (label === 'nextHop' && value >>> 24 === 0) return null;
   if (ADDRESSES.has(label)) return formatAddress4(value);
   if (label === 'port') return names.port(value);
   if (label === 'reason') return DROP_REASONS[value]!.name;
@@ -118,7 +120,7 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     case step.SOURCE_CHECKED6:
       return `source is ${a === AGAINST_POD ? 'the pod’s own' : 'routed via that peer'}`;
     case step.LOOKUP6:
-      return `look-up: ${KIND_NAMES[b!]}${c ? `, next hop ${address(c)}` : ''}`;
+      return `look-up: ${KIND_NAMES[b!]}${c! >>> 24 ? `, next hop ${address(c)}` : ''}`;
     case step.SOLICITATION:
       return `neighbour discovery: who has ${formatAddress6([a!, b!, c!, d!])}?`;
     case step.ADVERTISEMENT:

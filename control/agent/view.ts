@@ -297,7 +297,7 @@ function wayView({
   nextHop6,
   port,
 }: DesiredAdjacency): Pick<RouteView, 'nextHop' | 'via' | 'port'> {
-  const isDirect = kind === HOST && nextHop !== 0;
+  const isDirect = kind === HOST && (nextHop !== 0 || nextHop6 !== undefined);
   return {
     nextHop: nextHop6 ? formatAddress6(nextHop6 as Words6) : nextHop === 0 ? null : formatAddress4(nextHop),
     via: isDirect ? 'direct' : KIND_NAMES[kind]!,

@@ -90,7 +90,7 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
 
   it('shows the route of an address', async () => {
     const shown = await cluster.tortie(1, 'show', 'lookup', '--node', 'node1', pod('pod2a'));
-    expect(shown).toMatch(/fd65:0:0:2::\/122\s+192\.0\.2\.2\s+direct/);
+    expect(shown).toMatch(/fd65:0:0:2::\/122\s+fd00::2\s+direct/);
   });
 
   it('goes in VXLAN over IPv4 while the other node has no IPv6 address', async () => {
