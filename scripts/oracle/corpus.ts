@@ -30,6 +30,8 @@ const fresh = (): string => {
   return `10.77.0.${sources}`;
 };
 
+/** What fits all ways. */
+const POD_MTU = 1430;
 const data = f.filled(24);
 /** A UDP packet that is right but for what is said. */
 const datagram = (fields: f.Ip4 = {}, size = 24): Buffer => f.ip4(f.udp(f.filled(size), fields), fields);
@@ -55,6 +57,7 @@ const PLACES4 = [
 const PLACES6 = [
   ['a pod', f.B6],
   ['a pod of another node', f.REMOTE6],
+  ['a pod by a tunnel over IPv6', f.REMOTE46],
   ['the world', f.WORLD6],
   ['the node', f.NODE_6],
 ] as const;
@@ -67,7 +70,7 @@ function forwarding(): void {
     pod(`echo to ${what}`, f.ip4(f.icmp(8, 0, 0x70001, data), { dst, protocol: 1 }));
     pod(`an unknown protocol to ${what}`, f.ip4(data, { dst, protocol: 253 }));
     pod(`no payload, to ${what}`, f.ip4(f.u8(), { dst, protocol: 59 }));
-    pod(`the longest that all take, to ${what}`, datagram({ dst, fragment: f.DF }, 1450 - 28));
+    pod(`the longest that all take, to ${what}`, datagram({ dst, fragment: f.DF }, POD_MTU - 28));
   }
   pod('to itself', datagram({ dst: f.A }));
   pod('padded to 60 bytes', f.join(f.ip4(f.udp(f.u8(1)), {}), f.filled(17)));
@@ -89,7 +92,7 @@ function forwarding(): void {
     pod6(`echo to ${what}`, f.ip6(f.icmp6(128, 0, 0x70001, data, { dst }), { dst, next: 58 }));
     pod6(`an unknown protocol to ${what}`, f.ip6(data, { dst, next: 253 }));
     pod6(`no next header, to ${what}`, f.ip6(f.u8(), { dst, next: 59 }));
-    pod6(`the longest that all take, to ${what}`, datagram6({ dst }, 1450 - 48));
+    pod6(`the longest that all take, to ${what}`, datagram6({ dst }, POD_MTU - 48));
     pod6(`class and flow label, to ${what}`, datagram6({ dst, trafficClass: 0xb8, flow: 0xabcde }));
   }
   pod6('to itself', datagram6({ dst: f.A6 }));
@@ -221,7 +224,7 @@ function fragments(): void {
 function pathMtu(): void {
   topic = 'path MTU';
   for (const [what, dst] of [PLACES4[0], PLACES4[1]]) {
-    for (const size of [1451, 1500, 3000]) {
+    for (const size of [1431, 1451, 1500, 3000]) {
       pod(`${size} bytes with DF, to ${what}`, datagram({ dst, fragment: f.DF }, size - 28));
       pod(`${size} bytes, to ${what}`, datagram({ dst }, size - 28));
     }
@@ -232,8 +235,8 @@ function pathMtu(): void {
       `an error too big with DF, to ${what}`,
       f.ip4(f.icmp(3, 3, 0, f.filled(1500)), { dst, fragment: f.DF, protocol: 1 }),
     );
-    const padded = f.join(datagram({ dst, fragment: f.DF }, 1450 - 28), f.filled(8));
-    pod(`1450 bytes and padding, to ${what}`, padded);
+    const padded = f.join(datagram({ dst, fragment: f.DF }, POD_MTU - 28), f.filled(8));
+    pod(`${POD_MTU} bytes and padding, to ${what}`, padded);
     pod(
       `1500 bytes with options, to ${what}`,
       f.ip4(f.udp(f.filled(1452), { dst }), { dst, options: f.u8(7, 7, 4, 0, 0, 0, 0, 0x0, 0x94, 4, 0, 0) }),
@@ -247,8 +250,9 @@ function pathMtu(): void {
   tunnelled('1451 bytes with DF out of the tunnel', inwardOf(1451, f.DF));
   tunnelled('1451 bytes out of the tunnel', inwardOf(1451, 0));
   topic = 'path MTU 6';
-  for (const [what, dst] of [PLACES6[0], PLACES6[1]]) {
-    for (const size of [1451, 1500, 3000]) pod6(`${size} bytes, to ${what}`, datagram6({ dst }, size - 48));
+  for (const [what, dst] of PLACES6.slice(0, 3)) {
+    for (const size of [1431, 1451, 1500, 3000])
+      pod6(`${size} bytes, to ${what}`, datagram6({ dst }, size - 48));
     pod6(`1451 bytes and hop limit 1, to ${what}`, datagram6({ dst, hops: 1 }, 1451 - 48));
     pod6(`an error too big, to ${what}`, f.ip6(f.icmp6(1, 0, 0, f.filled(1500), { dst }), { dst, next: 58 }));
   }
@@ -519,6 +523,81 @@ function tunnels(): void {
   tunnelled('inner UDP checksum wrong', f.ip4(f.udp(data, { sum: 1 }), { src: f.REMOTE, dst: f.A }));
 }
 
+function tunnels6(): void {
+  topic = 'VXLAN over IPv6';
+  const inner = (fields: f.Ip6 = {}) => inward6({ src: f.REMOTE46, ...fields });
+  const of = (name: string, packet: Uint8Array, tunnel: f.Tunnel = {}) =>
+    tunnelled(name, packet, { src: f.NODE4_U6, ...tunnel });
+  of('as it should be', inner());
+  of('IPv4 inside', inward());
+  of('IPv4 inside, from a pod of nobody', inward({ src: '10.66.4.2' }));
+  of('to the node’s tunnel address', inner({ dst: f.NODE_6 }));
+  of('to the world', inner({ dst: f.WORLD6 }));
+  of('into the tunnel over IPv4', inner({ dst: f.REMOTE6 }));
+  tunnelled('out of the tunnel over IPv4 and into this', inward6({ dst: f.REMOTE46 }));
+  of('back into the tunnel', inner({ dst: 'fd66::4:3' }));
+  for (const hops of [0, 1, 2]) of(`hop limit ${hops}`, inner({ hops }));
+  for (const [what, dst] of [
+    ['prohibit', f.PROHIBITED6],
+    ['no route', f.NO_ROUTE6],
+    ['blackhole', f.BLACKHOLED6],
+  ] as const) {
+    of(what, inner({ dst }));
+  }
+  for (const src of ['::1', LINK_LOCAL, 'ff02::1', f.B6, f.REMOTE6, f.NODE4_U6, f.WORLD6])
+    of(`${src} inside`, inner({ src }));
+  for (const flags of [0, 0x0c, 0x88]) of(`flags ${flags}`, inner(), { flags });
+  of('another VNI', inner(), { vni: 4097 });
+  of('the MAC of the tunnel over IPv4', inner(), { innerTo: f.VTEP1 });
+  of('UDP checksum 0', inner(), { sum: 0 });
+  of('UDP checksum wrong', inner(), { sum: 0x1234 });
+  const mistaken = Buffer.from(f.vxlan(inner(), { src: f.NODE4_U6, udpLength: 0 }));
+  // As if the checksum were over a length of the packet's own.
+  const addresses = mistaken.subarray(22, 54);
+  mistaken.writeUInt16BE(0, 60);
+  const length = mistaken.length - 54;
+  mistaken.writeUInt16BE(f.checksum(addresses, f.u32(length), f.u32(17), mistaken.subarray(54)), 60);
+  wire('UDP length 0', mistaken);
+  of('from an unknown address', inner(), { src: '2001:db8:1::66' });
+  of('to an address that is not ours', inner(), { dst: '2001:db8:1::9' });
+  of('to another port', inner(), { to: 4790 });
+  of('outer hop limit 1', inner(), { ttl: 1 });
+  of('1431 bytes inside', datagram6({ src: f.REMOTE46, dst: f.A6 }, 1431 - 48));
+  const names = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'];
+  for (let inside = 0; inside < 4; inside++) {
+    pod6(`${names[inside]} into the tunnel`, datagram6({ dst: f.REMOTE46, trafficClass: inside }));
+    for (let outside = 0; outside < 4; outside++) {
+      of(`${names[inside]} in ${names[outside]}`, inner({ trafficClass: inside }), { tos: outside });
+    }
+  }
+  pod6('DSCP 46 into the tunnel', datagram6({ dst: f.REMOTE46, trafficClass: 46 << 2 }));
+  of('0 in DSCP 46', inner(), { tos: 46 << 2 });
+  const outer = f.vxlan(inner(), { src: f.NODE4_U6 }).subarray(54);
+  const outerOf = (name: string, next: number, ...headers: Uint8Array[]) =>
+    wire(name, f.fromUnderlay(f.ip6(f.join(...headers, outer), { src: f.NODE4_U6, dst: f.NODE_U6, next })));
+  outerOf('behind destination options', 60, f.u8(17, 0, 1, 4, 0, 0, 0, 0));
+  outerOf(
+    'behind destination options of which one is unknown, to drop',
+    60,
+    f.u8(17, 0, 0x5e, 4, 0, 0, 0, 0),
+  );
+  outerOf('behind destination options that cannot be read', 60, f.u8(17, 0, 1, 40, 0, 0, 0, 0));
+  outerOf('behind an atomic fragment’s header', 44, f.u8(17, 0, 0, 0, 0, 0, 0, 9));
+  const part = (id: number, from: number, to: number) => {
+    const place = from | (to < outer.length ? 1 : 0);
+    const header = f.join(f.u8(17, 0), f.u16(place), f.u32(id));
+    const packet = f.ip6(f.join(header, outer.subarray(from, to)), {
+      src: f.NODE4_U6,
+      dst: f.NODE_U6,
+      next: 44,
+    });
+    return f.fromUnderlay(packet);
+  };
+  add('a tunnel packet in two', 'underlay', part(1, 0, 48), part(1, 48, outer.length));
+  add('a tunnel packet in two, overlapping', 'underlay', part(2, 0, 56), part(2, 48, outer.length));
+  wire('the first half of a tunnel packet', part(3, 0, 48));
+}
+
 function arps(): void {
   topic = 'ARP';
   const ask = (name: string, fields: Parameters<typeof f.arp>[0], to = f.BROADCAST_MAC, from = f.MAC_A) =>
@@ -635,7 +714,7 @@ function neighbours(): void {
 function extensions(): void {
   topic = 'extension headers';
   const body = (dst: string) => f.udp(data, { src: f.A6, dst });
-  for (const [what, dst] of [PLACES6[0], PLACES6[1]]) {
+  for (const [what, dst] of PLACES6.slice(0, 3)) {
     const packet = (name: string, next: number, header: Uint8Array, hops = 64) =>
       pod6(`${name}, to ${what}`, f.ip6(f.join(header, body(dst)), { dst, next, hops }));
     packet('hop-by-hop with padding', 0, f.u8(17, 0, 1, 4, 0, 0, 0, 0));
@@ -665,7 +744,7 @@ function extensions(): void {
     packet('a first fragment and hop limit 1', 44, f.u8(17, 0, 0, 1, 0, 0, 0, 9), 1);
   }
   const padding = f.u8(17, 0, 1, 4, 0, 0, 0, 0);
-  for (const [what, dst] of [PLACES6[0], PLACES6[1]]) {
+  for (const [what, dst] of PLACES6.slice(0, 3)) {
     pod6(
       `hop-by-hop and payload length 0, to ${what}`,
       f.ip6(f.join(padding, body(dst)), { dst, next: 0, length: 0 }),
@@ -705,6 +784,7 @@ export function corpus(): readonly Case[] {
     sourcesAndMartians,
     codepoints,
     tunnels,
+    tunnels6,
     arps,
     neighbours,
     extensions,

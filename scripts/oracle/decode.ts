@@ -28,7 +28,7 @@ export function ip6Text(bytes: Uint8Array): string {
 /** Read a frame as it stands on a port: with an Ethernet header, except that the underlay's begin with IP. */
 export function decode(port: PortName, frame: Uint8Array): Fields {
   const fields: Fields = {};
-  if (port === 'underlay') packet(fields, '', frame, 4);
+  if (port === 'underlay') packet(fields, '', frame, frame.length > 0 && frame[0]! >> 4 === 6 ? 6 : 4);
   else ethernet(fields, '', frame);
   return fields;
 }
@@ -174,7 +174,7 @@ export function normalise(fields: Fields): Fields {
   const source = Number(result['udp.source']);
   if (result['udp.source'] !== undefined) {
     result['udp.source'] = source >= 49152 ? 'ephemeral' : String(source);
-    result['ip.id'] = 'any';
+    if (result['ip.id'] !== undefined) result['ip.id'] = 'any';
   }
   return result;
 }

@@ -73,6 +73,7 @@ function optionsOf(difference: Difference): { types: number[]; readable: boolean
   return { types, readable: true };
 }
 const ADVERTISED = /ICMP6 136\/0$/;
+const DESTINATION_OPTIONS = '60';
 const EXTENSIONS = ['0', '43', '44', '51', '60', '135'];
 const RECORD_ROUTE = 7;
 const TIMESTAMP = 0x44;
@@ -331,8 +332,34 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
     ],
   },
   {
-    topic: 'ECN and tunnels',
+    topic: 'Outer headers',
     listed: [
+      {
+        title: 'Destination options in front of a tunnel packet',
+        kernel: 'drops the packet for options that it cannot read, or that want it if unknown',
+        tortie: 'passes them over in replay, where no kernel is in front of it',
+        reason: 'No VTEP sends them.',
+        claims: (d) =>
+          isOutcome(d) &&
+          isSilence(d.kernel) &&
+          d.of.input.port === 'underlay' &&
+          d.of.input.fields['ip.next'] === DESTINATION_OPTIONS,
+      },
+      {
+        title: 'UDP length 0 over IPv6',
+        kernel: 'takes the length from the IPv6 header, as a jumbogram’s',
+        tortie: 'drops it (`udp_length`)',
+        reason: 'No link here carries jumbograms (RFC 2675).',
+        claims: (d) => isOutcome(d) && dropped(d, 'udp_length') && d.of.input.fields['udp.length'] === '0',
+      },
+      {
+        title: 'Flow label of tunnels over IPv6',
+        kernel: '0',
+        tortie: 'the inner flow’s hash',
+        reason:
+          'RFC 6438 4: so that routers on the way may share out flows without looking behind the IPv6 header.',
+        claims: (d) => d.field === 'ip.flow' && d.port === 'underlay' && d.kernel === '0' && d.tortie !== '0',
+      },
       {
         title: 'CE into a tunnel',
         kernel: 'writes ECT(0) outside',

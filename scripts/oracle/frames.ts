@@ -16,11 +16,18 @@ export const MAC_NODE2 = '52:54:00:00:00:02';
 export const VTEP1 = '66:00:00:00:00:01';
 export const VTEP2 = '66:00:00:00:00:02';
 export const VTEP3 = '66:00:00:00:00:03';
+/** Of tunnels over IPv6. */
+export const VTEP1_6 = '66:00:00:00:06:01';
+export const VTEP4 = '66:00:00:00:06:04';
 export const BROADCAST_MAC = 'ff:ff:ff:ff:ff:ff';
 
 export const NODE = '192.0.2.1';
 export const NODE2 = '192.0.2.2';
 export const NODE3 = '192.0.2.3';
+/** Underlay addresses of IPv6, and the network that they are in. */
+export const NODE_U6 = '2001:db8:1::1';
+export const NODE4_U6 = '2001:db8:1::4';
+export const UNDERLAY6 = '2001:db8:1::/64';
 export const A = '10.66.0.2';
 export const B = '10.66.0.3';
 /** Pod a's as well, and those of a pod of node2. */
@@ -42,6 +49,8 @@ export const B6 = 'fd66::3';
 export const NOBODY6 = 'fd66::9';
 export const REMOTE6 = 'fd66::1:2';
 export const REMOTE36 = 'fd66::2:2';
+/** By a tunnel over IPv6. */
+export const REMOTE46 = 'fd66::4:2';
 export const WORLD6 = '2001:db8::1';
 export const PROHIBITED6 = 'fd99:1::1';
 export const UNREACHABLE6 = 'fd99:2::1';
@@ -261,15 +270,16 @@ export interface Tunnel {
   innerFrom?: string;
 }
 
-/** A frame of the underlay: a packet in VXLAN from node2 to this node. */
+/** A frame of the underlay: a packet in VXLAN from node2 to this node, or over IPv6 from node4 if `src` is of IPv6. */
 export function vxlan(packet: Uint8Array, fields: Tunnel = {}): Buffer {
-  const [src, dst] = [fields.src ?? NODE2, fields.dst ?? NODE];
+  const over6 = fields.src?.includes(':') ?? false;
+  const [src, dst] = [fields.src ?? NODE2, fields.dst ?? (over6 ? NODE_U6 : NODE)];
   const is4 = packet[0]! >> 4 !== 6;
   const inner = ethernet(
     fields.type ?? (is4 ? 'ip4' : 'ip6'),
     packet,
-    fields.innerTo ?? VTEP1,
-    fields.innerFrom ?? VTEP2,
+    fields.innerTo ?? (over6 ? VTEP1_6 : VTEP1),
+    fields.innerFrom ?? (over6 ? VTEP4 : VTEP2),
   );
   const header = join(
     u8(fields.flags ?? 8),
@@ -285,6 +295,16 @@ export function vxlan(packet: Uint8Array, fields: Tunnel = {}): Buffer {
     ...(fields.udpLength !== undefined && { length: fields.udpLength }),
   });
   const { tos, ttl, fragment, id } = fields;
+  if (over6) {
+    return fromUnderlay(
+      ip6(datagram, {
+        src,
+        dst,
+        ...(tos !== undefined && { trafficClass: tos }),
+        ...(ttl !== undefined && { hops: ttl }),
+      }),
+    );
+  }
   const outer = ip4(datagram, {
     src,
     dst,
@@ -296,6 +316,7 @@ export function vxlan(packet: Uint8Array, fields: Tunnel = {}): Buffer {
   return fromUnderlay(outer);
 }
 
-export const fromUnderlay = (packet: Uint8Array): Buffer => ethernet('ip4', packet, MAC_NODE, MAC_NODE2);
+export const fromUnderlay = (packet: Uint8Array): Buffer =>
+  ethernet(packet[0]! >> 4 === 6 ? 'ip6' : 'ip4', packet, MAC_NODE, MAC_NODE2);
 export const fromHost4 = (packet: Uint8Array): Buffer => ethernet('ip4', packet, GATEWAY_MAC, MAC_HOST);
 export const fromHost6 = (packet: Uint8Array): Buffer => ethernet('ip6', packet, GATEWAY_MAC, MAC_HOST);

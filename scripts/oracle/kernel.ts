@@ -16,7 +16,7 @@ const run = promisify(execFile);
 const TIMEOUT_MS = 60_000;
 /** No link is to be narrower than what is asked of the tunnel. */
 const WIDE = 9000;
-const POD_MTU = 1450;
+const POD_MTU = 1430;
 const PATIENCE_MS = 3_600_000;
 
 export type Frames = readonly (readonly [PortName, Uint8Array])[];
@@ -45,6 +45,7 @@ const links = (): string[] =>
     `link add ${name} address ${near} mtu ${WIDE} type veth peer name ${name} address ${far} mtu ${WIDE} netns wire`,
   ]);
 
+const TUNNELS = ['vxlan.calico', 'vxlan-v6.calico'];
 const VTEPS = [
   [f.VTEP2, f.NODE2, 1],
   [f.VTEP3, f.NODE3, 2],
@@ -56,7 +57,13 @@ const addresses = (host: string): string[] => [
   `link add vxlan.calico address ${f.VTEP1} mtu 1450 type vxlan id ${f.VNI} local ${f.NODE} dev underlay dstport ${f.VXLAN_PORT} srcport 49152 65535 nolearning ttl 64 tos inherit df set udpcsum`,
   'link set vxlan.calico up',
   'addr add 10.66.0.1/32 dev vxlan.calico',
-  'addr add fd66::1/128 dev vxlan.calico nodad',
+  `addr add ${f.NODE_U6}/64 dev underlay nodad`,
+  `link add vxlan-v6.calico address ${f.VTEP1_6} mtu 1430 type vxlan id ${f.VNI} local ${f.NODE_U6} dev underlay dstport ${f.VXLAN_PORT} srcport 49152 65535 nolearning ttl 64 tos inherit`,
+  'link set vxlan-v6.calico up',
+  `addr add ${f.NODE_6}/128 dev vxlan-v6.calico nodad`,
+  `neigh add ${f.NODE4_U6} lladdr ${f.MAC_NODE2} dev underlay nud permanent`,
+  `neigh add fd66::4:1 lladdr ${f.VTEP4} dev vxlan-v6.calico nud permanent`,
+  'route add fd66::4:0/122 via fd66::4:1 dev vxlan-v6.calico onlink',
   // The other nodes, as Felix writes them.
   ...VTEPS.flatMap(([vtep, node, n]) => [
     `neigh add ${node} lladdr ${f.MAC_NODE2} dev underlay nud permanent`,
@@ -100,7 +107,7 @@ const addresses = (host: string): string[] => [
   'rule del pref 0',
   '-6 rule add pref 100 lookup local',
   '-6 rule del pref 0',
-  ...['cali-a', 'cali-b', 'tortie0', 'vxlan.calico'].flatMap((iif) => [
+  ...['cali-a', 'cali-b', 'tortie0', ...TUNNELS].flatMap((iif) => [
     `rule add pref 10 iif ${iif} lookup 100`,
     `-6 rule add pref 10 iif ${iif} lookup 100`,
   ]),
@@ -109,7 +116,10 @@ const addresses = (host: string): string[] => [
   ...['192.0.2.0/24', '10.66.0.1/32'].map(
     (to) => `route add ${to} via ${HOST_GATEWAY} dev tortie0 onlink table 100`,
   ),
-  `-6 route add fd66::1/128 via ${HOST_GATEWAY6} dev tortie0 onlink table 100`,
+  ...[`${f.NODE_6}/128`, f.UNDERLAY6].map(
+    (to) => `-6 route add ${to} via ${HOST_GATEWAY6} dev tortie0 onlink table 100`,
+  ),
+  '-6 rule add pref 10 iif lo ipproto ipv6-icmp lookup 100',
   // Felix lets the gateway of IPv6 be found by its link-local address; these are asked for, too.
   ...[f.B6, f.REMOTE6].map((target) => `-6 neigh add proxy ${target} dev cali-a`),
 ];
@@ -144,7 +154,6 @@ const SETTINGS = [
     `net.ipv4.conf.${device}.proxy_arp=1`,
     `net.ipv6.conf.${device}.proxy_ndp=1`,
   ]),
-  'net.ipv6.conf.underlay.disable_ipv6=1',
 ];
 
 /**
@@ -158,6 +167,7 @@ table inet oracle {
     iifname "underlay" udp dport != ${f.VXLAN_PORT} drop
     iifname "underlay" meta l4proto != udp drop
     iifname "underlay" ip saddr != { ${f.NODE2}, ${f.NODE3} } drop
+    iifname "underlay" ip6 saddr != ${f.NODE4_U6} drop
   }
   chain prerouting {
     type filter hook prerouting priority 0; policy accept;
@@ -169,7 +179,7 @@ table ip6 oracle6 {
     type filter hook prerouting priority -300; policy accept;
     ip6 saddr fe80::/10 accept
     ip6 saddr :: accept
-    iifname { "cali-a", "cali-b", "vxlan.calico" } fib saddr . iif oif 0 drop
+    iifname { "cali-a", "cali-b", "vxlan.calico", "vxlan-v6.calico" } fib saddr . iif oif 0 drop
   }
 }
 `;
@@ -210,8 +220,22 @@ export class Kernel {
     for (const [vtep, node] of VTEPS) {
       await run('bridge', ['-n', 'router', 'fdb', 'append', vtep, 'dev', 'vxlan.calico', 'dst', node]);
     }
-    await within('router', 'sysctl', '-qw', `net.ipv6.neigh.vxlan/calico.retrans_time_ms=${PATIENCE_MS}`);
-    await within('router', 'ethtool', '-K', 'vxlan.calico', 'gro', 'off');
+    await run('bridge', [
+      '-n',
+      'router',
+      'fdb',
+      'append',
+      f.VTEP4,
+      'dev',
+      'vxlan-v6.calico',
+      'dst',
+      f.NODE4_U6,
+    ]);
+    for (const tunnel of TUNNELS) {
+      const patience = `net.ipv6.neigh.${tunnel.replace('.', '/')}.retrans_time_ms=${PATIENCE_MS}`;
+      await within('router', 'sysctl', '-qw', patience);
+      await within('router', 'ethtool', '-K', tunnel, 'gro', 'off');
+    }
     await within('router', 'nft', RULES);
     return new Kernel();
   }

@@ -5,8 +5,10 @@ import type { PortName } from './frames.ts';
 import * as f from './frames.ts';
 
 const ETHERNET = 14;
-/** Outer IPv4, UDP and VXLAN headers, and the inner Ethernet header. */
-const TUNNEL = 20 + 8 + 8 + ETHERNET;
+/** UDP and VXLAN headers, and the inner Ethernet header. */
+const TUNNEL = 8 + 8 + ETHERNET;
+const TYPE_IPV6 = 0x86dd;
+const NEXT_FRAGMENT = 44;
 const MOST_CHANGES = 3;
 /** How often checksums are right again afterwards: most mistakes would else be seen by nobody. */
 const MENDED = 0.85;
@@ -43,6 +45,9 @@ const ADDRESSES6 = [
   'fd66::1:1',
   f.REMOTE6,
   f.REMOTE36,
+  f.REMOTE46,
+  f.NODE4_U6,
+  f.NODE_U6,
   f.WORLD6,
   f.PROHIBITED6,
   f.UNREACHABLE6,
@@ -73,6 +78,10 @@ class Mutation {
   readonly #number: number;
   #frame: Buffer;
   readonly #port: PortName;
+  /** Length of the outer IP header, which begins the frame's packet. */
+  readonly #outer: number;
+  /** Where the innermost IP header begins. */
+  readonly #ip: number;
 
   constructor(random: Random, counts: Counts, number: number, port: PortName, frame: Uint8Array) {
     this.#random = random;
@@ -80,11 +89,8 @@ class Mutation {
     this.#number = number;
     this.#port = port;
     this.#frame = Buffer.from(frame);
-  }
-
-  /** Where the innermost IP header begins. */
-  get #ip(): number {
-    return this.#port === 'underlay' ? ETHERNET + TUNNEL : ETHERNET;
+    this.#outer = this.#frame.readUInt16BE(12) === TYPE_IPV6 ? 40 : 20;
+    this.#ip = port === 'underlay' ? ETHERNET + this.#outer + TUNNEL : ETHERNET;
   }
 
   make(): Buffer {
@@ -158,15 +164,17 @@ class Mutation {
   /** Outer header, UDP, VXLAN, inner MACs. */
   #tunnelField(): void {
     const outer = ETHERNET;
+    const upper = outer + this.#outer;
+    const is6 = this.#outer === 40;
     const change = this.#random.of([
-      () => this.#put(outer + 1, f.u8(this.#random.of(BYTES))),
-      () => this.#put(outer + 8, f.u8(this.#random.of([0, 1, 2]))),
-      () => this.#put(outer + 12, this.#random.of(ADDRESSES)),
-      () => this.#put(outer + 24, f.u16(this.#random.of(WORDS))),
-      () => this.#put(outer + 28, f.u8(this.#random.of(BYTES))),
-      () => this.#put(outer + 32 + this.#random.below(4), f.u8(this.#random.of(BYTES))),
+      () => this.#put(outer + (is6 ? 0 : 1), f.u8(this.#random.of(BYTES))),
+      () => this.#put(outer + (is6 ? 7 : 8), f.u8(this.#random.of([0, 1, 2]))),
+      () => this.#put(outer + (is6 ? 8 : 12), this.#random.of(is6 ? ADDRESSES6 : ADDRESSES)),
+      () => this.#put(upper + 4, f.u16(this.#random.of(WORDS))),
+      () => this.#put(upper + 8, f.u8(this.#random.of(BYTES))),
+      () => this.#put(upper + 12 + this.#random.below(4), f.u8(this.#random.of(BYTES))),
       () =>
-        this.#put(outer + 36, f.macBytes(this.#random.of([f.VTEP2, f.BROADCAST_MAC, '01:00:5e:00:00:01']))),
+        this.#put(upper + 16, f.macBytes(this.#random.of([f.VTEP2, f.BROADCAST_MAC, '01:00:5e:00:00:01']))),
     ]);
     change();
   }
@@ -178,11 +186,7 @@ class Mutation {
   /** A source of its own for what dead routes may be told about: the kernel tells each source once a second. */
   #spread(): void {
     const ip = this.#ip;
-    // And a number of its own for a fragment, which is not to be joined with another's.
-    const isHeader = this.#port === 'underlay' && this.#frame.length >= ETHERNET + 20;
-    if (isHeader && (this.#frame.readUInt16BE(ETHERNET + 6) & FRAGMENT) !== 0) {
-      this.#put(ETHERNET + 4, f.u16(++this.#counts.fragments));
-    }
+    if (this.#port === 'underlay') this.#identify();
     if (this.#frame.length < ip + 20 || this.#frame[ip]! >> 4 !== 4) return;
     const address = (at: number) => this.#frame.subarray(ip + at, ip + at + 4);
     const isDead = address(16)[0] === 10 && address(16)[1] === 99;
@@ -195,13 +199,35 @@ class Mutation {
     this.#put(ip + 12, f.u8(...first, number >> 8, number & 255));
   }
 
+  /** A number of its own for a fragment of a tunnel packet, which is not to be joined with another's. */
+  #identify(): void {
+    const ip = ETHERNET;
+    if (this.#frame.length < ip + this.#outer + 8) return;
+    if (this.#outer === 20 && (this.#frame.readUInt16BE(ip + 6) & FRAGMENT) !== 0) {
+      this.#put(ip + 4, f.u16(++this.#counts.fragments));
+    } else if (this.#outer === 40 && this.#frame[ip + 6] === NEXT_FRAGMENT) {
+      this.#put(ip + this.#outer + 4, f.u32(++this.#counts.fragments));
+    }
+  }
+
   /** Header checksums right again, and the outer one of UDP. */
   #mend(): void {
     if (this.#port === 'underlay') {
       this.#mendHeader(ETHERNET);
-      this.#put(ETHERNET + 20 + 6, f.u16(0));
+      this.#mendDatagram(ETHERNET + this.#outer);
     }
     this.#mendHeader(this.#ip);
+  }
+
+  /** Over IPv4 none will do. */
+  #mendDatagram(at: number): void {
+    if (this.#outer === 20) return this.#put(at + 6, f.u16(0));
+    const length = this.#frame.length - at;
+    if (length < 8) return;
+    this.#put(at + 6, f.u16(0));
+    const addresses = this.#frame.subarray(ETHERNET + 8, ETHERNET + 40);
+    const sum = f.checksum(addresses, f.u32(length), f.u32(17), this.#frame.subarray(at));
+    this.#put(at + 6, f.u16(sum || 0xffff));
   }
 
   #mendHeader(at: number): void {
