@@ -160,6 +160,7 @@ function options(): void {
   const each: [string, Buffer][] = [
     ['no-operation', f.u8(1, 1, 1, 0)],
     ['router alert', f.u8(0x94, 4, 0, 0)],
+    ['router alert that is too short', f.u8(0x94, 2, 0, 0)],
     ['record route with room', f.u8(7, 7, 4, 0, 0, 0, 0, 0)],
     ['record route, full', f.u8(7, 7, 8, 1, 2, 3, 4, 0)],
     ['timestamp with room', f.u8(0x44, 8, 5, 0, 0, 0, 0, 0)],
@@ -614,6 +615,8 @@ function arps(): void {
   ask('to another MAC', { target: '169.254.1.1' }, f.MAC_B);
   ask('a probe', { sender: '0.0.0.0', target: f.A });
   ask('a probe for another pod', { sender: '0.0.0.0', target: f.B });
+  ask('a probe for the node', { sender: '0.0.0.0', target: f.NODE });
+  ask('a probe for the node’s tunnel address', { sender: '0.0.0.0', target: '10.66.0.1' });
   ask('a probe for the gateway', { sender: '0.0.0.0', target: '169.254.1.1' });
   ask('gratuitous', { target: f.A, sender: f.A });
   ask('gratuitous, for another pod', { target: f.B, sender: f.B });

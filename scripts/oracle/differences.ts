@@ -78,7 +78,8 @@ const EXTENSIONS = ['0', '43', '44', '51', '60', '135'];
 const RECORD_ROUTE = 7;
 const TIMESTAMP = 0x44;
 const CIPSO = 0x86;
-const READ_BY_KERNEL = [RECORD_ROUTE, TIMESTAMP, CIPSO];
+const ROUTER_ALERT = 0x94;
+const READ_BY_KERNEL = [RECORD_ROUTE, TIMESTAMP, CIPSO, ROUTER_ALERT];
 const hasOptions = (difference: Difference): boolean => (input(difference, 'ip.options') ?? '') !== '';
 
 // ---- The table -------------------------------------------------------------------------------------
@@ -429,6 +430,14 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         tortie: 'answers the pod’s own MAC alone (`arp_refused`)',
         reason: 'Nobody else is on a pod’s link.',
         claims: (d) => isOutcome(d) && isArp(d) && dropped(d, 'arp_refused'),
+      },
+      {
+        title: 'Probes',
+        kernel: 'defends its own addresses against who would take one',
+        tortie: 'answers no probe (`arp_silent`)',
+        reason:
+          'What is answered for every target must not be answered here, or no pod could have an address. IPAM sees to it that addresses are not given twice.',
+        claims: (d) => isOutcome(d) && isArp(d) && dropped(d, 'arp_silent') && isSilence(d.tortie),
       },
       {
         title: 'Hardware type 6',

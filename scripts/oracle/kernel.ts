@@ -136,6 +136,8 @@ const SETTINGS = [
   // What waits for its other fragments waits for good: it would be told about while another frame is judged.
   'net.ipv4.ipfrag_time=3600',
   'net.ipv4.ipfrag_high_thresh=268435456',
+  'net.ipv6.ip6frag_time=3600',
+  'net.ipv6.ip6frag_high_thresh=268435456',
   // Whom it looks for in vain it looks for once, not again while another frame is judged.
   ...PORTS.map((device) => `net.ipv6.neigh.${device}.retrans_time_ms=${PATIENCE_MS}`),
   ...ALL.flatMap((device) => [
