@@ -16,6 +16,8 @@ export const EX_CONFIG = 78;
 export const EX_DATAERR = 65;
 /** sysexits.h: an input file was not there. */
 export const EX_NOINPUT = 66;
+/** sysexits.h: an output file cannot be made. */
+export const EX_CANTCREAT = 73;
 /** sysexits.h: service unavailable. */
 export const EX_UNAVAILABLE = 69;
 /** sysexits.h: permission denied. */

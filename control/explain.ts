@@ -3,13 +3,18 @@ import { DROP_REASONS } from '../dataplane/drops.ts';
 import { KIND_NAMES } from '../dataplane/fib/adjacency.ts';
 import * as step from '../dataplane/trace.ts';
 import { AGAINST_POD, STEP_CELLS, STEPS } from '../dataplane/trace.ts';
-import { formatAddress4, formatAddress6 } from './address.ts';
+import { formatAddress4, formatAddress6, formatMac } from './address.ts';
 
 /** What the dataplane knows by number only. */
 export interface Names {
   port(id: number): string;
-  /** The route that an address matches now: prefix, how it leaves, who told. */
-  route(address: number): { readonly prefix: string; readonly via: string; readonly origin: string } | null;
+  /** The route that an address matches now: prefix, how it leaves, who told, and of several the step that decided. */
+  route(address: string): {
+    readonly prefix: string;
+    readonly via: string;
+    readonly origin: string;
+    readonly decided?: string | null;
+  } | null;
 }
 
 export interface ExplainedStep {
@@ -52,12 +57,17 @@ const icmpName = (typeCode: number): string => ICMP_ERRORS[typeCode] ?? `${typeC
 export function explain(record: Int32Array, names: Names): Explanation {
   const steps: ExplainedStep[] = [];
   let verdict = 'unfinished';
+  /** Of the IPv6 packet in hand. */
+  let destination6 = '';
   for (let at = 0; at + STEP_CELLS <= record.length; at += STEP_CELLS) {
     const code = record[at]!;
     const args = record.subarray(at + 1, at + STEP_CELLS);
     const [name, ...labels] = STEPS[code]!;
     const data = Object.fromEntries(labels.map((label, i) => [label, readable(label, args[i]!, names)]));
-    steps.push({ step: name, text: textOf(code, args, names), ...data });
+    if (code === step.DESTINATION6) destination6 = formatAddress6(args);
+    const text =
+      code === step.LOOKUP6 ? lookupText(destination6, args[2]!, names) : textOf(code, args, names);
+    steps.push({ step: name, text, ...data });
     if (code === step.SENT)
       verdict = verdict.startsWith('dropped') ? verdict : `sent on ${names.port(args[0]!)}`;
     else if (code === step.FRAGMENT) verdict = 'held: waits for the other fragments';
@@ -79,6 +89,14 @@ function readable(label: string, value: number, names: Names): unknown {
   return value;
 }
 
+function lookupText(destination: string, nextHop: number, names: Names): string {
+  const route = names.route(destination);
+  const decided = route?.decided ? `, best by ${route.decided}` : '';
+  const why = route ? `${route.prefix} ${route.via}, from ${route.origin}${decided}` : 'no route';
+  // Peers over IPv6 are numbers in 0/8.
+  return `look-up ${destination}: ${why}${nextHop >>> 24 ? `, next hop ${formatAddress4(nextHop)}` : ''}`;
+}
+
 function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
   const address = (value: number | undefined) => formatAddress4(value!);
   switch (code) {
@@ -94,11 +112,8 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `IPv4 ${address(a)} > ${address(b)}, ${PROTOCOLS[c! & 255] ?? `protocol ${c! & 255}`}, ttl ${c! >> 8}, ${d} bytes: header good`;
     case step.SOURCE_CHECKED:
       return `source ${address(a)} is ${b === AGAINST_POD ? 'the pod’s own' : 'routed via that peer'}`;
-    case step.LOOKUP: {
-      const route = names.route(a!);
-      const why = route ? `${route.prefix} ${route.via}, from ${route.origin}` : 'no route';
-      return `look-up ${address(a)}: ${why}${d ? `, next hop ${address(d)}` : ''}`;
-    }
+    case step.LOOKUP:
+      return lookupText(address(a), d!, names);
     case step.TTL:
       return `ttl ${a} > ${b}`;
     case step.TOO_BIG:
@@ -119,8 +134,6 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `IPv6, ${PROTOCOLS[b!] ?? `next header ${b}`}, hop limit ${a}, ${c} bytes: header good`;
     case step.SOURCE_CHECKED6:
       return `source is ${a === AGAINST_POD ? 'the pod’s own' : 'routed via that peer'}`;
-    case step.LOOKUP6:
-      return `look-up: ${KIND_NAMES[b!]}${c! >>> 24 ? `, next hop ${address(c)}` : ''}`;
     case step.SOLICITATION:
       return `neighbour discovery: who has ${formatAddress6([a!, b!, c!, d!])}?`;
     case step.ADVERTISEMENT:
@@ -145,6 +158,12 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
       return `whole again from ${a} fragments, ${b} bytes`;
     case step.GROUP:
       return `group ${a}, bucket ${b}${d ? `: next hop ${address(d)}` : ''}`;
+    case step.MTU:
+      return b ? `${a} bytes, ${b} fit` : `${a} bytes, any size fits`;
+    case step.OUTER:
+      return `outer header: ${a ? `UDP source port ${a}, ` : ''}TOS 0x${b!.toString(16).padStart(2, '0')}, ttl ${c}, ${d} bytes in all`;
+    case step.LINK:
+      return `Ethernet ee:ee:ee:ee:ee:ee > ${macText(a!, b!)}`;
     case step.CONSUMED:
       return 'consumed: answered here';
     default: {
@@ -153,3 +172,6 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     }
   }
 }
+
+const macText = (hi: number, lo: number): string =>
+  formatMac(Uint8Array.of(hi >> 8, hi, lo >> 24, lo >> 16, lo >> 8, lo));

@@ -81,7 +81,8 @@ export function loadLab(file: string): Lab {
   return { desired, ports, tables };
 }
 
-const portSpec = ({ name, kind, mac, sources, sources6, mtu }: DesiredPort, id: number): PortSpec => ({
+/** A port without its device. */
+export const portSpec = ({ name, kind, mac, sources, sources6, mtu }: DesiredPort, id: number): PortSpec => ({
   id,
   kind,
   name,
@@ -124,28 +125,41 @@ export interface PortAccount {
   readonly originated: number;
 }
 
-/** Run it: one capture a port and account.json in `out`, the account on standard output. Exit code. */
-export async function runReplay(options: ReplayOptions): Promise<number> {
-  const lab = loadLab(options.config);
+type Inputs = Parameters<typeof replay>[0]['inputs'];
+
+/** Hand captures, by the names of their ports, to `use`. Throws PORT_UNKNOWN, INPUT_UNREADABLE, PCAP_FORMAT and PCAP_TRUNCATED. */
+export function readCaptures<T>(
+  lab: Lab,
+  config: string,
+  files: ReadonlyMap<string, string>,
+  use: (inputs: Inputs) => T,
+): T {
   const byName = new Map(lab.ports.map((port) => [port.name, port]));
-  const inputs = [...options.inputs].map(([name, file]) => {
+  const inputs = [...files].map(([name, file]) => {
     const port = byName.get(name);
     if (!port) {
       throw new TortieError(
         'PORT_UNKNOWN',
-        `no port "${name}" in ${options.config}; ports: ${[...byName.keys()].join(', ')}`,
+        `no port "${name}" in ${config}; ports: ${[...byName.keys()].join(', ')}`,
         EX_CONFIG,
       );
     }
     return { port: port.id, records: readPcap(readInput(file)), file };
   });
-  let result: ReplayResult;
   try {
-    result = replay({ tables: lab.tables.shared, node: lab.desired.node, ports: lab.ports, inputs });
+    return use(inputs);
   } catch (error) {
     if (!(error instanceof PcapError)) throw error;
     throw new TortieError(error.code, `a capture cannot be read: ${error.message}`, EX_DATAERR);
   }
+}
+
+/** Run it: one capture a port and account.json in `out`, the account on standard output. Exit code. */
+export async function runReplay(options: ReplayOptions): Promise<number> {
+  const lab = loadLab(options.config);
+  const result = readCaptures(lab, options.config, options.inputs, (inputs) =>
+    replay({ tables: lab.tables.shared, node: lab.desired.node, ports: lab.ports, inputs }),
+  );
   const accounts = Object.fromEntries(lab.ports.map((port) => [port.name, accountOf(result, port.id)]));
   mkdirSync(options.out, { recursive: true });
   for (const port of lab.ports)

@@ -3,6 +3,7 @@
  * Control posts a WorkerCommand and signals the worker's eventfd; the worker answers with WorkerEvents.
  */
 import type { SharedTables } from './memory/layout.ts';
+import type { TracedPacket } from './trace.ts';
 
 /** underlay: outer headers and all, for replay and uplinks without sockets. */
 export type PortKind = 'pod' | 'host' | 'vxlan' | 'vxlan6' | 'ipip' | 'underlay';
@@ -93,10 +94,12 @@ export interface NodeSpec {
 
 export interface TraceFilter {
   readonly port?: number;
-  /** Inner source or destination, host order. */
-  readonly host?: number;
-  /** The same of IPv6: four int32. */
-  readonly host6?: readonly number[];
+  /** Which packets, as filter.ts runs it. Default: all. */
+  readonly program?: Int32Array;
+  /** One in so many of those that match. Default: each. */
+  readonly sample?: number;
+  /** First bytes of a packet to keep, up to MOST_SNAP. */
+  readonly snap?: number;
   /** Packets to trace before it switches itself off. */
   readonly count: number;
 }
@@ -146,8 +149,8 @@ export type WorkerEvent =
   | { readonly type: 'ready' }
   /** `error`: why the command could not be carried out. */
   | { readonly type: 'ack'; readonly seq: number; readonly error?: string; readonly stats?: WorkerStats }
-  /** Trace records as written by trace.ts: one Int32Array a traced packet. */
-  | { readonly type: 'trace'; readonly packets: Int32Array[] }
+  /** `missed`: packets until now that were not traced since those before them had not been taken. */
+  | { readonly type: 'trace'; readonly packets: TracedPacket[]; readonly missed: number }
   | { readonly type: 'log'; readonly level: 'warn' | 'error'; readonly message: string };
 
 export interface WorkerData {

@@ -7,6 +7,7 @@ import {
   frame,
   GATEWAY,
   HOST_PORT,
+  hostFilter4,
   IPIP_PORT_ID,
   icmpMessage,
   ip4,
@@ -490,20 +491,22 @@ describe('loops', () => {
 describe('trace', () => {
   it('tells each step of the packets that match, and stops at the count', () => {
     const scenario = new Scenario();
-    scenario.pipeline.setTrace({ host: ip4('10.65.1.5'), count: 1 });
+    scenario.pipeline.setTrace({ program: hostFilter4('10.65.1.5'), count: 1 });
     scenario.receive(POD_A, frame(packet()));
     scenario.receive(POD_A, frame(packet({ destination: '10.65.1.5' })));
     scenario.receive(POD_A, frame(packet({ destination: '10.65.1.5' })));
     const traces = scenario.pipeline.takeTraces();
     expect(traces).toHaveLength(1);
-    const codes = [...traces[0]!].filter((_, i) => i % step.STEP_CELLS === 0);
+    const codes = [...traces[0]!.steps].filter((_, i) => i % step.STEP_CELLS === 0);
     expect(codes).toEqual([
       step.RECEIVED,
       step.HEADER,
       step.SOURCE_CHECKED,
       step.LOOKUP,
+      step.MTU,
       step.TTL,
       step.ENCAPSULATED,
+      step.OUTER,
       step.SENT,
     ]);
     scenario.receive(POD_A, frame(packet({ destination: '10.65.1.5' })));
@@ -512,7 +515,7 @@ describe('trace', () => {
 
   it('finds a host inside either tunnel', () => {
     const scenario = new Scenario();
-    scenario.pipeline.setTrace({ host: ip4('10.65.0.2'), count: 10 });
+    scenario.pipeline.setTrace({ program: hostFilter4('10.65.0.2'), count: 10 });
     scenario.receive(
       VXLAN_PORT_ID,
       vxlanPayload(packet({ source: '10.65.1.5', destination: '10.65.0.2' })),

@@ -28,6 +28,7 @@ import { fetchRoutes4, fromInside4 } from './path/ipv4.ts';
 import { fromInside6 } from './path/ipv6.ts';
 import { HOST, IPIP, Path, type PathOptions, POD, UNDERLAY, VXLAN, VXLAN6 } from './path/path.ts';
 import { fromIpip, fromUnderlay, fromVxlan } from './path/tunnel.ts';
+import type { TracedPacket } from './trace.ts';
 import * as ethernet from './wire/ethernet.ts';
 import { ETHERNET_LENGTH } from './wire/ethernet.ts';
 
@@ -75,8 +76,12 @@ export class Pipeline {
     this.#path.setTrace(filter);
   }
 
-  takeTraces(): Int32Array[] {
+  takeTraces(): TracedPacket[] {
     return this.#path.takeTraces();
+  }
+
+  get tracesMissed(): number {
+    return this.#path.tracesMissed;
   }
 
   /**

@@ -2,9 +2,11 @@
  * All workers as one: what each must know is remembered here, so that a worker that dies is replaced by one that
  * knows the same, and an input passes from one worker to another without ever being read by two.
  */
+
 import { MAX_PORTS, type SharedTables } from './memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter, WorkerStats } from './messages.ts';
 import { type Command, spawnWorker, type WorkerHandle } from './spawn.ts';
+import type { TracedPacket } from './trace.ts';
 
 /** As many deaths within this time are too many to go on; milliseconds. */
 export const MAX_DEATHS = 5;
@@ -16,7 +18,7 @@ export interface PoolOptions {
   /** At most MAX_WORKERS. */
   readonly size: number;
   readonly tables: SharedTables;
-  readonly onTrace?: (packets: Int32Array[]) => void;
+  readonly onTrace?: (packets: TracedPacket[], missed: number) => void;
   readonly onLog: (level: 'warn' | 'error', message: string) => void;
   /** MAX_DEATHS within a minute: no worker is replaced any more. */
   readonly onGiveUp: (error: Error) => void;

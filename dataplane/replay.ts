@@ -2,6 +2,7 @@
  * The production pipeline over capture files: no devices, no clock but the captures', the same bytes out
  * every time.
  */
+
 import type { PortCounters } from './counters.ts';
 import { readPortCounters } from './counters.ts';
 import { LENGTH, OFFSET, ROW } from './memory/burst.ts';
@@ -9,6 +10,7 @@ import { HEADROOM, MAX_FRAME, type SharedTables } from './memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from './messages.ts';
 import { Pipeline } from './pipeline.ts';
 import { LINK_ETHERNET, LINK_RAW, PcapError, type PcapRecord, PcapWriter } from './port/pcap.ts';
+import type { TracedPacket } from './trace.ts';
 import { viewOf } from './wire/bytes.ts';
 import { ETHERNET_LENGTH, etherType, TYPE_IPV4, TYPE_IPV6 } from './wire/ethernet.ts';
 
@@ -26,7 +28,7 @@ export interface ReplayResult {
   /** One capture a port, empty ones too, by port id. */
   readonly captures: Map<number, Buffer>;
   readonly accounts: Map<number, PortCounters>;
-  readonly traces: Int32Array[];
+  readonly traces: TracedPacket[];
   /** Frames that were captured shorter than they were on the wire, by port id. */
   readonly cut: Map<number, number>;
 }
@@ -60,7 +62,7 @@ export function replay(options: ReplayOptions): ReplayResult {
 
   const rows = new Int32Array(ROW);
   const cut = new Map<number, number>();
-  const traces: Int32Array[] = [];
+  const traces: TracedPacket[] = [];
   for (const { port, record } of inOrder(options.inputs)) {
     now = record.time;
     const frame = adapt(record, links.get(port)!);

@@ -21,6 +21,7 @@ import { createGroups } from './fib/groups.ts';
 import { GroupWriter } from './fib/groups-writer.ts';
 import { createPeers, PeerWriter } from './fib/peers.ts';
 import { createPeers6, Peer6Writer } from './fib/peers6.ts';
+import * as filter from './filter.ts';
 import { ADDRESS, LENGTH, OFFSET, ROW } from './memory/burst.ts';
 import { createEpochs, GracePeriods } from './memory/grace.ts';
 import { BURST, HEADROOM, MAX_FRAME, type SharedTables } from './memory/layout.ts';
@@ -176,6 +177,12 @@ export function icmpMessage(type: number, code: number, rest = new Uint8Array(4)
   put16(viewOf(bytes), 2, ~sum16(viewOf(bytes), 0, bytes.length, 0));
   return bytes;
 }
+
+/** A trace's filter: packets from or to a host. */
+export const hostFilter4 = (host: string): Int32Array =>
+  Int32Array.of(filter.ADDRESS4, filter.SOURCE | filter.DESTINATION, ip4(host), -1);
+export const hostFilter6 = (host: string): Int32Array =>
+  Int32Array.of(filter.ADDRESS6, filter.SOURCE | filter.DESTINATION, ...words6(host), -1, -1, -1, -1);
 
 export interface Sent {
   readonly port: number;

@@ -1,4 +1,5 @@
 /** Control's handle on a worker thread: start it, command it, hear from it, stop it. */
+
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -6,6 +7,7 @@ import { Readers } from './memory/grace.ts';
 import type { SharedTables } from './memory/layout.ts';
 import type { WorkerCommand, WorkerData, WorkerEvent, WorkerStats } from './messages.ts';
 import { native } from './native/index.ts';
+import type { TracedPacket } from './trace.ts';
 
 /** A command before it has its number. */
 export type Command = WorkerCommand extends infer C
@@ -18,7 +20,7 @@ export interface WorkerOptions {
   /** Below MAX_WORKERS; its slice of the counters and its cell of the epochs. */
   readonly index: number;
   readonly tables: SharedTables;
-  readonly onTrace?: (packets: Int32Array[]) => void;
+  readonly onTrace?: (packets: TracedPacket[], missed: number) => void;
   readonly onLog?: (level: 'warn' | 'error', message: string) => void;
   /** The worker ended without having been told to stop. */
   readonly onDeath?: (error: Error) => void;
@@ -119,7 +121,7 @@ class Handle implements WorkerHandle {
           this.#settle(event.seq, event.error, event.stats);
           break;
         case 'trace':
-          options.onTrace?.(event.packets);
+          options.onTrace?.(event.packets, event.missed);
           break;
         case 'log':
           options.onLog?.(event.level, event.message);

@@ -1,4 +1,5 @@
 /** What tests of workers stand on: pods in namespaces of their own, a node's tables, and what runs on them. Needs root. */
+
 import { execFile, execFileSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { createCounters, readPortCounters } from './counters.ts';
@@ -17,6 +18,7 @@ import type { PortKind, PortSpec } from './messages.ts';
 import { native, type Tap } from './native/index.ts';
 import { ip4, mac } from './scenario.ts';
 import { spawnWorker, type WorkerHandle } from './spawn.ts';
+import type { TracedPacket } from './trace.ts';
 
 const run = promisify(execFile);
 const tag = `ttw${process.pid}`;
@@ -58,7 +60,7 @@ export class TestNode {
     epochs: createEpochs(),
   };
   readonly logs: string[] = [];
-  readonly traces: Int32Array[] = [];
+  readonly traces: TracedPacket[] = [];
   readonly #grace = new GracePeriods(this.tables.epochs);
   readonly #fib = new Fib4Writer(this.tables.fib4, this.#grace);
   readonly #adjacencies = new AdjacencyWriter(this.tables.adjacencies, this.#grace);

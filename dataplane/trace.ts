@@ -2,13 +2,13 @@
  * What happened to a packet, told by the code that did it. The pipeline calls `step` only while the packet
  * in hand is traced, so that an untraced packet pays for one boolean.
  *
- * A record is an Int32Array: per step one code and four arguments, as named in STEPS. Control turns records
+ * The steps of a packet are an Int32Array: per step one code and four arguments, as named in STEPS. Control turns records
  * into words (and adds who announced the route); the dataplane knows only numbers.
  */
+import * as filter from './filter.ts';
+import { FrameFilter, PENDING } from './filter.ts';
 import type { TraceFilter } from './messages.ts';
-import { get16, get32 } from './wire/bytes.ts';
-import { TYPE_ARP, TYPE_IPV4, TYPE_IPV6 } from './wire/ethernet.ts';
-import { DESTINATION, IPV6_LENGTH, isAddress, SOURCE } from './wire/ipv6.ts';
+import { viewOf } from './wire/bytes.ts';
 
 /** int32 cells in a step. */
 export const STEP_CELLS = 5;
@@ -16,6 +16,13 @@ export const STEP_CELLS = 5;
 const MAX_STEPS = 32;
 /** Traced packets kept until someone takes them; more are not traced. */
 const MAX_PENDING = 256;
+/** Bytes of a frame that are kept: what a filter looks at, and at most. */
+const LEAST_SNAP = 256;
+export const MOST_SNAP = 2048;
+/** Verdicts of filter.ts by the step that is one. */
+const VERDICT_DROPPED = filter.DROPPED;
+/** A packet that came to no end that anybody knows of. */
+const NO_VERDICT = 9;
 
 /** Names of the steps and of their arguments, by code. */
 export const STEPS = [
@@ -51,6 +58,9 @@ export const STEPS = [
   ['fragment', 'start', 'length', 'last'],
   ['reassembled', 'fragments', 'length'],
   ['group', 'group', 'bucket', 'adjacency', 'nextHop'],
+  ['mtu', 'length', 'mtu'],
+  ['outer', 'sourcePort', 'tos', 'ttl', 'length'],
+  ['link', 'hi', 'lo'],
 ] as const;
 
 export const RECEIVED = 0;
@@ -91,36 +101,99 @@ export const REASSEMBLED = 30;
 /** The member of a group that the packet's flow has. */
 export const GROUP = 31;
 
+/** What a packet's size was compared with; 0: no limit of ours. */
+export const MTU = 32;
+/** What the kernel, or the wire, gets in front: an outer header. */
+export const OUTER = 33;
+/** Ethernet addresses in front of a packet to a device: those that it came with, and the new destination. */
+export const LINK = 34;
+
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;
 export const AGAINST_PEER = 1;
 
-export class Tracer {
-  readonly #filter: TraceFilter;
-  readonly #cells = new Int32Array(MAX_STEPS * STEP_CELLS);
-  #length = 0;
-  #left: number;
-  #finished: Int32Array[] = [];
+const VERDICTS: Readonly<Record<number, number>> = {
+  [SENT]: filter.SENT,
+  [CONSUMED]: filter.CONSUMED,
+  [FRAGMENT]: filter.HELD,
+};
 
-  constructor(filter: TraceFilter) {
-    this.#filter = filter;
-    this.#left = filter.count;
+/** A packet and what was done with it. */
+export interface TracedPacket {
+  /** Steps of STEP_CELLS cells each. */
+  readonly steps: Int32Array;
+  /** Port that it came by. */
+  readonly port: number;
+  /** When, milliseconds since 1970. */
+  readonly time: number;
+  /** Of the whole frame, bytes. */
+  readonly length: number;
+  /** Its first bytes, as they were received. */
+  readonly bytes: Uint8Array;
+}
+
+export class Tracer {
+  readonly #port: number;
+  readonly #filter: FrameFilter;
+  readonly #sample: number;
+  readonly #time: () => number;
+  readonly #cells = new Int32Array(MAX_STEPS * STEP_CELLS);
+  readonly #kept: Uint8Array;
+  readonly #keptView: DataView;
+  #left: number;
+  #matched = 0;
+  /** Packets that would have been traced, had those before them been taken. */
+  missed = 0;
+  #finished: TracedPacket[] = [];
+
+  // The packet in hand.
+  #steps = 0;
+  #from = 0;
+  #outermost = 0;
+  #began = 0;
+  #whole = 0;
+  #verdict = PENDING;
+  #reason = 0;
+
+  constructor({ port, program, sample, snap, count }: TraceFilter, time: () => number) {
+    this.#port = port ?? -1;
+    this.#filter = new FrameFilter(program ?? new Int32Array(0));
+    this.#sample = sample ?? 1;
+    this.#kept = new Uint8Array(Math.max(LEAST_SNAP, Math.min(snap ?? LEAST_SNAP, MOST_SNAP)));
+    this.#keptView = viewOf(this.#kept);
+    this.#left = count;
+    this.#time = time;
   }
 
-  /** True when the packet in hand is to be traced; `l2` tells whether it begins with Ethernet. */
-  begin(bytes: DataView, port: number, offset: number, length: number, l2: boolean): boolean {
-    if (this.#left <= 0 || this.#finished.length >= MAX_PENDING) return false;
-    const { port: wanted, host, host6 } = this.#filter;
-    if (wanted !== undefined && wanted !== port) return false;
-    const wantsHost = host !== undefined || host6 !== undefined;
-    if (wantsHost && !mentions(bytes, offset, length, l2, this.#filter)) return false;
-    this.#left--;
-    this.#length = 0;
+  /** True when the packet in hand may be one to trace; `outermost` is what it begins with (filter.ts). */
+  begin(bytes: DataView, port: number, offset: number, length: number, outermost: number): boolean {
+    if (this.#left <= 0 || (this.#port >= 0 && this.#port !== port)) return false;
+    const kept = Math.min(length, this.#kept.length);
+    if (this.#filter.matches(bytes, offset, kept, length, outermost, PENDING, 0) === false) return false;
+    if (this.#finished.length >= MAX_PENDING) {
+      this.missed++;
+      return false;
+    }
+    // What is in the arena will be written over.
+    for (let i = 0; i < kept; i++) this.#kept[i] = bytes.getUint8(offset + i);
+    this.#steps = 0;
+    this.#from = port;
+    this.#outermost = outermost;
+    this.#began = this.#time();
+    this.#whole = length;
+    this.#verdict = PENDING;
     return true;
   }
 
   step(code: number, a: number, b: number, c: number, d: number): void {
-    const at = this.#length;
+    if (code === DROPPED && this.#verdict !== VERDICT_DROPPED) {
+      this.#verdict = VERDICT_DROPPED;
+      this.#reason = a;
+    } else if (code === CONSUMED || code === FRAGMENT || code === SENT) {
+      // An ICMP error that is sent does not undo the drop.
+      if (this.#verdict !== VERDICT_DROPPED) this.#verdict = VERDICTS[code];
+    }
+    const at = this.#steps;
     if (at === this.#cells.length) return;
     const cells = this.#cells;
     cells[at] = code;
@@ -128,11 +201,30 @@ export class Tracer {
     cells[at + 2] = b;
     cells[at + 3] = c;
     cells[at + 4] = d;
-    this.#length = at + STEP_CELLS;
+    this.#steps = at + STEP_CELLS;
   }
 
   end(): void {
-    this.#finished.push(this.#cells.slice(0, this.#length));
+    const kept = Math.min(this.#whole, this.#kept.length);
+    const verdict = this.#verdict;
+    const matches = this.#filter.matches(
+      this.#keptView,
+      0,
+      kept,
+      this.#whole,
+      this.#outermost,
+      verdict === PENDING ? NO_VERDICT : verdict,
+      this.#reason,
+    );
+    if (matches !== true || this.#matched++ % this.#sample !== 0) return;
+    this.#left--;
+    this.#finished.push({
+      steps: this.#cells.slice(0, this.#steps),
+      port: this.#from,
+      time: this.#began,
+      length: this.#whole,
+      bytes: this.#kept.slice(0, kept),
+    });
   }
 
   /** True once `count` packets have been traced and taken. */
@@ -140,43 +232,9 @@ export class Tracer {
     return this.#left <= 0 && this.#finished.length === 0;
   }
 
-  take(): Int32Array[] {
+  take(): TracedPacket[] {
     const taken = this.#finished;
     this.#finished = [];
     return taken;
   }
-}
-
-/** Whether a frame's (inner) IP header or ARP packet names the filter's host. Looks at no more than is there. */
-function mentions(
-  bytes: DataView,
-  offset: number,
-  length: number,
-  l2: boolean,
-  filter: TraceFilter,
-): boolean {
-  const { host, host6 } = filter;
-  let at = offset;
-  const end = offset + length;
-  if (l2) {
-    if (length < 14) return false;
-    const type = get16(bytes, offset + 12);
-    if (type === TYPE_ARP) {
-      return at + 42 <= end && (get32(bytes, at + 28) === host || get32(bytes, at + 38) === host);
-    }
-    if (type !== TYPE_IPV4 && type !== TYPE_IPV6) return false;
-    at += 14;
-  }
-  // Walk inwards: an outer header (IPIP), VXLAN and its Ethernet, until one names the host.
-  while (at + 20 <= end && bytes.getUint8(at) >> 4 === 4) {
-    if (get32(bytes, at + 12) === host || get32(bytes, at + 16) === host) return true;
-    const header = (bytes.getUint8(at) & 15) << 2;
-    if (at + header + 4 > end) return false;
-    if (bytes.getUint8(at + 9) === 4) at += header;
-    else if (bytes.getUint8(at + 9) === 17 && get16(bytes, at + header + 2) === 4789)
-      at += header + 8 + 8 + 14;
-    else return false;
-  }
-  if (host6 === undefined || at + IPV6_LENGTH > end || bytes.getUint8(at) >> 4 !== 6) return false;
-  return isAddress(bytes, at + SOURCE, host6) || isAddress(bytes, at + DESTINATION, host6);
 }

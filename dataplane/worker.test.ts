@@ -10,7 +10,7 @@ import * as adj from './fib/adjacency.ts';
 import { native, type Tap } from './native/index.ts';
 import { openIpipSockets } from './port/ipip.ts';
 import { openVxlanSockets } from './port/vxlan.ts';
-import { ip4, mac } from './scenario.ts';
+import { hostFilter4, ip4, mac } from './scenario.ts';
 import { spawnWorker, type WorkerHandle } from './spawn.ts';
 import { ip, isRoot, MAC_A, namespace, openPod, ping, removeNamespaces, TestNode } from './test-node.ts';
 
@@ -85,7 +85,7 @@ describe.skipIf(!isRoot)('two pods on one node', () => {
   });
 
   it('hands traces over', async () => {
-    await node.worker.send({ type: 'trace', filter: { host: ip4('10.65.0.3'), count: 2 } });
+    await node.worker.send({ type: 'trace', filter: { program: hostFilter4('10.65.0.3'), count: 2 } });
     await ping(a, '10.65.0.3', '-c2', '-i0.01', '-W5');
     await node.worker.send({ type: 'trace', filter: null });
     expect(node.traces.length).toBe(2);

@@ -326,8 +326,9 @@ class Worker {
   }
 
   #postTraces(): void {
+    const missed = this.#pipeline.tracesMissed;
     const packets = this.#pipeline.takeTraces();
-    if (packets.length > 0) this.#post({ type: 'trace', packets });
+    if (packets.length > 0) this.#post({ type: 'trace', packets, missed });
   }
 
   #log(attached: Attached, level: 'warn' | 'error', what: string): void {

@@ -9,8 +9,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { cellsOf, DROPS } from '../../dataplane/counters.ts';
 import { DROP } from '../../dataplane/drops.ts';
+import type { NodeSpec } from '../../dataplane/messages.ts';
 import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
+import type { TracedPacket } from '../../dataplane/trace.ts';
 import { formatAddress4, formatAddress6 } from '../address.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
@@ -81,11 +83,13 @@ export class NodeAgent {
   readonly feeder: Feeder;
   readonly kernelRoutes: KernelRoutes;
   readonly paths: Paths;
+  /** What the workers know of the node; null before the first reconcile. */
+  node: NodeSpec | null = null;
   /** Until when routes of the agent before stand in, or null. */
   staleUntil: Date | null = null;
   resources: readonly Resource[] = [];
   problems: readonly string[] = [];
-  onTrace: ((packets: Int32Array[]) => void) | null = null;
+  onTrace: ((packets: TracedPacket[], missed: number) => void) | null = null;
 
   readonly #options: NodeAgentOptions;
   readonly #log: Logger;
@@ -123,7 +127,7 @@ export class NodeAgent {
     this.workers = new WorkerPool({
       size: this.config.workers,
       tables: this.tables.shared,
-      onTrace: (packets) => this.onTrace?.(packets),
+      onTrace: (packets, missed) => this.onTrace?.(packets, missed),
       onLog: (level, message) => {
         log[level](message);
         // A device that went: look at once.
@@ -319,6 +323,7 @@ export class NodeAgent {
 
     const host = desired.ports.find((port) => port.kind === 'host')!;
     await this.ports.setNode(desired.node);
+    this.node = desired.node;
     const { address, local } = desired.node;
     this.paths.listen(local.includes(address) ? address : null, problems);
     // Make before break: ports, then the kernel's ways to other nodes, our routes to both, the kernel's routes to

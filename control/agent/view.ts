@@ -1,7 +1,6 @@
 /** The agent as the control socket shows it: tables for people and programs, made on demand. */
 import { readPortCounters } from '../../dataplane/counters.ts';
 import { HOST, KIND_NAMES } from '../../dataplane/fib/adjacency.ts';
-import type { TraceFilter } from '../../dataplane/messages.ts';
 import { STAGE_NAMES } from '../../dataplane/runtime.ts';
 import {
   formatAddress4,
@@ -20,6 +19,8 @@ import type {
   AgentApi,
   BgpView,
   DropView,
+  ExplainRequest,
+  ExplainView,
   LookupView,
   MetricsView,
   NodeStatusView,
@@ -35,22 +36,22 @@ import type {
 import { formatPrefix, IPV4, IPV6 } from '../bgp/family.ts';
 import type { DesiredAdjacency, DesiredRoute } from '../desired.ts';
 import type { DesiredRoute6 } from '../desired6.ts';
-import { TortieError } from '../error.ts';
-import { explain } from '../explain.ts';
 import { VERSION } from '../version.ts';
 import { dropsOf } from './drops-view.ts';
 import type { LearnedRoute } from './feeder.ts';
 import type { NodeAgent } from './node.ts';
+import { Tracing } from './tracing.ts';
 
 export class AgentView implements AgentApi {
   readonly bgp: BgpView;
   readonly #agent: NodeAgent;
   readonly #startedAt = new Date().toISOString();
-  #tracing = false;
+  readonly #tracing: Tracing;
 
   constructor(agent: NodeAgent) {
     this.#agent = agent;
     this.bgp = agent.routing.view;
+    this.#tracing = new Tracing(agent, (address) => this.lookup(address));
   }
 
   nodeStatus(): NodeStatusView {
@@ -209,65 +210,13 @@ export class AgentView implements AgentApi {
     return { settings: config, resources, problems };
   }
 
-  async trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void> {
-    const { workers } = this.#agent;
-    const filter = this.#filterOf(request);
-    if (this.#tracing) {
-      throw new TortieError('TRACE_BUSY', 'another trace is running; wait for it to end, or end it');
-    }
-    this.#tracing = true;
-    let left = request.count;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        signal.addEventListener('abort', () => resolve());
-        if (signal.aborted) resolve();
-        this.#agent.onTrace = (packets) => {
-          for (const packet of packets) {
-            if (left === 0) return;
-            emit({ packet: request.count - left + 1, ...this.#explain(packet) });
-            left--;
-            if (left === 0) resolve();
-          }
-        };
-        workers.trace(filter).catch(reject);
-      });
-    } finally {
-      this.#agent.onTrace = null;
-      this.#tracing = false;
-      // A worker that has just ended needs no filter taken away.
-      await workers.trace(null).catch(() => undefined);
-    }
+  trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void> {
+    return this.#tracing.trace(request, emit, signal);
   }
 
-  #filterOf({ port: name, host, count }: TraceRequest): TraceFilter {
-    const port = name === undefined ? null : this.#agent.ports.get(name);
-    if (port === undefined) {
-      const names = this.#agent.ports.list().map((known) => known.desired.name);
-      throw new TortieError('PORT_UNKNOWN', `no port "${name}"; ports: ${names.join(', ')}`);
-    }
-    return {
-      count,
-      ...(port && { port: port.id }),
-      ...(host !== undefined && hostFilter(host)),
-    };
+  explain(request: ExplainRequest): ExplainView {
+    return this.#tracing.explain(request);
   }
-
-  #explain(packet: Int32Array): Omit<TraceView, 'packet'> {
-    const { ports } = this.#agent;
-    return explain(packet, {
-      port: (id) => ports.list().find((port) => port.id === id)?.desired.name ?? `port ${id}`,
-      route: (address) => {
-        const { route } = this.lookup(formatAddress4(address));
-        return route.via === 'no-route' ? null : route;
-      },
-    });
-  }
-}
-
-/** The host of a trace, of either family. */
-function hostFilter(host: string): Pick<TraceFilter, 'host' | 'host6'> {
-  const words = tryAddress6(host);
-  return words ? { host6: words } : { host: parseAddress4(host) };
 }
 
 const lengthOf = (prefix: string): number => Number(prefix.split('/')[1]);
@@ -279,13 +228,13 @@ const learnedView = (route: LearnedRoute): RouteView => ({
   origin: `bgp ${route.peerLabel}`,
 });
 
-const routeView6 = ({ to, adjacency, origin }: DesiredRoute6): RouteView => ({
+export const routeView6 = ({ to, adjacency, origin }: DesiredRoute6): RouteView => ({
   prefix: formatPrefix6(to),
   ...wayView(adjacency),
   origin,
 });
 
-const routeView = ({ prefix, length, adjacency, origin }: DesiredRoute): RouteView => ({
+export const routeView = ({ prefix, length, adjacency, origin }: DesiredRoute): RouteView => ({
   prefix: formatPrefix4(prefix & mask4(length), length),
   ...wayView(adjacency),
   origin,

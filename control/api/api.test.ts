@@ -126,7 +126,7 @@ describe('trace', () => {
     });
     const abort = new AbortController();
     let begun = 0;
-    const wish = { count: 5, port: 'pod1', host: '10.65.0.2' };
+    const wish = { count: 5, port: 'pod1', filter: 'host 10.65.0.2 and not arp', sample: 3, snap: 100 };
     for await (const packet of client.trace(wish, abort.signal, () => begun++)) {
       expect(packet).toEqual(tracedPing);
       abort.abort();

@@ -12,6 +12,8 @@ import type {
   BgpWatchQuery,
   BgpWhyView,
   DropView,
+  ExplainRequest,
+  ExplainView,
   LookupView,
   NodeStatusView,
   PathMtuView,
@@ -76,6 +78,7 @@ export class ApiClient {
   };
 
   /** Traced packets as they come; `onBegun` is called once the agent is tracing. Ends with the count or the signal. */
+  explain = (wanted: ExplainRequest): Promise<ExplainView> => this.#get(`/v1/explain?${queryOf(wanted)}`);
   trace = (wanted: TraceRequest, signal: AbortSignal, onBegun = () => {}): AsyncGenerator<TraceView> =>
     this.#lines(`/v1/trace?${queryOf(wanted)}`, signal, onBegun);
 

@@ -18,6 +18,11 @@ const fallback: RouteView = {
 };
 export const tracedPing: TraceView = {
   packet: 1,
+  at: '2026-01-02T03:04:05.678Z',
+  port: 'pod1',
+  kind: 'pod',
+  length: 98,
+  missed: 0,
   steps: [
     { step: 'received', text: 'received on pod1, 98 bytes', port: 'pod1', length: 98 },
     { step: 'header', text: 'IPv4 10.65.0.2 > 10.65.1.2, ICMP, ttl 64, 84 bytes: header good' },
@@ -97,6 +102,19 @@ export const fakeAgent = (): AgentApi => ({
     },
     { port: 'pod1', reason: 'no_route', description: 'no route to the destination', packets: 1, last: null },
   ],
+  explain: ({ from, to }) => ({
+    from,
+    packet: `10.65.0.2:40000 > ${to}:80 TCP, ttl 64, 40 bytes, DF`,
+    length: 54,
+    steps: [
+      { step: 'received', text: `received on ${from}, 54 bytes` },
+      {
+        step: 'lookup',
+        text: `look-up ${to}: 10.65.1.0/26 vxlan, from datastore node node2, next hop 192.0.2.2`,
+      },
+    ],
+    verdict: 'sent on vxlan',
+  }),
   pathMtus: () => [
     {
       peer: '192.0.2.2',

@@ -3,10 +3,12 @@
  * something a POST, both without a body. Answers are JSON; long lists are one JSON object a line (NDJSON), and so are
  * a trace and what BGP does, for as long as the client stays; a dump is a file; /metrics is Prometheus' text.
  */
+
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { MOST_SNAP } from '../../dataplane/trace.ts';
 import { tryAddress4, tryAddress6 } from '../address.ts';
 import { FAMILIES } from '../bgp/family.ts';
 import { EX_UNAVAILABLE, TortieError } from '../error.ts';
@@ -20,6 +22,7 @@ import {
   type BgpRouteQuery,
   type BgpWatch,
   type BgpWatchQuery,
+  type ExplainRequest,
   MAX_TRACE_COUNT,
   type TraceRequest,
 } from './types.ts';
@@ -182,6 +185,8 @@ async function answer(
     case '/v1/bgp/reset':
       api.bgp.reset(query.get('peer') ?? '', query.get('message') ?? '');
       return json(response, {});
+    case '/v1/explain':
+      return json(response, api.explain(explainRequest(query)));
     case '/v1/trace':
       return trace(api, traceRequest(query), response, leaving);
     default:
@@ -197,17 +202,43 @@ function addressOf(text: string): string {
 }
 
 function traceRequest(query: URLSearchParams): TraceRequest {
-  const count = query.get('count') ?? '1';
-  if (!/^\d{1,5}$/.test(count) || Number(count) < 1 || Number(count) > MAX_TRACE_COUNT) {
-    throw new RequestError(400, 'COUNT', `count "${count}" is not a number from 1 to ${MAX_TRACE_COUNT}`);
-  }
   const port = query.get('port');
-  const host = query.get('host');
+  const filter = query.get('filter');
+  const sample = numberOf(query, 'sample', 1_000_000);
+  const snap = numberOf(query, 'snap', MOST_SNAP);
   return {
-    count: Number(count),
+    count: numberOf(query, 'count', MAX_TRACE_COUNT) ?? 1,
     ...(port !== null && { port }),
-    ...(host !== null && { host: addressOf(host) }),
+    ...(filter !== null && { filter }),
+    ...(sample !== undefined && { sample }),
+    ...(snap !== undefined && { snap }),
   };
+}
+
+function explainRequest(query: URLSearchParams): ExplainRequest {
+  const proto = query.get('proto') ?? 'icmp';
+  if (proto !== 'icmp' && proto !== 'tcp' && proto !== 'udp') {
+    throw new RequestError(400, 'PROTO', `proto "${proto}" is none of icmp, tcp and udp`);
+  }
+  const numbers = { sport: 65_535, dport: 65_535, size: 65_535, ttl: 255 } as const;
+  const given = Object.entries(numbers).map(([name, most]) => [name, numberOf(query, name, most)] as const);
+  return {
+    from: query.get('from') ?? '',
+    to: addressOf(query.get('to') ?? ''),
+    proto,
+    df: query.get('df') !== 'false',
+    ...Object.fromEntries(given.filter(([, value]) => value !== undefined)),
+  };
+}
+
+/** A number from 1 to `most` in the query; undefined: there is none. */
+function numberOf(query: URLSearchParams, name: string, most: number): number | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  if (!/^\d{1,7}$/.test(text) || Number(text) < 1 || Number(text) > most) {
+    throw new RequestError(400, name.toUpperCase(), `${name} "${text}" is not a number from 1 to ${most}`);
+  }
+  return Number(text);
 }
 
 function routeQuery(query: URLSearchParams): BgpRouteQuery {

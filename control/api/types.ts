@@ -4,6 +4,7 @@
  * client.ts and the CLI consume it.
  */
 
+import type { PortKind } from '../../dataplane/messages.ts';
 import type { BmpStatus } from '../bgp/bmp-collector.ts';
 import type { MessageView } from '../bgp/describe.ts';
 import type { FamilyName } from '../bgp/family.ts';
@@ -157,12 +158,53 @@ export const MAX_TRACE_COUNT = 10_000;
 
 export interface TraceRequest {
   port?: string;
-  host?: string;
+  /** An expression (control/filter.ts). Default: all packets. */
+  filter?: string;
+  /** One in so many of those that match. Default: each. */
+  sample?: number;
+  /** Send so many first bytes of each packet. Default: none. */
+  snap?: number;
   count: number;
+}
+/** A packet that nobody sends. */
+export interface ExplainRequest {
+  /** A port's name, a pod's namespace or address, or "host". */
+  from: string;
+  to: string;
+  /** Default: icmp, an echo request. */
+  proto?: 'icmp' | 'tcp' | 'udp';
+  sport?: number;
+  dport?: number;
+  /** Of the whole IP packet, bytes. Default: its headers. */
+  size?: number;
+  /** Default: 64. */
+  ttl?: number;
+  /** IPv4: false clears DF. */
+  df?: boolean;
+}
+export interface ExplainView {
+  /** Port that it would come by. */
+  from: string;
+  /** Its headers in words. */
+  packet: string;
+  /** Of the frame, bytes. */
+  length: number;
+  steps: { step: string; text: string; [key: string]: unknown }[];
+  verdict: string;
 }
 /** One traced packet: lines ready to print and the same as data. */
 export interface TraceView {
   packet: number;
+  /** When it came, ISO 8601, and by which port. */
+  at: string;
+  port: string;
+  kind: PortKind;
+  /** Of the whole frame, bytes. */
+  length: number;
+  /** Its first bytes as received, hexadecimal, if they were asked for. */
+  bytes?: string;
+  /** Packets until now that were not traced, since those before them had not been taken. */
+  missed: number;
   steps: { step: string; text: string; [key: string]: unknown }[];
   verdict: string;
 }
@@ -328,5 +370,7 @@ export interface AgentApi {
   metrics(): Promise<MetricsView>;
   configShow(): unknown;
   /** Calls back for every traced packet until count is reached or the signal aborts; resolves then. */
+  /** Throws PORT_UNKNOWN, FAMILY, SIZE and NOT_READY. */
+  explain(request: ExplainRequest): ExplainView;
   trace(request: TraceRequest, emit: (packet: TraceView) => void, signal: AbortSignal): Promise<void>;
 }

@@ -1,15 +1,19 @@
 /** What the command line touches of the world, so that tests can hand it another one. */
+
+import type { TraceView } from '../api/types.ts';
 import type { Installed, InstallOptions } from '../cni/install.ts';
 import type { LoadedMrt } from '../load-mrt.ts';
 import type { SystemCheck } from '../node/check-system.ts';
 import type { Diags, DiagsSources } from '../node/diags.ts';
 import type { PurgeAction, PurgeOptions } from '../purge.ts';
 import type { ReplayOptions } from '../replay.ts';
+import type { TraceReplayOptions } from '../trace-replay.ts';
 
 /** Work that is loaded only by the verb that does it. Numbers are exit codes. */
 export interface Actions {
   runAgent(configFile: string): Promise<number>;
   runReplay(options: ReplayOptions): Promise<number>;
+  traceReplay(options: TraceReplayOptions): Promise<TraceView[]>;
   purge(options: PurgeOptions): Promise<PurgeAction[]>;
   installCni(options: InstallOptions): Promise<Installed>;
   checkSystem(): Promise<SystemCheck[]>;

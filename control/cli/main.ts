@@ -17,6 +17,7 @@ const io: Io = {
   actions: {
     runAgent: async (file) => (await import('../agent.ts')).runAgent(file),
     runReplay: async (options) => (await import('../replay.ts')).runReplay(options),
+    traceReplay: async (options) => (await import('../trace-replay.ts')).traceReplay(options),
     purge: async (options) => (await import('../purge.ts')).purge(options),
     installCni: async (options) => (await import('../cni/install.ts')).installCni(options),
     checkSystem: async () => (await import('../node/check-system.ts')).checkSystem(),

@@ -56,7 +56,7 @@ it('says what --help says', () => {
   expect(patch).toContain(`\n       tortie patch ippool pods -p '{"spec":{"ipipMode":"Never"}}'\n`);
   expect(patch.replaceAll(/\s+/g, ' ')).toContain('One of strategic, json, merge. Default: "strategic".');
   const trace = rendered('tortie-trace.1').replaceAll(/\s+/g, ' ');
-  expect(trace).toContain('With --json: one JSON object a line. OPTIONS');
+  expect(trace).toContain('With --json: one JSON object a line. With --write:');
   const all = rendered('tortie.1').replaceAll(/\s+/g, ' ');
   expect(all).toContain('tortie-get(1) Print resources of the datastore');
   expect(all).toContain('TORTIE_CONFIG');

@@ -7,6 +7,7 @@ import { addAgent, addPurge } from './agent.ts';
 import { addBgp } from './bgp.ts';
 import { addCompletion } from './complete.ts';
 import { addConfig } from './config.ts';
+import { addExplain } from './explain.ts';
 import { addInstall } from './install.ts';
 import type { Io } from './io.ts';
 import { addIpam } from './ipam.ts';
@@ -41,6 +42,7 @@ export function buildProgram(io: Io): Command {
   addShow(program, io);
   addBgp(program, io);
   addTrace(program, io);
+  addExplain(program, io);
   addReplay(program, io);
   addCompletion(program, io);
   return program;

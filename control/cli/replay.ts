@@ -27,7 +27,7 @@ export function addReplay(program: Command, io: Io): void {
     });
 }
 
-function inputArgument(
+export function inputArgument(
   text: string,
   before: ReadonlyMap<string, string> = new Map(),
 ): ReadonlyMap<string, string> {

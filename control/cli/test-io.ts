@@ -34,6 +34,7 @@ export async function runCli(
     actions: {
       runAgent: unexpected,
       runReplay: unexpected,
+      traceReplay: unexpected,
       purge: unexpected,
       installCni: unexpected,
       checkSystem: unexpected,

@@ -316,8 +316,8 @@ it('a trace tells the bucket and the member', () => {
   scenario.pipeline.setTrace({ count: 1 });
   const [sent] = scenario.receive(POD_A, frame(flow(7)));
   const [trace] = scenario.pipeline.takeTraces();
-  const at = trace!.findIndex((code, i) => i % step.STEP_CELLS === 0 && code === step.GROUP);
-  const [, number, bucket, index, hop] = trace!.subarray(at);
+  const at = trace!.steps.findIndex((code, i) => i % step.STEP_CELLS === 0 && code === step.GROUP);
+  const [, number, bucket, index, hop] = trace!.steps.subarray(at);
   expect([number, hop]).toEqual([0, sent!.to]);
   expect(bucket).toBeLessThan(BUCKETS);
   expect(layout[bucket!]).toBe(index);

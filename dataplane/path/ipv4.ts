@@ -162,6 +162,7 @@ function forward4(path: Path, ip: number, length: number, destination: number): 
       return sendPieces4(path, row, kind, ip, length, mtu);
     }
   }
+  if (path.traced) path.step(step.MTU, longestOf(path, ip, length), mtu);
   if (takesTtl) takeTtl(path, ip, ttl);
   send(path, row, kind, ip, length, path.port);
 }

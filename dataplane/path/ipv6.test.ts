@@ -5,6 +5,7 @@ import {
   frame,
   GATEWAY,
   HOST_PORT,
+  hostFilter6,
   ip6,
   MAC_A,
   MAC_B,
@@ -21,7 +22,6 @@ import {
   VTEP_PEER,
   VXLAN_PORT_ID,
   vxlanPayload,
-  words6,
 } from '../scenario.ts';
 import * as step from '../trace.ts';
 import { get16, get32, sum16, viewOf } from '../wire/bytes.ts';
@@ -378,18 +378,18 @@ describe('IPv6 from the host and from a tunnel', () => {
 
 it('traces IPv6 by its host, inside VXLAN too', () => {
   const node = new Scenario();
-  node.pipeline.setTrace({ host6: words6('fd65::1:2'), count: 5 });
+  node.pipeline.setTrace({ program: hostFilter6('fd65::1:2'), count: 5 });
   node.receive(POD_A, frame6());
   node.receive(POD_A, frame6({ destination: 'fd65::1:2' }));
   node.receive(VXLAN_PORT_ID, vxlan6(), PEER_VXLAN);
-  const traces = node.pipeline.takeTraces().map((cells) => {
+  const traces = node.pipeline.takeTraces().map(({ steps: cells }) => {
     const codes = [...cells].filter((_, i) => i % step.STEP_CELLS === 0);
     return codes.map((code) => step.STEPS[code]![0]);
   });
-  const header = ['source6', 'destination6', 'header6', 'source-checked6', 'lookup6', 'ttl'];
+  const header = ['source6', 'destination6', 'header6', 'source-checked6', 'lookup6', 'mtu', 'ttl'];
   expect(traces).toEqual([
-    ['received', ...header, 'encapsulated', 'sent'],
-    ['received', 'tunnel', ...header, 'sent'],
+    ['received', ...header, 'encapsulated', 'outer', 'sent'],
+    ['received', 'tunnel', ...header, 'link', 'sent'],
   ]);
 });
 

@@ -145,6 +145,7 @@ function forward6(path: Path, ip: number, length: number): void {
     const packet = longestOf(path, ip, length);
     if (packet > mtu) return tooBig6(path, ip, packet, length, mtu);
   }
+  if (path.traced) path.step(step.MTU, longestOf(path, ip, length), mtu);
   if (takesHop) {
     ipv6.decrementHopLimit(bytes, ip);
     if (path.traced) path.step(step.TTL, limit, limit - 1);

@@ -8,14 +8,14 @@ import { Egress } from '../egress.ts';
 import { EvidenceWriter } from '../evidence.ts';
 import { type Fib4, openFib4 } from '../fib/fib4.ts';
 import { type Fib6, openFib6 } from '../fib/fib6.ts';
+import * as filter from '../filter.ts';
 import { CHECKSUM_FIELD, CHECKSUM_START, HEADERS_END, LENGTH, OFFSET, ROW, TIGHT } from '../memory/burst.ts';
 import { EGRESS_ROWS, HEADROOM, MAX_PORTS, MAX_WORKERS, type SharedTables } from '../memory/layout.ts';
 import type { NodeSpec, PortSpec, TraceFilter } from '../messages.ts';
 import * as step from '../trace.ts';
-import { Tracer } from '../trace.ts';
+import { type TracedPacket, Tracer } from '../trace.ts';
 import { get32, viewOf } from '../wire/bytes.ts';
 import { GATEWAY6, isAddress, putAddress } from '../wire/ipv6.ts';
-import { VXLAN_LENGTH } from '../wire/vxlan.ts';
 import { ECN_MASK } from './ecn.ts';
 import { Reassembler } from './reassembly.ts';
 
@@ -35,6 +35,17 @@ const KINDS: Record<PortSpec['kind'], number> = {
   ipip: IPIP,
   underlay: UNDERLAY,
 };
+
+/** What frames of each kind of port begin with. */
+const OUTERMOST = [
+  filter.IP,
+  filter.ETHERNET,
+  filter.ETHERNET,
+  filter.VXLAN,
+  filter.IP,
+  filter.IP,
+  filter.VXLAN,
+] as const;
 
 export interface PathOptions {
   readonly tables: SharedTables;
@@ -361,22 +372,24 @@ export class Path {
   }
 
   setTrace(filter: TraceFilter | null): void {
-    this.#tracer = filter ? new Tracer(filter) : null;
+    this.#tracer = filter ? new Tracer(filter, this.#time) : null;
   }
 
-  takeTraces(): Int32Array[] {
+  takeTraces(): TracedPacket[] {
     if (!this.#tracer) return [];
     const traces = this.#tracer.take();
     if (this.#tracer.done) this.#tracer = null;
     return traces;
   }
 
+  /** Packets that were not traced, since those before them had not been taken. */
+  get tracesMissed(): number {
+    return this.#tracer?.missed ?? 0;
+  }
+
   beginTrace(offset: number, length: number): void {
-    const l2 = this.portKind === POD || this.portKind === HOST;
-    const isVxlan = this.portKind === VXLAN || this.portKind === VXLAN6;
-    const at = isVxlan ? offset + VXLAN_LENGTH : offset;
-    const size = isVxlan ? length - VXLAN_LENGTH : length;
-    this.traced = this.#tracer?.begin(this.bytes, this.port, at, size, l2 || isVxlan) ?? false;
+    const outermost = OUTERMOST[this.portKind];
+    this.traced = this.#tracer?.begin(this.bytes, this.port, offset, length, outermost) ?? false;
     if (this.traced) this.step(step.RECEIVED, this.port, length);
   }
 

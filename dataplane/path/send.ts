@@ -85,7 +85,16 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
       type,
     );
   }
+  if (path.traced) traceFront(path, row, kind, size, tos, udpPort);
   queue(path, port, offset, size, from, to, udpPort, tos);
+}
+
+/** What goes in front of the packet, beyond the tunnel's ends. */
+function traceFront(path: Path, row: number, kind: number, size: number, tos: number, udpPort: number): void {
+  const { adjacencies } = path;
+  if (kind === adj.VXLAN || kind === adj.VXLAN6 || kind === adj.IPIP)
+    path.step(step.OUTER, udpPort, tos, OUTER_TTL, size);
+  else path.step(step.LINK, adjacencies[row + adj.ADJ_DMAC_HI], adjacencies[row + adj.ADJ_DMAC_LO]);
 }
 
 /** Queue a frame that has all its headers. */

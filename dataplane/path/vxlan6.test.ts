@@ -4,6 +4,7 @@ import {
   frame,
   GATEWAY,
   HOST_PORT,
+  hostFilter6,
   ip6,
   MAC_A,
   MAC_HOST,
@@ -270,19 +271,19 @@ describe('out of VXLAN over IPv6', () => {
 
 it('traces name the far end', () => {
   const node = underlay();
-  node.pipeline.setTrace({ host6: words6(FAR_POD), count: 5 });
+  node.pipeline.setTrace({ program: hostFilter6(FAR_POD), count: 5 });
   node.receive(POD_A, frame6());
   node.receive(VXLAN6_PORT_ID, payload6(), node.peer6);
-  const traces = node.pipeline.takeTraces().map((cells) => {
+  const traces = node.pipeline.takeTraces().map(({ steps: cells }) => {
     const steps = Array.from({ length: cells.length / step.STEP_CELLS }, (_, i) =>
       cells.subarray(i * step.STEP_CELLS, (i + 1) * step.STEP_CELLS),
     );
     expect([...steps.find(([code]) => code === step.PEER6)!.subarray(1)]).toEqual(words6(PEER_VXLAN6));
     return steps.map(([code]) => step.STEPS[code!]![0]);
   });
-  const header = ['source6', 'destination6', 'header6', 'source-checked6', 'lookup6', 'ttl'];
+  const header = ['source6', 'destination6', 'header6', 'source-checked6', 'lookup6', 'mtu', 'ttl'];
   expect(traces).toEqual([
-    ['received', ...header, 'peer6', 'encapsulated6', 'sent'],
-    ['received', 'peer6', 'tunnel6', ...header, 'sent'],
+    ['received', ...header, 'peer6', 'encapsulated6', 'outer', 'sent'],
+    ['received', 'peer6', 'tunnel6', ...header, 'link', 'sent'],
   ]);
 });
