@@ -215,7 +215,7 @@ describe('libpcap', () => {
     const frames = Object.values(ALL);
     const file = join(folder, 'all.pcap');
     const writer = new PcapWriter(LINK_ETHERNET);
-    frames.forEach((bytes, i) => writer.write(BigInt(i + 1) * 1_000_000_000n, bytes));
+    for (const [i, bytes] of frames.entries()) writer.write(BigInt(i + 1) * 1_000_000_000n, bytes);
     writeFileSync(file, writer.bytes());
     for (const text of [
       'tcp and dst port 80',

@@ -98,8 +98,8 @@ function frameOf(request: ExplainRequest, from: OpenPort, node: NodeSpec): Uint8
     const source = source6(from, node);
     const next = proto === 'icmp' ? ICMPV6 : PROTOCOLS[proto];
     ipv6.putIpv6(view, ip, 0, length, next, request.ttl ?? TTL);
-    source.forEach((word, i) => put32(view, ip + ipv6.SOURCE + 4 * i, word));
-    words.forEach((word, i) => put32(view, ip + ipv6.DESTINATION + 4 * i, word));
+    ipv6.putAddress(view, ip + ipv6.SOURCE, source);
+    ipv6.putAddress(view, ip + ipv6.DESTINATION, words);
     putUpper(view, ip + header, length, request, ECHO6, ipv6.pseudoSum6(view, ip, next, length));
   } else {
     const source = source4(from, node);
