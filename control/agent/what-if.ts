@@ -9,7 +9,7 @@ import { HEADROOM, MAX_FRAME, type SharedTables } from '../../dataplane/memory/l
 import type { NodeSpec } from '../../dataplane/messages.ts';
 import { Pipeline } from '../../dataplane/pipeline.ts';
 import type { TracedPacket } from '../../dataplane/trace.ts';
-import { get16, get32, put16, put32, sum16, viewOf } from '../../dataplane/wire/bytes.ts';
+import { get16, get32, put16, sum16, viewOf } from '../../dataplane/wire/bytes.ts';
 import {
   ETHERNET_LENGTH,
   GATEWAY_HI,
