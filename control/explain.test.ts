@@ -1,5 +1,8 @@
 import { expect, it } from 'vitest';
-import { frame, POD_A, packet, Scenario } from '../dataplane/scenario.ts';
+import { IPIP } from '../dataplane/fib/adjacency.ts';
+import { deal } from '../dataplane/fib/deal.ts';
+import { frame, IPIP_PORT_ID, ip4, NODE, POD_A, packet, Scenario } from '../dataplane/scenario.ts';
+import { formatAddress4 } from './address.ts';
 import { explain, type Names } from './explain.ts';
 
 const names: Names = {
@@ -30,6 +33,24 @@ it('tells the way of a packet through a tunnel', () => {
     kind: 'vxlan',
     nextHop: '192.0.2.2',
   });
+});
+
+it('tells which of several next hops a flow has', () => {
+  const scenario = new Scenario();
+  const members = [2, 3].map((last) =>
+    scenario.adjacencies.acquire({
+      ...{ kind: IPIP, port: IPIP_PORT_ID, nextHop: ip4(`192.0.2.${last}`), mtu: 1480, source: NODE },
+      ...{ dmac: null, smac: null, vni: 0 },
+    }),
+  );
+  scenario.fib.set(ip4('10.65.9.0'), 26, scenario.groups.acquire(deal(members, null)));
+  scenario.pipeline.setTrace({ count: 1 });
+  const [sent] = scenario.receive(POD_A, frame(packet({ destination: '10.65.9.5' })));
+  const { steps } = explain(scenario.pipeline.takeTraces()[0]!.steps, names);
+  const hop = formatAddress4(sent!.to);
+  const { text, bucket, nextHop } = steps.find(({ step }) => step === 'group')!;
+  expect(text).toBe(`several next hops, group 0: the flow has bucket ${bucket}, of ${hop}`);
+  expect(nextHop).toBe(hop);
 });
 
 it('tells a drop and the error that it caused, and keeps the drop as the verdict', () => {

@@ -157,7 +157,7 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     case step.REASSEMBLED:
       return `whole again from ${a} fragments, ${b} bytes`;
     case step.GROUP:
-      return `group ${a}, bucket ${b}${d ? `: next hop ${address(d)}` : ''}`;
+      return `several next hops, group ${a}: the flow has bucket ${b}${d! >>> 24 ? `, of ${address(d)}` : ''}`;
     case step.MTU:
       return b ? `${a} bytes, ${b} fit` : `${a} bytes, any size fits`;
     case step.OUTER:

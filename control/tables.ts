@@ -12,6 +12,7 @@ import { Fib4Writer } from '../dataplane/fib/fib4-writer.ts';
 import { createFib6 } from '../dataplane/fib/fib6.ts';
 import { Fib6Writer } from '../dataplane/fib/fib6-writer.ts';
 import { createGroups } from '../dataplane/fib/groups.ts';
+import { GroupWriter } from '../dataplane/fib/groups-writer.ts';
 import { createPeers, PeerWriter } from '../dataplane/fib/peers.ts';
 import { createPeers6, Peer6Writer } from '../dataplane/fib/peers6.ts';
 import { createEpochs, GracePeriods } from '../dataplane/memory/grace.ts';
@@ -58,6 +59,7 @@ export class TableWriter {
   readonly #grace: GracePeriods;
   readonly #fib: Fib4Writer;
   readonly #adjacencies: AdjacencyWriter;
+  readonly #groups: GroupWriter;
   readonly #peers: PeerWriter;
   readonly #peers6: Peer6Writer;
   #routes = new Map<number, Written>();
@@ -83,6 +85,7 @@ export class TableWriter {
     this.#fib = new Fib4Writer(this.shared.fib4, this.#grace);
     this.#fib6 = new Fib6Writer(this.shared.fib6, this.#grace);
     this.#adjacencies = new AdjacencyWriter(this.shared.adjacencies, this.#grace);
+    this.#groups = new GroupWriter(this.shared.groups, this.#adjacencies, this.#grace);
     this.#peers = new PeerWriter(this.shared.peers);
     this.#peers6 = new Peer6Writer(this.shared.peers6, this.#grace);
   }
@@ -178,8 +181,20 @@ export class TableWriter {
     return this.#acquire(adjacency, portId);
   }
 
+  /** The row of a new group whose buckets are rows that the caller holds. Throws if all groups or rows are in use. */
+  acquireGroup(buckets: ArrayLike<number>): number {
+    return this.#groups.acquire(buckets);
+  }
+
+  /** Give a group's buckets to other rows, in place. Only then may the caller release those that it had. */
+  updateGroup(row: number, buckets: ArrayLike<number>): void {
+    this.#groups.update(row, buckets);
+  }
+
+  /** Of an adjacency or of a group. */
   release(row: number): void {
-    this.#adjacencies.release(row);
+    if (this.#groups.has(row)) this.#groups.release(row);
+    else this.#adjacencies.release(row);
   }
 
   /** Far ends of tunnels of both families, as text. */

@@ -252,7 +252,7 @@ describe('why', () => {
     expect(short(view.why('10.1.0.0/16').candidates)).toEqual([
       `best 10.1.0.0/16 ${RIGHT} router id`,
       `multipath 10.1.0.0/16 127.78.0.4 router id, 127.78.0.4 against ${RIGHT}`,
-      `multipath 10.1.0.0/16 ${LEFT} MED, 20 against 10 of path 2`,
+      `worse 10.1.0.0/16 ${LEFT} MED, 20 against 10 of path 2`,
     ]);
   });
 

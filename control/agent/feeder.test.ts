@@ -1,8 +1,17 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { ADJ_KIND, ADJ_NEXT_HOP, ADJ_ROW, KIND_NAMES } from '../../dataplane/fib/adjacency.ts';
+import {
+  ADJ_KIND,
+  ADJ_NEXT_HOP,
+  ADJ_ROW,
+  GROUP,
+  HOST,
+  IPIP,
+  KIND_NAMES,
+} from '../../dataplane/fib/adjacency.ts';
 import { lookup4, openFib4 } from '../../dataplane/fib/fib4.ts';
 import { lookup6, openFib6 } from '../../dataplane/fib/fib6.ts';
+import { BUCKETS, bucketOf } from '../../dataplane/fib/groups.ts';
 import { hasPeer } from '../../dataplane/fib/peers.ts';
 import { bytesOf6, formatAddress4, mask4, parseAddress4, parsePrefix4, tryAddress6 } from '../address.ts';
 import { AttributeTable } from '../bgp/attribute-table.ts';
@@ -32,13 +41,16 @@ const ipip = pool('10.65.0.0/16', { ipipMode: 'Always' });
 const table = new AttributeTable();
 const one = sourceOf(1);
 const two = sourceOf(2);
+const three = sourceOf(3);
 
 let tables: TableWriter;
 let ribs: [Rib, Rib];
 let feeder: Feeder;
 let ports: Map<string, number>;
+let maximumPaths: number;
 
 beforeEach(() => {
+  maximumPaths = 16;
   tables = new TableWriter();
   ports = new Map([
     ['tortie0', 1],
@@ -51,7 +63,7 @@ beforeEach(() => {
 
 function newRibs(): [Rib, Rib] {
   const made: [Rib, Rib] = [new Rib(IPV4, table), new Rib(IPV6, table)];
-  for (const rib of made) for (const source of [one, two]) rib.addSource(source);
+  for (const rib of made) for (const source of [one, two, three]) rib.addSource(source);
   return made;
 }
 
@@ -59,7 +71,7 @@ function newRibs(): [Rib, Rib] {
 function learn(...resources: Resource[]): string[] {
   const desired = desiredState(settings, resources);
   const problems = tables.apply(desired, (name) => ports.get(name) ?? null);
-  feeder.learn(desired.learning);
+  feeder.learn(desired.learning, maximumPaths);
   return [...problems, ...feeder.problems()];
 }
 function announce(source: typeof one, nextHop: string, ...prefixes: string[]): void {
@@ -81,6 +93,25 @@ function found(address: string): string {
   const hop = rows[row * ADJ_ROW + ADJ_NEXT_HOP]!;
   return `${KIND_NAMES[rows[row * ADJ_ROW + ADJ_KIND]!]}${hop ? ` ${formatAddress4(hop)}` : ''}`;
 }
+/** Next hops of the group that a worker finds for an address, with the buckets of each: { '192.0.2.2': 64 }. */
+function shares(address: string): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const hop of bucketsOf(address)) counts[hop] = (counts[hop] ?? 0) + 1;
+  return counts;
+}
+/** Next hop of each bucket. */
+function bucketsOf(address: string): string[] {
+  const rows = new Int32Array(tables.shared.adjacencies);
+  const row = lookup4(openFib4(tables.shared.fib4), parseAddress4(address)) * ADJ_ROW;
+  expect(rows[row + ADJ_KIND]).toBe(GROUP);
+  const first = bucketOf(rows, row, 0);
+  const buckets = new Uint16Array(tables.shared.groups, first * 2, BUCKETS);
+  return Array.from(buckets, (index) => {
+    expect([HOST, IPIP]).toContain(rows[index * ADJ_ROW + ADJ_KIND]);
+    return formatAddress4(rows[index * ADJ_ROW + ADJ_NEXT_HOP]!);
+  });
+}
+const rowOf = (address: string) => lookup4(openFib4(tables.shared.fib4), parseAddress4(address));
 const isPeer = (address: string) => hasPeer(new Int32Array(tables.shared.peers), parseAddress4(address));
 
 describe('routes that BGP tells', () => {
@@ -204,6 +235,176 @@ describe('routes that BGP tells', () => {
   });
 });
 
+describe('routes with several next hops', () => {
+  const prefix = '10.65.1.0/26';
+  const inside = '10.65.1.9';
+  const hops = ['192.0.2.2', '192.0.2.3', '192.0.2.4'];
+  beforeEach(() => {
+    feeder.follow(ribs);
+    learn(ipip, self);
+  });
+  async function announceAll(...prefixes: string[]): Promise<void> {
+    for (const [i, source] of [one, two, three].entries()) announce(source, hops[i]!, ...prefixes);
+    await settled();
+  }
+
+  it('are shared evenly, and all may send tunnel packets', async () => {
+    await announceAll(prefix);
+    expect(Object.keys(shares(inside)).sort()).toEqual(hops);
+    expect(Object.values(shares(inside)).sort()).toEqual([42, 43, 43]);
+    expect(hops.map(isPeer)).toEqual([true, true, true]);
+    const [route] = [...feeder.routes()];
+    expect(route!.shares.map(({ nextHop, buckets }) => [nextHop, buckets]).sort()).toEqual(
+      Object.entries(shares(inside)).sort(),
+    );
+    expect(feeder.size).toBe(1);
+  });
+
+  it('keep the buckets of those that stay', async () => {
+    await announceAll(prefix);
+    const before = bucketsOf(inside);
+    withdraw(two, prefix);
+    await settled();
+    const without = bucketsOf(inside);
+    expect(without.filter((hop, bucket) => before[bucket] !== hop && before[bucket] !== hops[1])).toEqual([]);
+    expect(shares(inside)).toEqual({ [hops[0]!]: 64, [hops[2]!]: 64 });
+    announce(two, hops[1]!, prefix);
+    await settled();
+    const again = bucketsOf(inside);
+    const moved = again.filter((hop, bucket) => without[bucket] !== hop);
+    expect(moved).toEqual(new Array(42).fill(hops[1]));
+    withdraw(two, prefix);
+    withdraw(three, prefix);
+    await settled();
+    expect(found(inside)).toBe('ipip 192.0.2.2');
+  });
+
+  it('share groups, and give them back', async () => {
+    const others = Array.from({ length: 50 }, (_, i) => `10.65.${i + 2}.0/26`);
+    await announceAll(prefix, ...others);
+    const rows = new Set(others.map((other) => rowOf(other.split('/')[0]!)));
+    expect([...rows]).toEqual([rowOf(inside)]);
+    expect(feeder.size).toBe(51);
+    for (const source of [one, two, three]) withdraw(source, prefix, ...others);
+    await settled();
+    expect([found(inside), feeder.size]).toEqual(['host', 0]);
+    await until('peers are forgotten', () => !hops.some(isPeer));
+  });
+
+  it('have no more of these than the settings say, the best ones', async () => {
+    maximumPaths = 2;
+    learn(ipip, self);
+    await announceAll(prefix);
+    expect(shares(inside)).toEqual({ [hops[0]!]: 64, [hops[1]!]: 64 });
+    maximumPaths = 1;
+    learn(ipip, self);
+    expect(found(inside)).toBe('ipip 192.0.2.2');
+    maximumPaths = 16;
+    learn(ipip, self);
+    expect(Object.keys(shares(inside)).sort()).toEqual(hops);
+  });
+
+  it('lose one that cannot be reached any more', async () => {
+    await announceAll(prefix);
+    const set = table.acquire(attributesOf(hops[0]!));
+    set.nextHop!.reachable = false;
+    for (const rib of ribs) rib.nextHopsChanged(new Set([set.nextHop!]));
+    await settled();
+    expect(Object.keys(shares(inside)).sort()).toEqual(hops.slice(1));
+    set.nextHop!.reachable = true;
+    for (const rib of ribs) rib.nextHopsChanged(new Set([set.nextHop!]));
+    await settled();
+    expect(Object.keys(shares(inside)).sort()).toEqual(hops);
+    table.release(set.id);
+  });
+
+  it('are of those by tunnel and by the host, and go by what has a port', async () => {
+    announce(one, '192.0.2.2', prefix);
+    announce(two, '198.51.100.7', prefix);
+    await settled();
+    const row = rowOf(inside);
+    learn(pool('10.65.0.0/16', { ipipMode: 'CrossSubnet' }), self);
+    const rows = new Int32Array(tables.shared.adjacencies);
+    expect(shares(inside)).toEqual({ '192.0.2.2': 64, '198.51.100.7': 64 });
+    expect(rows[rowOf(inside) * ADJ_ROW + ADJ_KIND]).toBe(GROUP);
+    learn(ipip, self);
+    expect(shares(inside)).toEqual({ '192.0.2.2': 64, '198.51.100.7': 64 });
+    learn(pool('10.65.0.0/16', { ipipMode: 'CrossSubnet' }), self);
+    ports.delete('ipip');
+    learn(pool('10.65.0.0/16', { ipipMode: 'CrossSubnet' }), self);
+    expect(shares(inside)).toEqual({ '192.0.2.2': 128 });
+    ports.delete('tortie0');
+    learn(pool('10.65.0.0/16', { ipipMode: 'CrossSubnet' }), self);
+    expect(rowOf(inside)).toBe(0);
+    ports.set('tortie0', 1).set('ipip', 2);
+    learn(pool('10.65.0.0/16', { ipipMode: 'CrossSubnet' }), self);
+    expect(shares(inside)).toEqual({ '192.0.2.2': 64, '198.51.100.7': 64 });
+    expect(row).toBeGreaterThan(0);
+  });
+
+  it('of one prefix that join others with the same next hops move as little', async () => {
+    const other = '10.65.2.0/26';
+    await announceAll(prefix);
+    announce(one, hops[0]!, other);
+    announce(two, hops[1]!, other);
+    await settled();
+    const before = bucketsOf(inside);
+    withdraw(three, prefix);
+    await settled();
+    expect(bucketsOf(inside).filter((hop, i) => before[i] !== hops[2] && hop !== before[i])).toEqual([]);
+  });
+});
+
+it('shares routes among the next hops that are told, whatever comes and goes', async () => {
+  const sources = [one, two, three];
+  const prefixes = ['10.65.1.0/26', '10.65.2.0/26', '203.0.113.0/24'];
+  const hops = ['192.0.2.2', '192.0.2.3', '198.51.100.4'];
+  const step = fc.record({
+    source: fc.nat(2),
+    prefixes: fc.subarray(prefixes, { minLength: 1 }),
+    hop: fc.option(fc.constantFrom(...hops)),
+    waits: fc.boolean(),
+  });
+  feeder.follow(ribs);
+  learn(ipip, self);
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+      const told = new Map<string, string>();
+      const check = async () => {
+        await settled();
+        for (const prefix of prefixes) {
+          const address = prefix.split('/')[0]!;
+          const wanted = new Set(sources.flatMap((_, i) => told.get(`${i} ${prefix}`) ?? []));
+          if (wanted.size === 0) expect(found(address)).toBe('host');
+          else if (wanted.size === 1) expect(found(address)).toMatch(new RegExp(` ${[...wanted][0]}$`));
+          else {
+            const counts = shares(address);
+            expect(Object.keys(counts).sort()).toEqual([...wanted].sort());
+            expect(Math.max(...Object.values(counts)) - Math.min(...Object.values(counts))).toBeLessThan(2);
+          }
+        }
+        expect(feeder.size).toBe(
+          prefixes.filter((prefix) => sources.some((_, i) => told.has(`${i} ${prefix}`))).length,
+        );
+      };
+      for (const { source, prefixes: some, hop, waits } of steps) {
+        for (const prefix of some) {
+          if (hop === null) told.delete(`${source} ${prefix}`);
+          else told.set(`${source} ${prefix}`, hop);
+        }
+        if (hop === null) withdraw(sources[source]!, ...some);
+        else announce(sources[source]!, hop, ...some);
+        if (waits) await check();
+      }
+      await check();
+      for (const source of sources) withdraw(source, ...prefixes);
+      await settled();
+      expect(feeder.size).toBe(0);
+    }),
+    { numRuns: 60 },
+  );
+});
+
 describe('routes of the agent before', () => {
   const stale = (prefix: string, nextHop: string): StaleRoute => {
     const { prefix: word, length } = parsePrefix4(prefix);
@@ -211,8 +412,9 @@ describe('routes of the agent before', () => {
       family: IPV4,
       words: [word],
       length,
-      nextHop: { text: nextHop, words: [parseAddress4(nextHop)] },
+      nextHops: nextHop.split(' ').map((text) => ({ text, words: [parseAddress4(text)] })),
       peerLabel: 'before',
+      layout: null,
     };
   };
 
@@ -231,6 +433,38 @@ describe('routes of the agent before', () => {
     expect([found('10.65.1.1'), found('10.65.2.1')]).toEqual(['host', 'ipip 192.0.2.2']);
     feeder.endRestore();
     expect([found('10.65.2.1'), feeder.standins]).toEqual(['host', 0]);
+  });
+
+  it('keep their next hops and buckets until all are told anew', async () => {
+    const layout = Uint8Array.from({ length: BUCKETS }, (_, bucket) => (bucket < 64 ? 1 : 0));
+    const kept = { ...stale('10.65.1.0/26', '192.0.2.2 192.0.2.3'), layout };
+    feeder.restore([kept, stale('10.65.2.0/26', '192.0.2.2 192.0.2.3')]);
+    learn(ipip, self);
+    feeder.follow(ribs);
+    const before = Array.from({ length: BUCKETS }, (_, bucket) => (bucket < 64 ? '192.0.2.3' : '192.0.2.2'));
+    expect(bucketsOf('10.65.1.1')).toEqual(before);
+    announce(one, '192.0.2.2', '10.65.1.0/26', '10.65.2.0/26');
+    await settled();
+    expect([bucketsOf('10.65.1.1'), feeder.standins]).toEqual([before, 2]);
+    announce(two, '192.0.2.3', '10.65.1.0/26');
+    await settled();
+    expect([bucketsOf('10.65.1.1'), feeder.standins]).toEqual([before, 1]);
+    expect([...feeder.routes()].map(({ shares: { length } }) => length)).toEqual([2, 2]);
+    feeder.endRestore();
+    expect([bucketsOf('10.65.1.1'), found('10.65.2.1')]).toEqual([before, 'ipip 192.0.2.2']);
+    expect(feeder.size).toBe(2);
+  });
+
+  it('give way to what is told otherwise, of which as little moves as may be', async () => {
+    feeder.restore([stale('10.65.1.0/26', '192.0.2.2 192.0.2.3')]);
+    learn(ipip, self);
+    feeder.follow(ribs);
+    const before = bucketsOf('10.65.1.1');
+    announce(one, '192.0.2.2', '10.65.1.0/26');
+    announce(two, '192.0.2.4', '10.65.1.0/26');
+    await settled();
+    expect(bucketsOf('10.65.1.1')).toEqual(before.map((hop) => (hop === '192.0.2.3' ? '192.0.2.4' : hop)));
+    expect(feeder.standins).toBe(0);
   });
 });
 

@@ -6,12 +6,17 @@
  * in the RIB and in the trie. A route that moves is written over in place, so that no packet sees a hole; a row is given
  * back only when no route is left in it.
  *
+ * Routes whose best paths share the load have several next hops. They travel by a group: a way as well, whose members are
+ * the ways of its next hops, and whose buckets are dealt so that of what was before little moves.
+ *
  * After a restart there are routes that BGP told the agent before. They stand in until BGP tells them anew, or is known
  * not to.
  */
 import { isDeepStrictEqual } from 'node:util';
+import { deal, moved } from '../../dataplane/fib/deal.ts';
+import { BUCKETS, MAX_MEMBERS } from '../../dataplane/fib/groups.ts';
 import type { Words6 } from '../address.ts';
-import { type Family, formatPrefix, IPV4, IPV6, maskWords } from '../bgp/family.ts';
+import { type Family, formatPrefix, IPV4, IPV6, maskWords, type Prefix } from '../bgp/family.ts';
 import type { NextHop } from '../bgp/next-hop.ts';
 import type { DesiredAdjacency, Learning, Reach } from '../desired.ts';
 import type { PathSource } from '../rib/decision.ts';
@@ -24,18 +29,47 @@ const MAX_WAYS = 65_535;
 const SLICE = 8192;
 /** Left-out routes that are named in problems. */
 const MAX_NAMED = 8;
+/**
+ * Groups of the same next hops, which differ in what their buckets were before. With one, routes that come from elsewhere
+ * would have their flows dealt anew; with any number, routes that came about in different orders would have groups of their own.
+ */
+const MAX_LAYOUTS = 4;
 
 export interface Way {
   readonly number: number;
   readonly family: Family;
   readonly pool: number;
-  readonly nextHop: Pick<NextHop, 'words' | 'text'>;
-  /** Null: such routes are left out. */
+  /** Of a group, its first. */
+  readonly nextHop: Hop;
+  /** Null: such routes are left out. Of a group, that of the first member that is not. */
   reach: Reach | null;
   /** Of the table of adjacencies. 0: none, its port is not there or the table is full. */
   row: number;
-  /** Routes that travel so. */
+  /** Routes, and groups, that travel so. */
   uses: number;
+  /** Null: it has one next hop. */
+  readonly group: Group | null;
+}
+
+/** How routes with several next hops travel. */
+interface Group {
+  /** By next hop, the best path's first when the group was made. */
+  readonly members: readonly Way[];
+  /** Says which they are. */
+  readonly key: string;
+  /** Number of the member that each bucket has. */
+  layout: Uint16Array;
+}
+
+type Hop = Pick<NextHop, 'words' | 'text'>;
+
+/** One of the next hops of a route that has several. */
+export interface Share {
+  readonly nextHop: string;
+  /** Null: it cannot be had now. */
+  readonly adjacency: DesiredAdjacency | null;
+  /** Of BUCKETS. */
+  readonly buckets: number;
 }
 
 /** A route in force. */
@@ -43,10 +77,15 @@ export interface LearnedRoute {
   readonly family: Family;
   readonly words: readonly number[];
   readonly length: number;
+  /** The first, where there are several. */
   readonly nextHop: string;
   readonly adjacency: DesiredAdjacency;
   /** Who told it, for people: "10.0.0.3 (AS 64512)". */
   readonly peerLabel: string;
+  /** Where there are several next hops. */
+  readonly shares: readonly Share[];
+  /** Which of `shares` each bucket has. */
+  readonly layout: Uint8Array | null;
 }
 
 /** One of the agent before. */
@@ -54,8 +93,10 @@ export interface StaleRoute {
   readonly family: Family;
   readonly words: readonly number[];
   readonly length: number;
-  readonly nextHop: Pick<NextHop, 'words' | 'text'>;
+  readonly nextHops: readonly Hop[];
   readonly peerLabel: string;
+  /** Which of several next hops each bucket had, or null. */
+  readonly layout: Uint8Array | null;
 }
 
 interface Standin {
@@ -89,6 +130,11 @@ export class Feeder implements Learned {
   readonly #free: number[] = [];
   /** By family, pool and next hop. */
   readonly #known = new Map<string, Way>();
+  /** Groups by key; those of one key differ in layout. */
+  readonly #groups = new Map<string, Way[]>();
+  /** By the number of a way and the key of a group, which one routes of that way join. Good until any way comes or goes. */
+  readonly #joins = new Map<string, Way>();
+  #maximumPaths = 0;
   /** The last one, by family and pool: neighbouring routes often share a next hop. */
   readonly #recent: ({ nextHop: NextHop; way: Way } | undefined)[] = [];
   readonly #standins = new Map<string, Standin>();
@@ -120,12 +166,14 @@ export class Feeder implements Learned {
     this.#ribs = ribs;
     this.follower?.follow(ribs);
     this.#stopFollowing = ribs.map((rib) => {
+      // Not only where the best path is another: there may be another one beside it.
       const listener = (ids: Int32Array, count: number) => {
-        for (let i = 0; i < count; i++) this.#decide(rib, ids[i]!);
-        this.onChange();
+        let isNew = false;
+        for (let i = 0; i < count; i++) isNew = this.#decide(rib, ids[i]!) || isNew;
+        if (isNew) this.onChange();
       };
-      rib.on('change', listener);
-      return () => rib.off('change', listener);
+      rib.on('touch', listener);
+      return () => rib.off('touch', listener);
     });
     if (this.#learning) this.#startSweep(new Set(), true);
   }
@@ -136,13 +184,22 @@ export class Feeder implements Learned {
     this.#stopFollowing = [];
   }
 
-  /** What the resources say from now on; near routes are written and ports are open. */
-  learn(learning: Learning): void {
-    const isNew = learning.pools !== this.#learning?.pools;
+  /**
+   * What the resources say from now on; near routes are written and ports are open. `maximumPaths`: most next hops of a
+   * route, 1 to MAX_MEMBERS.
+   */
+  learn(learning: Learning, maximumPaths: number): void {
+    const isNew = learning.pools !== this.#learning?.pools || maximumPaths !== this.#maximumPaths;
     this.#learning = learning;
+    this.#maximumPaths = Math.min(maximumPaths, MAX_MEMBERS);
     this.#full = null;
     const changed = new Set<Way>();
     for (const way of this.#known.values()) if (this.#renew(way)) changed.add(way);
+    for (const way of [...this.#groups.values()].flat()) {
+      if (!way.group!.members.some((member) => changed.has(member))) continue;
+      this.#renewGroup(way, way.group!);
+      changed.add(way);
+    }
     for (const standin of this.#standins.values()) this.#place(standin);
     if (isNew || changed.size > 0) this.#startSweep(changed, isNew);
     this.#tables.prunePeers();
@@ -155,9 +212,14 @@ export class Feeder implements Learned {
 
   /** BGP has told all that it will: what still stands in goes. */
   endRestore(): void {
-    for (const [key, { route, way }] of this.#standins) {
+    for (const [key, standin] of this.#standins) {
       this.#standins.delete(key);
-      this.#write(route.family, route.words, route.length, 0);
+      const { route, way } = standin;
+      const rib = this.#ribs[route.family.index];
+      const id = rib?.find(route) ?? -1;
+      // Some of its next hops may have been told, while others were waited for.
+      const isTold = id >= 0 && this.#decide(rib!, id, standin) && this.wayOf(rib!, id) !== null;
+      if (!isTold) this.#write(route.family, route.words, route.length, 0);
       if (way) this.#leave(way);
     }
     this.onChange();
@@ -186,6 +248,10 @@ export class Feeder implements Learned {
   get size(): number {
     let size = 0;
     for (const { reach, uses } of this.#known.values()) if (reach) size += uses;
+    for (const { reach, uses, group } of [...this.#groups.values()].flat()) {
+      if (reach) size += uses;
+      for (const member of group!.members) if (member.reach) size--;
+    }
     return size;
   }
 
@@ -203,9 +269,7 @@ export class Feeder implements Learned {
       }
     }
     for (const { route, way } of this.#standins.values()) {
-      if (!way?.reach) continue;
-      const { adjacency } = way.reach;
-      yield { ...route, nextHop: route.nextHop.text, adjacency };
+      if (way?.reach) yield { ...route, ...travelOf(way, way.reach) };
     }
   }
 
@@ -219,11 +283,7 @@ export class Feeder implements Learned {
       if (route) yield route;
       const standin = this.#standins.get(keyOf({ family, words, length }));
       if (!route && standin?.way?.reach) {
-        yield {
-          ...standin.route,
-          nextHop: standin.route.nextHop.text,
-          adjacency: standin.way.reach.adjacency,
-        };
+        yield { ...standin.route, ...travelOf(standin.way, standin.way.reach) };
       }
     }
   }
@@ -256,39 +316,51 @@ export class Feeder implements Learned {
     if (!source) return null;
     const { family, words, length } = rib.prefixOf(id);
     const peerLabel = labelOf(source);
-    return {
-      family,
-      words: [...(words as number[])],
-      length,
-      nextHop: way!.nextHop.text,
-      adjacency: way!.reach!.adjacency,
-      peerLabel,
-    };
+    return { family, words: [...(words as number[])], length, peerLabel, ...travelOf(way!, way!.reach!) };
   }
 
   // ---- One route -------------------------------------------------------------------------------------
 
-  #decide(rib: Rib, id: number): void {
+  /**
+   * Have a route travel as it should; whether that is otherwise than before. `standin`: the one that it had until now,
+   * which is not among the others any more.
+   */
+  #decide(rib: Rib, id: number, standin: Standin | null = this.#standinOf(rib, id)): boolean {
     const nextHop = rib.bestSet(id)?.nextHop;
     const isLearned = nextHop && !rib.bestSource(id)!.local;
-    this.#move(rib, id, isLearned ? this.#wayFor(rib, id, nextHop) : null);
+    let way = isLearned ? this.#wayFor(rib, id, nextHop) : null;
+    if (way && this.#maximumPaths > 1 && rib.sharesLoad(id)) {
+      way = this.#sharedBy(rib, id, way, this.wayOf(rib, id) ?? standin?.way ?? null);
+    }
+    // Until all peers have told, others of its next hops may be to come.
+    if (way && standin?.way && this.#standins.has(keyOf(standin.route)) && isPart(way, standin.way)) {
+      this.#leaveIfUnused(way);
+      return false;
+    }
+    return this.#move(rib, id, way);
   }
 
-  #move(rib: Rib, id: number, way: Way | null): void {
+  #standinOf(rib: Rib, id: number): Standin | null {
+    if (this.#standins.size === 0) return null;
+    return this.#standins.get(keyOf(rib.prefixOf(id))) ?? null;
+  }
+
+  #move(rib: Rib, id: number, way: Way | null): boolean {
     const { family } = rib;
     const { index } = family;
     const before = this.wayOf(rib, id);
-    if (before === way) return;
+    if (before === way) return false;
     const length = rib.lengthOf(id);
     const words = rib.wordsOf(id, this.#words);
     if (id >= this.#wayOf[index].length) this.#wayOf[index] = grown(this.#wayOf[index], id);
-    if (way?.reach?.via != null && before?.reach?.via === null) this.follower?.beforeDirect(rib, id, way);
+    if (way && before && isDirect(way) && isTunnelled(before)) this.follower?.beforeDirect(rib, id, way);
     this.#write(family, words, length, way?.row ?? 0);
     this.#wayOf[index][id] = way?.number ?? 0;
     if (way) way.uses++;
     if (before) this.#leave(before);
     if (this.#standins.size > 0) this.#dropStandin(keyOf({ family, words, length }));
     this.follower?.moved(rib, id);
+    return true;
   }
 
   #write(family: Family, words: readonly number[], length: number, row: number): void {
@@ -309,11 +381,15 @@ export class Feeder implements Learned {
 
   /** A stand-in by the way that its pool and next hop have now. */
   #place(standin: Standin): void {
-    const { family, words, length, nextHop } = standin.route;
+    const { family, words, length, nextHops, layout } = standin.route;
     const learning = this.#learning!;
     const pool = family === IPV4 ? learning.pool4(words[0]!, length) : learning.pool6(words, length);
     const before = standin.way;
-    standin.way = this.#way(family, pool, nextHop);
+    const ways = nextHops.flatMap((nextHop) => this.#way(family, pool, nextHop) ?? []);
+    if (ways.length < 2) standin.way = ways[0] ?? null;
+    else if (before?.group?.key !== groupKey(ways)) {
+      standin.way = this.#groupOf(ways, layout && Array.from(layout, (place) => ways[place]?.number ?? 0));
+    }
     if (standin.way) standin.way.uses++;
     this.#write(family, words, length, standin.way?.row ?? 0);
     if (before) this.#leave(before);
@@ -347,16 +423,91 @@ export class Feeder implements Learned {
     const key = wayKey(family, pool, nextHop);
     const known = this.#known.get(key);
     if (known) return known;
-    const number = this.#free.pop() ?? this.#ways.length;
-    if (number > MAX_WAYS) {
-      this.#full = `all ${MAX_WAYS} ways to next hops are in use`;
-      return null;
-    }
-    const way: Way = { number, family, pool, nextHop, reach: null, row: 0, uses: 0 };
+    const number = this.#takeNumber();
+    if (number === 0) return null;
+    const way: Way = { number, family, pool, nextHop, reach: null, row: 0, uses: 0, group: null };
     this.#ways[number] = way;
     this.#known.set(key, way);
+    this.#joins.clear();
     this.#renew(way);
     return way;
+  }
+
+  /** For a new way; 0: all are in use. */
+  #takeNumber(): number {
+    const number = this.#free.pop() ?? this.#ways.length;
+    if (number <= MAX_WAYS) return number;
+    this.#full = `all ${MAX_WAYS} ways to next hops are in use`;
+    return 0;
+  }
+
+  /** How a route travels whose paths share the load, the best one by `way`; `before`: as it did so far, or null. */
+  #sharedBy(rib: Rib, id: number, way: Way, before: Way | null): Way {
+    const { family, pool } = way;
+    const ways = new Set([way]);
+    for (const nextHop of rib.nextHopsOf(id)) {
+      if (ways.size === this.#maximumPaths) break;
+      ways.add(this.#way(family, pool, nextHop) ?? way);
+    }
+    if (ways.size === 1) return way;
+    const members = [...ways];
+    const join = `${before?.number ?? 0} ${groupKey(members)}`;
+    const known = this.#joins.get(join);
+    if (known) return known;
+    const past = before && (before.group?.layout ?? new Uint16Array(BUCKETS).fill(before.number));
+    const group = this.#groupOf(members, past);
+    if (group.group) this.#joins.set(join, group);
+    return group;
+  }
+
+  /** The group of these ways in which least moves; the first of them where there is no room for a group. */
+  #groupOf(members: readonly Way[], past: ArrayLike<number> | null): Way {
+    const key = groupKey(members);
+    const known = this.#groups.get(key) ?? [];
+    const [first] = members as [Way, ...Way[]];
+    const live = members.filter(isLive).map(({ number }) => number);
+    const layout = deal(live.length > 0 ? live : [first.number], past);
+    const ranked = known
+      .map((way) => ({ way, moves: past ? moved(layout, way.group!.layout) : 0 }))
+      .sort((a, b) => a.moves - b.moves);
+    const [nearest] = ranked;
+    if (nearest && (nearest.moves === 0 || known.length >= MAX_LAYOUTS)) return nearest.way;
+    const { family, pool, nextHop } = first;
+    const number = this.#takeNumber();
+    const group: Group = { members, key, layout };
+    const way: Way = { number, family, pool, nextHop, reach: null, row: 0, uses: 0, group };
+    if (number === 0 || !this.#renewGroup(way, group)) {
+      if (number > 0) this.#free.push(number);
+      for (const member of members) if (member !== first) this.#leaveIfUnused(member);
+      return nearest?.way ?? first;
+    }
+    for (const member of members) member.uses++;
+    this.#ways[number] = way;
+    this.#groups.set(key, [...known, way]);
+    this.#joins.clear();
+    return way;
+  }
+
+  /** Deal a group's buckets to the members that can be had now, in place. False: there is no room for the group. */
+  #renewGroup(way: Way, group: Group): boolean {
+    const live = group.members.filter(isLive);
+    way.reach = live[0]?.reach ?? null;
+    if (live.length === 0) {
+      if (way.row > 0) this.#retired.push(way.row);
+      way.row = 0;
+      return true;
+    }
+    const numbers = live.map(({ number }) => number);
+    group.layout = deal(numbers, group.layout);
+    const buckets = Uint16Array.from(group.layout, (number) => this.#ways[number]!.row);
+    try {
+      if (way.row > 0) this.#tables.updateGroup(way.row, buckets);
+      else way.row = this.#tables.acquireGroup(buckets);
+      return true;
+    } catch (error) {
+      this.#full = `${(error as Error).message}; routes with several next hops have one`;
+      return false;
+    }
   }
 
   /** Ask anew how a way travels; whether its routes are to be written again. Whoever asks sees to that. */
@@ -380,13 +531,27 @@ export class Feeder implements Learned {
   }
 
   #leave(way: Way): void {
-    if (--way.uses > 0) return;
-    this.#ways[way.number] = undefined;
-    this.#free.push(way.number);
-    this.#known.delete(wayKey(way.family, way.pool, way.nextHop));
+    way.uses--;
+    this.#leaveIfUnused(way);
+  }
+
+  #leaveIfUnused(way: Way): void {
+    if (way.uses > 0) return;
+    const { number, group } = way;
+    this.#ways[number] = undefined;
+    this.#free.push(number);
+    this.#joins.clear();
     // A sweep may not have come to its last route: that one is in a row before.
     if (way.row > 0) this.#tables.release(way.row);
-    if (way.reach?.peer != null) this.#prunePeersSoon();
+    if (!group) {
+      this.#known.delete(wayKey(way.family, way.pool, way.nextHop));
+      if (way.reach?.peer != null) this.#prunePeersSoon();
+      return;
+    }
+    const others = this.#groups.get(group.key)!.filter((other) => other !== way);
+    if (others.length > 0) this.#groups.set(group.key, others);
+    else this.#groups.delete(group.key);
+    for (const member of group.members) this.#leave(member);
   }
 
   /** Once for all ways that go with a session. */
@@ -437,8 +602,45 @@ export class Feeder implements Learned {
   }
 }
 
-const keyOf = ({ family, words, length }: Pick<StaleRoute, 'family' | 'words' | 'length'>): string =>
-  `${family.index} ${words.join()}/${length}`;
+const keyOf = ({ family, words, length }: Prefix): string =>
+  `${family.index} ${Array.from(words).join()}/${length}`;
+
+const groupKey = (members: readonly Way[]): string =>
+  members
+    .map(({ number }) => number)
+    .sort((a, b) => a - b)
+    .join();
+
+const isLive = ({ reach, row }: Way): boolean => reach !== null && row > 0;
+
+/** The ways by one next hop that a way consists of. */
+export const branchesOf = (way: Way): readonly Way[] => way.group?.members ?? [way];
+
+/** Whether the host forwards some of the packets, or a tunnel takes some. */
+const isDirect = (way: Way): boolean => branchesOf(way).some(({ reach }) => reach?.via != null);
+const isTunnelled = (way: Way): boolean => branchesOf(way).some(({ reach }) => reach?.via === null);
+
+/** Whether `whole` has all next hops of `way`, and more. */
+function isPart(way: Way, whole: Way): boolean {
+  const branches = branchesOf(way);
+  const all = branchesOf(whole);
+  return branches.length < all.length && branches.every((branch) => all.includes(branch));
+}
+
+function travelOf(
+  { nextHop, group }: Way,
+  { adjacency }: Reach,
+): Pick<LearnedRoute, 'nextHop' | 'adjacency' | 'shares' | 'layout'> {
+  if (!group) return { nextHop: nextHop.text, adjacency, shares: [], layout: null };
+  const numbers = group.members.map(({ number }) => number);
+  const shares = group.members.map((member) => ({
+    nextHop: member.nextHop.text,
+    adjacency: member.reach?.adjacency ?? null,
+    buckets: group.layout.filter((number) => number === member.number).length,
+  }));
+  const layout = Uint8Array.from(group.layout, (number) => numbers.indexOf(number));
+  return { nextHop: nextHop.text, adjacency, shares, layout };
+}
 
 const wayKey = (family: Family, pool: number, nextHop: Way['nextHop']): string =>
   `${family.index} ${pool} ${nextHop.words.join()}`;

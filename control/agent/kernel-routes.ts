@@ -8,13 +8,13 @@
 import { getSystemErrorName } from 'node:util';
 import { native as load } from '../../dataplane/native/index.ts';
 import { Bitmap } from '../bgp/bitmap.ts';
-import { type Family, formatPrefix, formatWords, type Prefix } from '../bgp/family.ts';
+import { type Family, formatPrefix, formatWords, IPV6, type Prefix } from '../bgp/family.ts';
 import { type Failure, ipApply, type Link, type Route } from '../kernel/iproute.ts';
 import { readRoutes } from '../kernel/netlink.ts';
 import { deleteRoute, LEARNED_PROTOCOL, type Resolved } from '../kernel/plan.ts';
-import { aimRoute, encodeRoute, type RouteAction } from '../kernel/rtnetlink.ts';
+import { aimRoute, encodeRoute, type FormHop, type RouteAction } from '../kernel/rtnetlink.ts';
 import type { Rib } from '../rib/rib.ts';
-import type { Feeder, Follower, Way } from './feeder.ts';
+import { branchesOf, type Feeder, type Follower, type Way } from './feeder.ts';
 
 /** Routes that the kernel is told in one turn: a millisecond. */
 const BURST = 256;
@@ -28,13 +28,15 @@ const ESRCH = 3;
 /** What the kernel is told of a route, shared by all that say the same. */
 interface Form {
   readonly number: number;
-  readonly gateway: string | null;
-  readonly dev: string;
-  readonly index: number;
+  readonly hops: readonly Hop[];
   readonly source: string | null;
   uses: number;
   /** Requests that need but the prefix, by action and family. */
   readonly requests: Map<string, Uint8Array>;
+}
+
+interface Hop extends FormHop {
+  readonly dev: string;
 }
 
 interface Change {
@@ -126,9 +128,8 @@ export class KernelRoutes implements Follower {
     this.#indices = new Map(links.map(({ ifname, ifindex }) => [ifname, ifindex]));
     this.#leftover ??= new Map(readRoutes(LEARNED_PROTOCOL).map((route) => [route.dst, route]));
     // With a device go its routes.
-    for (const form of this.#forms) {
-      if (form && before.get(form.dev) !== this.#indices.get(form.dev)) this.#lost(form);
-    }
+    const isGone = ({ dev }: Hop) => before.get(dev) !== this.#indices.get(dev);
+    for (const form of this.#forms) if (form?.hops.some(isGone)) this.#lost(form);
     for (const hop of this.#resolved.keys()) this.#unasked.add(hop);
     await this.#ask();
     if (compare) this.#compare();
@@ -203,8 +204,9 @@ export class KernelRoutes implements Follower {
   #requeue(hops: ReadonlySet<string>): void {
     for (const rib of this.#ribs) {
       for (let id = 0; id < rib.end; id++) {
-        const via = this.#feeder.wayOf(rib, id)?.reach?.via;
-        if (via != null && hops.has(via)) this.moved(rib, id);
+        const way = this.#feeder.wayOf(rib, id);
+        const isVia = ({ reach }: Way) => reach?.via != null && hops.has(reach.via);
+        if (way && branchesOf(way).some(isVia)) this.moved(rib, id);
       }
     }
   }
@@ -261,22 +263,33 @@ export class KernelRoutes implements Follower {
   /** What the kernel should have for a way; null: nothing; undefined: that is not known yet. */
   #formOf(way: Way | null): Form | null | undefined {
     if (!way?.reach) return null;
-    const { via, source } = way.reach;
-    if (via === null) return this.#form(null, this.#hostDevice, source);
-    const hop = this.#resolved.get(via);
-    if (hop === undefined) this.#unasked.add(via);
-    return hop && this.#form(hop.gateway, hop.dev, source);
+    const all = branchesOf(way).flatMap(({ reach }) => reach ?? []);
+    // The kernel takes no device among several next hops of IPv6: then all goes to us, who have the others, too.
+    const tunnelled = way.family === IPV6 ? all.filter(({ via }) => via === null) : [];
+    const reaches = tunnelled.length > 0 ? tunnelled : all;
+    const unknown = reaches.flatMap(({ via }) => (via !== null && !this.#resolved.has(via) ? via : []));
+    for (const via of unknown) this.#unasked.add(via);
+    if (unknown.length > 0) return undefined;
+    /** By neighbour and device: all that go into tunnels are one to the kernel. */
+    const hops = new Map<string, Hop>();
+    for (const { via } of reaches) {
+      const hop = via === null ? { gateway: null, dev: this.#hostDevice } : this.#resolved.get(via);
+      const index = hop ? this.#indices.get(hop.dev) : undefined;
+      if (!hop || index === undefined) continue;
+      const key = `${hop.gateway} ${index}`;
+      hops.set(key, { ...hop, index, weight: 1 + (hops.get(key)?.weight ?? 0) });
+    }
+    const source = reaches.find((reach) => reach.source !== null)?.source ?? null;
+    return hops.size === 0 ? null : this.#form([...hops.values()], source);
   }
 
-  #form(gateway: string | null, dev: string, source: string | null): Form | null {
-    const index = this.#indices.get(dev);
-    if (index === undefined) return null;
-    const key = `${gateway} ${index} ${source}`;
+  #form(hops: readonly Hop[], source: string | null): Form | null {
+    const key = identityOf(hops, source);
     const known = this.#known.get(key);
     if (known) return known;
     const number = this.#free.pop() ?? this.#forms.length;
     if (number > 0xffff) return null;
-    const form: Form = { number, gateway, dev, index, source, uses: 0, requests: new Map() };
+    const form: Form = { number, hops, source, uses: 0, requests: new Map() };
     this.#forms[number] = form;
     this.#known.set(key, form);
     return form;
@@ -285,7 +298,7 @@ export class KernelRoutes implements Follower {
   #leave(form: Form): void {
     if (--form.uses > 0) return;
     this.#forms[form.number] = undefined;
-    this.#known.delete(`${form.gateway} ${form.index} ${form.source}`);
+    this.#known.delete(identityOf(form.hops, form.source));
     this.#free.push(form.number);
   }
 
@@ -340,7 +353,7 @@ export class KernelRoutes implements Follower {
     for (const { form } of orphans) this.#leave(form);
   }
 
-  /** The kernel has lost all routes of a form. */
+  /** The kernel has lost all routes of a form; where there were several next hops, it may have kept the others. */
   #lost(form: Form): void {
     for (const rib of this.#ribs) {
       const numbers = this.#inKernel[rib.family.index];
@@ -348,6 +361,9 @@ export class KernelRoutes implements Follower {
         if (numbers[id] !== form.number) continue;
         this.moved(rib, id);
         this.#note(rib, id, null);
+        if (form.hops.length < 2) continue;
+        const dst = destinationOf(rib.prefixOf(id));
+        this.#leftover?.set(dst, { dst, protocol: String(LEARNED_PROTOCOL) });
       }
     }
   }
@@ -406,8 +422,25 @@ function send(requests: readonly (readonly [Uint8Array, Prefix])[]): Int32Array 
 
 const textOf = (hop: Resolved | null): string => (hop ? `${hop.gateway} ${hop.dev}` : '');
 
-const isOf = ({ gateway, dev, prefsrc }: Route, form: Form): boolean =>
-  dev === form.dev && (gateway ?? null) === form.gateway && (prefsrc ?? null) === form.source;
+/** In any order: the kernel keeps IPv6 ones in its own. */
+const formKey = (hops: readonly Pick<Hop, 'gateway' | 'dev' | 'weight'>[], source: string | null): string =>
+  `${hops
+    .map(({ gateway, dev, weight }) => `${gateway} ${dev} ${hops.length > 1 ? weight : ''}`)
+    .sort()
+    .join()} ${source}`;
+
+/** A device that was made anew has another index. */
+const identityOf = (hops: readonly Hop[], source: string | null): string =>
+  `${hops.map(({ index }) => index).join()} ${formKey(hops, source)}`;
+
+function isOf({ gateway, dev, prefsrc, nexthops }: Route, form: Form): boolean {
+  const hops = (nexthops ?? [{ gateway, dev, weight: 1 }]).map((hop) => ({
+    gateway: hop.gateway ?? null,
+    dev: hop.dev ?? '',
+    weight: hop.weight,
+  }));
+  return formKey(hops, prefsrc ?? null) === formKey(form.hops, form.source);
+}
 
 /** As the kernel's routes are named: a host's without its length. */
 const destinationOf = ({ family, words, length }: Prefix): string =>

@@ -29,18 +29,38 @@ function route(prefix: string, nextHop: string): LearnedRoute {
   const [address = '', length] = prefix.split('/');
   const family = prefix.includes(':') ? IPV6 : IPV4;
   const peerLabel = '192.0.2.9 (AS 64512)';
-  return { family, words: parseWords(address), length: Number(length), nextHop, adjacency, peerLabel };
+  return {
+    family,
+    words: parseWords(address),
+    length: Number(length),
+    nextHop,
+    adjacency,
+    peerLabel,
+    shares: [],
+    layout: null,
+  };
 }
 
 it('keeps routes of both families for the next agent', async () => {
   const routes = [route('10.65.1.0/26', '192.0.2.2'), route('fd65:1::/122', '2001:db8::2')];
   expect(await new LearnedRoutes(path).save(routes, 2)).toBe(true);
   const kept = new LearnedRoutes(path).load()!;
-  expect(kept.map((one) => [formatPrefix(one), one.nextHop.text, one.peerLabel])).toEqual([
-    ['10.65.1.0/26', '192.0.2.2', '192.0.2.9 (AS 64512)'],
-    ['fd65:1::/122', '2001:db8::2', '192.0.2.9 (AS 64512)'],
-  ]);
-  expect(kept[1]!.nextHop.words).toEqual(parseWords('2001:db8::2'));
+  expect(kept.map((one) => [formatPrefix(one), one.nextHops.map(({ text }) => text), one.peerLabel])).toEqual(
+    [
+      ['10.65.1.0/26', ['192.0.2.2'], '192.0.2.9 (AS 64512)'],
+      ['fd65:1::/122', ['2001:db8::2'], '192.0.2.9 (AS 64512)'],
+    ],
+  );
+  expect(kept[1]!.nextHops[0]!.words).toEqual(parseWords('2001:db8::2'));
+});
+
+it('keeps all next hops of a route, and which of them each bucket had', async () => {
+  const shares = ['192.0.2.2', '192.0.2.3'].map((nextHop) => ({ nextHop, adjacency, buckets: 64 }));
+  const layout = Uint8Array.from({ length: 128 }, (_, bucket) => (bucket % 3) & 1);
+  await new LearnedRoutes(path).save([{ ...route('10.65.1.0/26', '192.0.2.2'), shares, layout }], 1);
+  const [kept] = new LearnedRoutes(path).load()!;
+  expect(kept!.nextHops.map(({ text }) => text)).toEqual(['192.0.2.2', '192.0.2.3']);
+  expect(kept!.layout).toEqual(layout);
 });
 
 it('knows of no agent before where there is no file, or half a one, or one of another form', async () => {
@@ -56,7 +76,7 @@ it('knows of no agent before where there is no file, or half a one, or one of an
   }
   for (const text of [
     '{"format":2,"routes":[]}',
-    '{"format":3,"tooMany":false,"count":1}\n["x","y","z"]\n',
+    '{"format":4,"tooMany":false,"count":1}\n["x","y","z"]\n',
   ]) {
     writeFileSync(path, text);
     expect(learned.load()).toBeNull();

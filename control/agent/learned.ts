@@ -12,7 +12,7 @@ import type { LearnedRoute, StaleRoute } from './feeder.ts';
 export const MAX_KEPT_ROUTES = 50_000;
 /** Routes that are written down in one turn of the event loop: a few milliseconds. */
 const SLICE = 2000;
-const FORMAT = 3;
+const FORMAT = 4;
 
 /** The first line of the file; each other is a route. */
 interface Head {
@@ -22,7 +22,8 @@ interface Head {
   /** So that half a file is seen to be one. */
   readonly count: number;
 }
-type Line = readonly [prefix: string, nextHop: string, peerLabel: string];
+/** `layout`: of several next hops the one that each bucket has, a byte each, in base64. */
+type Line = readonly [prefix: string, nextHops: readonly string[], peerLabel: string, layout?: string];
 
 export class LearnedRoutes {
   readonly #path: string;
@@ -71,12 +72,15 @@ export class LearnedRoutes {
   }
 }
 
-function lineOf({ family, words, length, nextHop, peerLabel }: LearnedRoute): string {
-  return `${JSON.stringify([formatPrefix({ family, words, length }), nextHop, peerLabel] satisfies Line)}\n`;
+function lineOf({ family, words, length, nextHop, peerLabel, shares, layout }: LearnedRoute): string {
+  const nextHops = layout ? shares.map((share) => share.nextHop) : [nextHop];
+  const line: Line = [formatPrefix({ family, words, length }), nextHops, peerLabel];
+  return `${JSON.stringify(layout ? [...line, Buffer.from(layout).toString('base64')] : line)}\n`;
 }
 
-function parse([prefix, nextHop, peerLabel]: Line): StaleRoute {
-  const via = { text: nextHop, words: parseWords(nextHop) };
+function parse([prefix, texts, peerLabel, layout]: Line): StaleRoute {
+  const nextHops = texts.map((text) => ({ text, words: parseWords(text) }));
   const { family, words, length } = parsePrefix(prefix);
-  return { family, words: Array.from(words), length, nextHop: via, peerLabel };
+  const places = layout === undefined ? null : Uint8Array.from(Buffer.from(layout, 'base64'));
+  return { family, words: Array.from(words), length, nextHops, peerLabel, layout: places };
 }

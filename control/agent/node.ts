@@ -341,7 +341,7 @@ export class NodeAgent {
     const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
     failures.push(...(await ipApply(null, commands.filter(leadsAway))));
     problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
-    this.feeder.learn(desired.learning);
+    this.feeder.learn(desired.learning, config.bgp.maximumPaths);
     await this.ports.release();
     failures.push(
       ...(await ipApply(

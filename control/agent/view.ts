@@ -26,6 +26,7 @@ import type {
   NodeStatusView,
   PathMtuView,
   PortView,
+  RouteMemberView,
   RouteView,
   RuntimeView,
   TraceRequest,
@@ -38,7 +39,7 @@ import type { DesiredAdjacency, DesiredRoute } from '../desired.ts';
 import type { DesiredRoute6 } from '../desired6.ts';
 import { VERSION } from '../version.ts';
 import { dropsOf } from './drops-view.ts';
-import type { LearnedRoute } from './feeder.ts';
+import type { LearnedRoute, Share } from './feeder.ts';
 import type { NodeAgent } from './node.ts';
 import { Tracing } from './tracing.ts';
 
@@ -226,6 +227,13 @@ const learnedView = (route: LearnedRoute): RouteView => ({
   ...wayView(route.adjacency),
   nextHop: route.nextHop,
   origin: `bgp ${route.peerLabel}`,
+  ...(route.shares.length > 0 && { members: route.shares.map(memberView) }),
+});
+
+const memberView = ({ nextHop, adjacency, buckets }: Share): RouteMemberView => ({
+  ...(adjacency ? wayView(adjacency) : { via: 'unusable', port: null }),
+  nextHop,
+  buckets,
 });
 
 export const routeView6 = ({ to, adjacency, origin }: DesiredRoute6): RouteView => ({

@@ -64,6 +64,16 @@ export interface RouteView {
   port: string | null;
   /** Who told: "workload NAME", "block", "bgp 10.0.0.3 (AS 64512)", "datastore node NAME", "static" ... */
   origin: string;
+  /** Where several next hops share the route by flow (ECMP): all of them. What stands above is the first's. */
+  members?: RouteMemberView[];
+}
+export interface RouteMemberView {
+  nextHop: string;
+  /** As of a route; "unusable" while its port is not there or the resources leave it out. */
+  via: string;
+  port: string | null;
+  /** Of 128, into which flows are put by their hash. */
+  buckets: number;
 }
 export interface LookupView {
   address: string;

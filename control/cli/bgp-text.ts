@@ -318,7 +318,7 @@ function toldText({ peer, routes, reason }: BgpToldView): string {
 
 const VERDICTS: Readonly<Record<BgpRouteView['state'], string>> = {
   best: 'best',
-  multipath: 'shares the load',
+  multipath: 'may share the load',
   worse: 'worse',
   excluded: 'cannot be used',
   sent: 'sent',

@@ -198,7 +198,7 @@ describe('texts', () => {
     const why = { prefix: path.prefix, covering: null, decidedBy: 'router id', told: null };
     const text = whyText(path.prefix, { ...why, candidates: [fakeRoutes()[0]!, path] }, NOW);
     for (const expected of [
-      '2. shares the load and is equal up to router id, 192.0.2.9 against 192.0.2.3\n',
+      '2. may share the load and is equal up to router id, 192.0.2.9 against 192.0.2.3\n',
       'path identifier 7',
       'originator 192.0.2.7',
       'aggregated by AS 64512 192.0.2.9',

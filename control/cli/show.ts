@@ -111,11 +111,12 @@ const portsText = (ports: readonly PortView[]): string =>
   );
 
 const ROUTE_HEADER = ['PREFIX', 'NEXT HOP', 'VIA', 'PORT', 'ORIGIN'];
+/** Of several next hops each has its buckets behind it: "192.0.2.2 (64), 192.0.2.3 (64)". */
 const routeRow = (route: RouteView): string[] => [
   route.prefix,
-  orDash(route.nextHop),
-  route.via,
-  orDash(route.port),
+  route.members?.map(({ nextHop, buckets }) => `${nextHop} (${buckets})`).join(', ') ?? orDash(route.nextHop),
+  [...new Set(route.members?.map(({ via }) => via) ?? [route.via])].join(', '),
+  [...new Set(route.members?.map(({ port }) => orDash(port)) ?? [orDash(route.port)])].join(', '),
   route.origin,
 ];
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { MAX_MEMBERS } from '../../dataplane/fib/groups.ts';
 import { tryInterface4, tryInterface6 } from '../address.ts';
 import { EX_CONFIG, TortieError } from '../error.ts';
 import { type Complaint, ConfigError, parseSources, validate } from '../resources/yaml.ts';
@@ -211,6 +212,14 @@ export const agentSchema = z.strictObject({
         .max(3600)
         .default(2)
         .describe('First pause before a failed session is tried again; doubles up to 30 times itself.'),
+      maximumPaths: z
+        .int()
+        .min(1)
+        .max(MAX_MEMBERS)
+        .default(16)
+        .describe(
+          'Most next hops that share a route whose best paths are equal but for the tie-breaks. 1: the best one alone.',
+        ),
       bmp: z
         .array(bmpCollector)
         .max(4)

@@ -36,6 +36,13 @@ export interface Route {
   readonly protocol?: string;
   readonly prefsrc?: string;
   readonly metric?: number;
+  /** Where there are several; gateway and dev are theirs then. */
+  readonly nexthops?: readonly RouteHop[];
+}
+export interface RouteHop {
+  readonly gateway?: string;
+  readonly dev?: string;
+  readonly weight: number;
 }
 export interface Failure {
   readonly command: string;

@@ -5,7 +5,7 @@
 import ipaddr from 'ipaddr.js';
 import { native as load } from '../../dataplane/native/index.ts';
 import { formatAddress4, formatMac } from '../address.ts';
-import type { Address, Link, Netns, Route } from './iproute.ts';
+import type { Address, Link, Netns, Route, RouteHop } from './iproute.ts';
 
 const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
@@ -24,7 +24,9 @@ const IFLA = { address: 1, name: 3, mtu: 4, queueLength: 13, info: 18, alias: 20
 const IFLA_INFO_DATA = 2;
 const IFLA_TUN_MULTI_QUEUE = 7;
 const IFA = { address: 1, local: 2 } as const;
-const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, table: 15, via: 18 } as const;
+const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, multipath: 9, table: 15, via: 18 } as const;
+/** struct rtnexthop: length, flags, weight less one, device. */
+const RTNEXTHOP = 8;
 const RT_TABLE_MAIN = 254;
 /** A cached copy of another route. */
 const RTM_F_CLONED = 0x200;
@@ -166,6 +168,28 @@ function addressOf(message: DataView): Address {
   };
 }
 
+function gatewayOf(attributes: ReadonlyMap<number, DataView>): { gateway?: string } {
+  const via = attributes.get(RTA.via);
+  // struct rtvia: a family before the address.
+  const other = via && new DataView(via.buffer, via.byteOffset + 2, via.byteLength - 2);
+  const gateway = attributes.get(RTA.gateway) ?? other;
+  return gateway ? { gateway: ipOf(gateway) } : {};
+}
+
+function hopsOf(multipath: DataView, names: ReadonlyMap<number, string>): RouteHop[] {
+  const hops: RouteHop[] = [];
+  for (let at = 0; at + RTNEXTHOP <= multipath.byteLength; ) {
+    const length = multipath.getUint16(at, LITTLE);
+    if (length < RTNEXTHOP) break;
+    const dev = names.get(multipath.getInt32(at + 4, LITTLE));
+    const rest = new DataView(multipath.buffer, multipath.byteOffset + at + RTNEXTHOP, length - RTNEXTHOP);
+    const weight = multipath.getUint8(at + 3) + 1;
+    hops.push({ ...gatewayOf(attributesOf(rest, 0)), ...(dev !== undefined && { dev }), weight });
+    at += (length + 3) & ~3;
+  }
+  return hops;
+}
+
 /** Nothing for what is no route of the main table. */
 function routeOf(message: DataView, names: ReadonlyMap<number, string>): Route[] {
   const attributes = attributesOf(message, RTMSG);
@@ -174,19 +198,17 @@ function routeOf(message: DataView, names: ReadonlyMap<number, string>): Route[]
   const length = message.getUint8(1);
   const whole = message.getUint8(0) === AF_INET6 ? 128 : 32;
   const [to, prefsrc] = [RTA.dst, RTA.prefsrc].map((type) => attributes.get(type));
-  const via = attributes.get(RTA.via);
-  // struct rtvia: a family before the address.
-  const other = via && new DataView(via.buffer, via.byteOffset + 2, via.byteLength - 2);
-  const gateway = attributes.get(RTA.gateway) ?? other;
   const dev = names.get(numberOf(attributes.get(RTA.oif)));
+  const multipath = attributes.get(RTA.multipath);
   const metric = numberOf(attributes.get(RTA.metric));
   const dst = to ? `${ipOf(to)}${length === whole ? '' : `/${length}`}` : 'default';
   return [
     {
       type: String(message.getUint8(7)),
       dst,
-      ...(gateway && { gateway: ipOf(gateway) }),
+      ...gatewayOf(attributes),
       ...(dev !== undefined && { dev }),
+      ...(multipath && { nexthops: hopsOf(multipath, names) }),
       protocol: String(message.getUint8(5)),
       ...(prefsrc && { prefsrc: ipOf(prefsrc) }),
       ...(metric > 0 && { metric }),

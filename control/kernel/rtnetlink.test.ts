@@ -1,9 +1,11 @@
 /** Against iproute2: the same commands in two namespaces. Needs root for them; without root it says so and skips. */
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { native as load } from '../../dataplane/native/index.ts';
+import { IPV4, IPV6, parsePrefix } from '../bgp/family.ts';
 import { ipApply } from './iproute.ts';
 import { readNamespace, readRoutes6 } from './netlink.ts';
-import { applyInPod } from './rtnetlink.ts';
+import { aimRoute, applyInPod, encodeRoute, type FormHop, type RouteAction } from './rtnetlink.ts';
 
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.log('rtnetlink.test.ts: skipped, making namespaces needs root');
@@ -80,4 +82,60 @@ describe.skipIf(!isRoot)('a pod’s namespace', () => {
     expect(stateOf(ours)).toContain('10.67.0.0/26');
     await expect(applyInPod('nowhere-at-all', [COMMANDS[0]!], () => 1)).rejects.toThrow('nowhere-at-all');
   });
+
+  it.each([
+    [IPV4, '10.66.0.0/26', '10.1.2.2', '10.1.2.3'],
+    [IPV6, 'fd66::/64', 'fd00:1::2', 'fd00:1::3'],
+  ] as const)(
+    'has routes of %s with several next hops, and loses them whole',
+    async (family, to, near, far) => {
+      expect(
+        await ipApply(ours, [
+          'link add v0 type veth peer name v1',
+          'link set v0 up',
+          'link set v1 up',
+          'addr add 10.1.2.1/24 dev v0',
+          'addr add fd00:1::1/64 dev v0 nodad',
+        ]),
+      ).toEqual([]);
+      const [index, tap] = ['v0', 't0'].map((device) => indexOf(ours)(device)!) as [number, number];
+      const tell = (action: RouteAction, ...hops: FormHop[]) => {
+        const request = encodeRoute(action, family, { hops, source: null }, 85);
+        aimRoute(new DataView(request.buffer, request.byteOffset), 0, parsePrefix(to));
+        const errors = new Int32Array(1);
+        load().netlinkChange(ours, request, errors);
+        expect(errors[0]).toBe(0);
+      };
+      const told = () => {
+        const all = family === IPV4 ? readNamespace(ours, 85).routes : readRoutes6(ours, 85);
+        return all.map(({ dst, gateway, dev, nexthops }) => ({ dst, gateway, dev, nexthops }));
+      };
+      const one = { gateway: near, index, weight: 1 };
+      const two = { gateway: far, index, weight: 2 };
+      const three = { gateway: null, index: tap, weight: 1 };
+      tell('add', one, two);
+      expect(told()).toEqual([
+        {
+          dst: to,
+          nexthops: [
+            { gateway: near, dev: 'v0', weight: 1 },
+            { gateway: far, dev: 'v0', weight: 2 },
+          ],
+        },
+      ]);
+      // Of IPv6 the kernel takes no device among several.
+      if (family === IPV4) {
+        tell('replace', three, one);
+        const hops = told()[0]!.nexthops!.map(({ gateway, dev }) => `${gateway} ${dev}`);
+        expect(hops.sort()).toEqual([`${near} v0`, 'undefined t0'].sort());
+      }
+      tell('replace', two);
+      expect(told()).toEqual([{ dst: to, gateway: far, dev: 'v0' }]);
+      tell('replace', one, two);
+      expect(told()[0]!.nexthops).toHaveLength(2);
+      tell('del', three, two);
+      expect(told()).toEqual([]);
+      await ipApply(ours, ['link del v0']);
+    },
+  );
 });

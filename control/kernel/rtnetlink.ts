@@ -28,10 +28,11 @@ const GEN_MODES: Record<string, number> = { eui64: 0, none: 1 };
 const IFF_UP = 1;
 const IFA = { address: 1, local: 2 } as const;
 const IFA_F_NODAD = 2;
-const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, via: 18 } as const;
+const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, multipath: 9, via: 18 } as const;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_LINK = 253;
+const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
 
 /** Netlink is in the machine's byte order. */
@@ -143,12 +144,19 @@ const ROUTE_ACTIONS = {
 } as const;
 
 export interface RouteForm {
+  /** One, or several that share the flows by weight. */
+  readonly hops: readonly FormHop[];
+  /** Preferred source, address, or null. */
+  readonly source: string | null;
+}
+
+export interface FormHop {
   /** Address, or null: what is there is on the link. */
   readonly gateway: string | null;
   /** Of the device. */
   readonly index: number;
-  /** Preferred source, address, or null. */
-  readonly source: string | null;
+  /** 1 to 256; counts where there are several. */
+  readonly weight: number;
 }
 
 export type RouteAction = keyof typeof ROUTE_ACTIONS;
@@ -157,6 +165,27 @@ export type RouteAction = keyof typeof ROUTE_ACTIONS;
 const LENGTH_AT = NLMSG_HEADER + 1;
 const WORDS_AT = NLMSG_HEADER + 12 + 4;
 
+function gatewayOf({ gateway }: FormHop, family: Family): Attribute[] {
+  if (gateway === null) return [];
+  const hop = bytesOf(gateway);
+  if (hop.length === 4 * family.words) return [[RTA.gateway, hop]];
+  return [[RTA.via, Uint8Array.of(...new Uint8Array(Uint16Array.of(AF_INET6).buffer), ...hop)]];
+}
+
+/** A struct rtnexthop each, with its gateway behind it. */
+function multipathOf(hops: readonly FormHop[], family: Family): Uint8Array {
+  const parts = hops.map((hop) => {
+    const gateway = encodeAttributes(gatewayOf(hop, family));
+    const bytes = new Uint8Array(8 + gateway.length);
+    bytes.set(new Uint8Array(Uint16Array.of(bytes.length).buffer));
+    bytes[3] = hop.weight - 1;
+    bytes.set(u32(hop.index), 4);
+    bytes.set(gateway, 8);
+    return bytes;
+  });
+  return Buffer.concat(parts);
+}
+
 /**
  * A request for the main table of either family, to be completed by `aimRoute`: all routes that say the same but for the
  * prefix share it. An IPv4 route may have an IPv6 gateway.
@@ -164,25 +193,21 @@ const WORDS_AT = NLMSG_HEADER + 12 + 4;
 export function encodeRoute(
   action: RouteAction,
   family: Family,
-  { gateway, index, source }: RouteForm,
+  { hops, source }: RouteForm,
   protocol: number,
 ): Uint8Array {
   const [type, flags] = ROUTE_ACTIONS[action];
   const is6 = family.words === 4;
   const body = new Uint8Array(12);
-  const scope = gateway === null && !is6 ? RT_SCOPE_LINK : 0;
-  body.set([is6 ? AF_INET6 : AF_INET, 0, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST]);
-  const dst = new Uint8Array(4 * family.words);
-  const attributes: Attribute[] = [
-    [RTA.dst, dst],
-    [RTA.oif, u32(index)],
-  ];
-  if (gateway !== null) {
-    const hop = bytesOf(gateway);
-    const isOther = hop.length !== dst.length;
-    const other = Uint8Array.of(...new Uint8Array(Uint16Array.of(AF_INET6).buffer), ...hop);
-    attributes.push(isOther ? [RTA.via, other] : [RTA.gateway, hop]);
-  }
+  const [hop, ...others] = hops as [FormHop, ...FormHop[]];
+  const isSeveral = others.length > 0;
+  const scope = hop.gateway === null && !isSeveral && !is6 ? RT_SCOPE_LINK : 0;
+  // Several go without being named, whatever has become of them meanwhile.
+  const anyScope = isSeveral && action === 'del' ? RT_SCOPE_NOWHERE : scope;
+  body.set([is6 ? AF_INET6 : AF_INET, 0, 0, 0, RT_TABLE_MAIN, protocol, anyScope, RTN_UNICAST]);
+  const attributes: Attribute[] = [[RTA.dst, new Uint8Array(4 * family.words)]];
+  if (!isSeveral) attributes.push([RTA.oif, u32(hop.index)], ...gatewayOf(hop, family));
+  else if (action !== 'del') attributes.push([RTA.multipath, multipathOf(hops, family)]);
   if (source !== null) attributes.push([RTA.prefsrc, bytesOf(source)]);
   return message(type, flags, body, attributes);
 }

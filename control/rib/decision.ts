@@ -107,7 +107,7 @@ const STEPS: readonly { reason: Reason; order: (a: Contender, b: Contender) => n
 export const REASONS: readonly Reason[] = ['only path', ...STEPS.map(({ reason }) => reason)];
 
 /** Paths that are equal up to and with this step share the load. */
-const LAST_COMMON_STEP = REASONS.indexOf('interior cost');
+export const LAST_COMMON_STEP = REASONS.indexOf('interior cost');
 
 /** The number of the step that decides, counted from 1: positive where `a` wins, negative where `b` does. */
 export function compare(a: Contender, b: Contender): number {
@@ -142,8 +142,15 @@ export function choose<C extends Contender>(paths: readonly C[]): Choice<C> | nu
   return { best: best!, step };
 }
 
-/** The paths that are as good as the best but for the tie-breaks, the best first: they may share the load. */
+/**
+ * The paths that are as good as the best but for the tie-breaks, in their order: they may share the load. Because of MED a path
+ * may lose against another one than the best (RFC 4271 9.1.2.2 c).
+ */
 export function equals<C extends Contender>(best: C, paths: readonly C[]): C[] {
-  const others = paths.filter((path) => path !== best && Math.abs(compare(best, path)) > LAST_COMMON_STEP);
-  return [best, ...others];
+  const isWorse = (path: C, other: C) => {
+    const step = compare(other, path);
+    return other !== path && step > 0 && step <= LAST_COMMON_STEP;
+  };
+  const others = paths.filter((path) => path !== best && !paths.some((other) => isWorse(path, other)));
+  return [best, ...others.sort((a, b) => -compare(a, b))];
 }

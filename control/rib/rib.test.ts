@@ -104,6 +104,16 @@ describe('choose', () => {
     expect(equals(a, [b, a, worse])).toEqual([a, b]);
   });
 
+  it('shares none with a path that another of its neighbour beats by MED', () => {
+    const best = path(sourceOf(1), { asPath: seq(1) });
+    const [low, high] = [10, 20].map((med, i) => path(sourceOf(2 + i), { asPath: seq(2), med })) as [
+      Contender,
+      Contender,
+    ];
+    expect(equals(best, [high, low, best])).toEqual([best, low]);
+    expect(equals(best, [high, best])).toEqual([best, high]);
+  });
+
   it('is the elimination of RFC 4271 9.1.2.2, step by step', () => {
     const anyPath = fc.record({
       last: fc.integer({ min: 1, max: 3 }),

@@ -18,6 +18,7 @@ import {
   type Contender,
   choose,
   equals,
+  LAST_COMMON_STEP,
   type Path,
   type PathSource,
   REASONS,
@@ -377,6 +378,22 @@ export class Rib extends EventEmitter<{
     const contenders = this.#contenders(id);
     const best = contenders.find(({ path }) => path === this.#noted(id, BEST));
     return best ? equals(best, contenders).map(({ path }) => this.#view(path)) : [];
+  }
+
+  /** Whether other paths may be as good as the best but for the tie-breaks: one of those decided. */
+  sharesLoad(id: number): boolean {
+    return (this.#noted(id, STATE) & STEP) > LAST_COMMON_STEP;
+  }
+
+  /** Next hops of the paths that share a prefix's load, each once, the best path's first. */
+  nextHopsOf(id: number): NextHop[] {
+    const path = this.#noted(id, BEST);
+    if (path < 0) return [];
+    const { nextHop } = this.#setOf(path);
+    const contenders = this.sharesLoad(id) ? this.#contenders(id) : [];
+    const best = contenders.find((contender) => contender.path === path);
+    if (!best) return nextHop ? [nextHop] : [];
+    return [...new Set(equals(best, contenders).flatMap(({ set }) => set.nextHop ?? []))];
   }
 
   /** All paths of a prefix that may be chosen, in no order, with numbers that stay while they live. */

@@ -58,6 +58,11 @@ export class GroupWriter {
     this.#grace.retire(() => this.#free.push(group));
   }
 
+  /** Whether a row is a group's. */
+  has(row: number): boolean {
+    return this.#blocks.has(row);
+  }
+
   get size(): number {
     return this.#blocks.size;
   }

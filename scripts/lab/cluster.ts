@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -43,6 +43,8 @@ export interface ClusterOptions {
   readonly foreign?: readonly number[];
   /** Nodes and pods have IPv6 addresses, too, or no others. */
   readonly ip6?: boolean | 'only';
+  /** Each agent has resources in a folder of its own, where the test may tell it other things than the rest. */
+  readonly folders?: boolean;
   /** More settings of every agent. */
   readonly settings?: Record<string, unknown>;
 }
@@ -139,6 +141,10 @@ export class Cluster {
   get resources(): string {
     return join(this.lab.folder, 'resources');
   }
+  /** What an agent reads. */
+  folder(number: number): string {
+    return this.#options.folders ? `${this.resources}-${nodeName(number)}` : this.resources;
+  }
   settingsFile(number: number): string {
     return join(this.lab.folder, `${nodeName(number)}.yaml`);
   }
@@ -231,7 +237,7 @@ export class Cluster {
         this.settingsFile(number),
         stringify({
           nodeName: nodeName(number),
-          datastore: { kind: 'static', path: 'resources' },
+          datastore: { kind: 'static', path: this.folder(number) },
           bgp: { enabled: bgp !== 'none', retrySeconds: 0.2 },
           ...this.#options.settings,
         }),
@@ -251,12 +257,15 @@ export class Cluster {
 
   /** Rewrite the pool; `reload` makes the agents read it. */
   setMode(mode: Mode): void {
-    const { ip6 } = this.#options;
+    const { ip6, folders } = this.#options;
     if (ip6 !== 'only') this.#write('pods', 'IPPool', { cidr: '10.65.0.0/16', ...POOL_MODES[mode] });
-    if (!ip6) return;
-    // There is no IPIP of IPv6.
-    const vxlanMode = mode === 'direct' ? 'Never' : 'Always';
-    this.#write('pods6', 'IPPool', { cidr: 'fd65::/48', vxlanMode });
+    if (ip6) {
+      // There is no IPIP of IPv6.
+      const vxlanMode = mode === 'direct' ? 'Never' : 'Always';
+      this.#write('pods6', 'IPPool', { cidr: 'fd65::/48', vxlanMode });
+    }
+    if (!folders) return;
+    for (const number of this.#numbers) cpSync(this.resources, this.folder(number), { recursive: true });
   }
 
   /** Switch the running cluster over, and wait until routes leave the new way. */
