@@ -11,6 +11,7 @@ import { IPV6_LENGTH } from '../wire/ipv6.ts';
 import { memberOf6 } from './group.ts';
 import type { Path } from './path.ts';
 import { OUTER_TTL, send } from './send.ts';
+import { sendVxlan6 } from './send6.ts';
 
 const HEADERS = IPV6_LENGTH + ICMPV6_LENGTH;
 /** An ICMPv6 error fits the least MTU (RFC 4443 2.4 (c)). */
@@ -63,7 +64,8 @@ export function reject6(
   const isFar = kind === adj.HOST || kind === adj.VXLAN || kind === adj.VXLAN6;
   const sendable = kind === adj.POD || (isFar && !ipv6.isLinkLocal6(address6, 0));
   if (!sendable) return path.lost(~path.port, reason);
-  send(path, row, kind, start, quoted + HEADERS, ~path.port);
+  if (kind === adj.VXLAN6) sendVxlan6(path, row, start, quoted + HEADERS, ~path.port);
+  else send(path, row, kind, start, quoted + HEADERS, ~path.port);
 }
 
 /** No errors about errors and redirects, nor to what is no single host. */

@@ -22,6 +22,7 @@ import { longestOf } from './ipv4.ts';
 import { fromLink } from './nd.ts';
 import { HOST, type Path, POD, stepAddress } from './path.ts';
 import { send } from './send.ts';
+import { sendVxlan6 } from './send6.ts';
 
 /** checkIpv6's answer as a drop reason. */
 export const IPV6_DROPS = [-1, DROP.ip6_short, DROP.ip6_version, DROP.ip6_payload_length];
@@ -150,7 +151,8 @@ function forward6(path: Path, ip: number, length: number): void {
     ipv6.decrementHopLimit(bytes, ip);
     if (path.traced) path.step(step.TTL, limit, limit - 1);
   }
-  send(path, row, kind, ip, length, path.port);
+  if (kind === adj.VXLAN6) sendVxlan6(path, row, ip, length, path.port);
+  else send(path, row, kind, ip, length, path.port);
 }
 
 /** Nobody honours it (RFC 5095 3): say what its end would, pointing at its type. */

@@ -9,23 +9,20 @@ import { flowHash, flowHash6 } from '../wire/flow.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { IPV4_LENGTH } from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
-import { IPV6_LENGTH } from '../wire/ipv6.ts';
 import * as udp from '../wire/udp.ts';
 import { UDP_LENGTH } from '../wire/udp.ts';
 import * as vxlan from '../wire/vxlan.ts';
 import { VXLAN_LENGTH, VXLAN_PORT } from '../wire/vxlan.ts';
-import { GONE, type Path, stepAddress, UNDERLAY } from './path.ts';
+import { GONE, type Path, UNDERLAY } from './path.ts';
 
 export const OUTER_TTL = 64;
-/** Outer IPv6, UDP, VXLAN and inner Ethernet. */
-const VXLAN6_OVERHEAD = IPV6_LENGTH + UDP_LENGTH + VXLAN_LENGTH + ETHERNET_LENGTH;
 
-/** Write what goes in front of the packet and queue it. `from` is the port to charge, complemented if we made it. */
+/** Write what goes in front of the packet and queue it; send6.ts for VXLAN over IPv6. `from` is the port to charge, complemented if we made it. */
 export function send(path: Path, row: number, kind: number, ip: number, length: number, from: number): void {
   const bytes = path.bytes;
   const adjacencies = path.adjacencies;
   const port = adjacencies[row + adj.ADJ_PORT];
-  if ((kind === adj.VXLAN || kind === adj.IPIP || kind === adj.VXLAN6) && from >= 0) {
+  if ((kind === adj.VXLAN || kind === adj.IPIP) && from >= 0) {
     ip = path.withRoom(ip, length);
     if (ip === 0) return path.lost(from, DROP.tx_full);
   }
@@ -65,13 +62,6 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
       to,
     );
     if (path.traced) path.step(step.ENCAPSULATED, kind, source, to, ipv4.PROTOCOL_IPIP);
-  } else if (kind === adj.VXLAN6) {
-    to = adjacencies[row + adj.ADJ_NEXT_HOP];
-    const hash = is4 ? flowHash(bytes, ip, length) : flowHash6(bytes, ip, length);
-    udpPort = vxlan.sourcePortOf(hash);
-    offset = ip - VXLAN6_OVERHEAD;
-    size = VXLAN6_OVERHEAD + length;
-    putVxlan6Headers(path, row, offset, size, type, tos, hash);
   } else {
     offset = ip - ETHERNET_LENGTH;
     size = length + ETHERNET_LENGTH;
@@ -92,8 +82,7 @@ export function send(path: Path, row: number, kind: number, ip: number, length: 
 /** What goes in front of the packet, beyond the tunnel's ends. */
 function traceFront(path: Path, row: number, kind: number, size: number, tos: number, udpPort: number): void {
   const { adjacencies } = path;
-  if (kind === adj.VXLAN || kind === adj.VXLAN6 || kind === adj.IPIP)
-    path.step(step.OUTER, udpPort, tos, OUTER_TTL, size);
+  if (kind === adj.VXLAN || kind === adj.IPIP) path.step(step.OUTER, udpPort, tos, OUTER_TTL, size);
   else path.step(step.LINK, adjacencies[row + adj.ADJ_DMAC_HI], adjacencies[row + adj.ADJ_DMAC_LO]);
 }
 
@@ -155,37 +144,8 @@ function putVxlanHeaders(
   if (path.traced) path.step(step.ENCAPSULATED, adj.VXLAN, source, to, vni);
 }
 
-/** The same with an outer IPv6 header, 70 bytes. */
-function putVxlan6Headers(
-  path: Path,
-  row: number,
-  offset: number,
-  size: number,
-  type: number,
-  tos: number,
-  hash: number,
-): void {
-  const { bytes, adjacencies } = path;
-  const datagram = offset + IPV6_LENGTH;
-  const length = size - IPV6_LENGTH;
-  ipv6.putIpv6(bytes, offset, tos, length, ipv4.PROTOCOL_UDP, OUTER_TTL);
-  // Routers between the nodes spread flows by it, who need not look for ports (RFC 6438).
-  ipv6.setFlowLabel(bytes, offset, vxlan.flowLabelOf(hash));
-  ipv6.copyAddress(bytes, offset + ipv6.SOURCE, path.underlay6, 0);
-  ipv6.copyWords(bytes, offset + ipv6.DESTINATION, adjacencies, row + adj.ADJ_NEXT_HOP6);
-  putDatagram(path, row, datagram, length, type, vxlan.sourcePortOf(hash));
-  if (path.kinds[adjacencies[row + adj.ADJ_PORT]] === UNDERLAY) {
-    const pseudo = ipv6.pseudoSum6(bytes, offset, ipv4.PROTOCOL_UDP, length);
-    udp.putUdpChecksum(bytes, datagram, length, pseudo);
-  }
-  if (path.traced) {
-    stepAddress(path, step.PEER6, bytes, offset + ipv6.DESTINATION);
-    path.step(step.ENCAPSULATED6, adj.VXLAN6, adjacencies[row + adj.ADJ_VNI], ipv6.flowLabel(bytes, offset));
-  }
-}
-
 /** UDP, VXLAN and inner Ethernet: 30 bytes. `length` is UDP's. */
-function putDatagram(
+export function putDatagram(
   path: Path,
   row: number,
   datagram: number,
