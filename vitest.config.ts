@@ -31,6 +31,16 @@ export default defineConfig({
         },
       },
       {
+        // TCP over paths of many MTUs, by scripts/mtu/run.
+        test: {
+          name: 'mtu',
+          include: ['scripts/mtu/*.mtu.ts'],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
         // Real namespaces, BIRD, iperf3: one lab at a time, so that two cores serve one transfer.
         test: {
           name: 'e2e',

@@ -1,11 +1,12 @@
 /** Nodes that are not tortie: the kernel's VXLAN device, and Linux's IPIP device in a user-mode kernel. */
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../../control/bgp/until.ts';
 import { expectBalanced } from './account.ts';
 import { Cluster } from './cluster.ts';
 import { kernelVxlanNode, UmlIpipNode } from './foreign.ts';
 import { noLab } from './in-lab.ts';
-import { ping, tcp, tcpTo } from './traffic.ts';
+import { type IperfReport, ping, tcp, tcpTo } from './traffic.ts';
 
 /** Of the twenty that iperf3 sends, what surely has arrived when it stops counting. */
 const MEGABYTES = 2 * 1024 * 1024;
@@ -53,7 +54,7 @@ describe.skipIf(noLab ?? noUml)('a node whose IPIP is Linux’s', () => {
   let uml: UmlIpipNode;
   beforeAll(async () => {
     cluster = await Cluster.create({ nodes: 3, podsPerNode: 1, bgp: 'none', mode: 'ipip', foreign: [2, 3] });
-    uml = await UmlIpipNode.start(cluster, 3, 1, cluster.pod('pod1a').address);
+    uml = await UmlIpipNode.start(cluster, 3, 1);
   });
   afterAll(async () => {
     await uml?.stop();
@@ -67,13 +68,21 @@ describe.skipIf(noLab ?? noUml)('a node whose IPIP is Linux’s', () => {
   });
 
   it('takes TCP', async () => {
+    const server = uml.spawn(`iperf3 -s -1 -B ${uml.address}`);
     expect(await tcpTo(cluster.lab, 'pod1a', uml.address, ['-n', '8M'])).toBeGreaterThan(MEGABYTES);
+    await server.all();
   });
 
   it('sends TCP', async () => {
-    const server = cluster.lab.spawn('pod1a', 'iperf3', ['-s', '-p', '5202']);
-    expect(await uml.sent()).toBeGreaterThanOrEqual(4 * 1024 * 1024);
-    await server.stop();
+    const { lab } = cluster;
+    const report = lab.run('pod1a', 'iperf3', ['-s', '-1', '-p', '5202', '-J']);
+    await until('a server listens', async () =>
+      (await lab.run('pod1a', 'ss', ['-Hltn', 'sport = 5202'])).includes('5202'),
+    );
+    const to = cluster.pod('pod1a').address;
+    await uml.run(`iperf3 -c ${to} -p 5202 -B ${uml.address} -n 4M >/dev/null`);
+    const { end } = JSON.parse(await report) as IperfReport;
+    expect(end.sum_received?.bytes).toBeGreaterThan(MEGABYTES);
   });
 
   it('leaves an account that adds up', () => expectBalanced(cluster, 1));

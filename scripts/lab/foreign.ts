@@ -1,5 +1,5 @@
 /** The other node as Linux itself: its VXLAN device, and its IPIP device in a user-mode kernel where ours has none. */
-import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../../control/bgp/until.ts';
 import {
@@ -21,6 +21,8 @@ const VXLAN_DEVICE = 'vxlan.calico';
 const GATEWAY6 = 'fe80::ecee:eeff:feee:eeee';
 const VXLAN6_DEVICE = 'vxlan-v6.calico';
 const BOOT_MS = 30_000;
+/** A program in a user-mode kernel that says nothing for longer hangs. */
+const PROGRAM_MS = 60_000;
 
 /**
  * A node as Calico makes it, all in the kernel: VXLAN device with static neighbours and forwarding entries,
@@ -105,52 +107,59 @@ export async function kernelVxlan6Node(
   return { pod, address };
 }
 
-/** A Linux of its own as a node: IPIP device towards `peer`, iperf3 serving on its tunnel address. */
+/** A Linux of its own as a node: IPIP device towards `peer`, and programs on its tunnel address. */
 export class UmlIpipNode {
   readonly address: string;
   readonly #daemon: Daemon;
+  readonly #folder: string;
+  #programs = 0;
 
-  private constructor(address: string, daemon: Daemon) {
+  private constructor(address: string, daemon: Daemon, folder: string) {
     this.address = address;
     this.#daemon = daemon;
+    this.#folder = folder;
   }
 
-  /**
-   * Boot it. Once it is up it also sends by TCP: every time that `target` listens on port 5202, some megabytes,
-   * with one line "SENT bytes" on its console.
-   */
-  static async start(cluster: Cluster, number: number, peer: number, target: string): Promise<UmlIpipNode> {
+  /** Boot it, on a bridge of the underlay. */
+  static async start(cluster: Cluster, number: number, peer: number, bridge = 'br0'): Promise<UmlIpipNode> {
     const { lab } = cluster;
     const tap = nodeName(number);
     await lab.ip(
       'underlay',
       `tuntap add ${tap} mode tap`,
       `link set ${tap} up`,
-      `link set ${tap} master br0`,
+      `link set ${tap} master ${bridge}`,
     );
     const address = tunnelAddress(number);
-    const init = join(lab.folder, 'uml-init');
+    const folder = join(lab.folder, 'uml');
+    mkdirSync(folder);
+    const init = join(folder, 'init');
     // The machine's own is set-user-id, and in a user namespace its owner is nobody.
-    const mount = join(lab.folder, 'mount');
+    const mount = join(folder, 'mount');
     copyFileSync('/bin/mount', mount);
     chmodSync(mount, 0o755);
+    // Calico's IPIP device, too, takes DF from the packet inside.
     writeFileSync(
       init,
       `#!/bin/sh
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
-${mount} -t proc proc /proc; ${mount} -t sysfs sysfs /sys; ${mount} -t tmpfs tmpfs /tmp
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+${mount} -t proc proc /proc; ${mount} -t sysfs sysfs /sys
+mkdir -m 1777 /dev/shm; export TMPDIR=/dev/shm
 for module in tunnel4 ip_tunnel ipip; do insmod $(find /usr/lib/uml/modules -name $module.ko); done
 ip link set lo up
 ip addr add ${nodeAddress(number)}/24 dev vec0; ip link set vec0 up
-ip link add tunl1 type ipip local ${nodeAddress(number)} remote ${nodeAddress(peer)}
+ip link add tunl1 type ipip local ${nodeAddress(number)} remote ${nodeAddress(peer)} nopmtudisc
 ip addr add ${address}/32 dev tunl1; ip link set tunl1 up mtu 1480
 ip route add ${block(peer)} dev tunl1 src ${address}
-iperf3 -s -B ${address} >/dev/null 2>&1 &
 echo READY
+number=1
 while :; do
-  iperf3 -c ${target} -p 5202 -B ${address} -n 4M -J >/tmp/report 2>&1 &&
-    echo SENT $(sed -n '/sum_sent/,$ s/.*"bytes":[^0-9]*\\([0-9]*\\).*/\\1/p' /tmp/report | head -n 1)
-  sleep 0.2
+  if [ -e ${folder}/$number ]; then
+    (sh ${folder}/$number 2>&1; echo "ended $?") | sed -u "s/^/$number: /" &
+    number=$((number + 1))
+  else
+    sleep 0.05
+  fi
 done
 `,
     );
@@ -159,31 +168,84 @@ done
     const daemon = new Daemon(
       'underlay',
       [
-        ...['timeout', '120', 'linux.uml', 'rootfstype=hostfs', 'rootflags=/', 'ro', 'mem=256M'],
+        ...['timeout', '1800', 'linux.uml', 'rootfstype=hostfs', 'rootflags=/', 'ro', 'mem=256M'],
         ...[`init=${init}`, 'con=null', 'con0=null,fd:1', `vec0:transport=tap,ifname=${tap},gro=0`],
       ],
       join(lab.folder, 'uml.log'),
     );
-    const node = new UmlIpipNode(address, daemon);
-    await until('user-mode Linux is up', () => node.#console('READY'), BOOT_MS);
+    const node = new UmlIpipNode(address, daemon, folder);
+    await until('user-mode Linux is up', () => node.console.includes('READY'), BOOT_MS);
     if (/Unknown device type|Cannot find device/.test(daemon.output)) {
       throw new Error(`user-mode Linux has no IPIP device:\n${daemon.output}`);
     }
     return node;
   }
 
-  #console(text: string): boolean {
-    if (this.#daemon.ended) throw new Error(`user-mode Linux ended:\n${this.#daemon.output}`);
-    return this.#daemon.output.includes(text);
+  get console(): string {
+    const { output, ended } = this.#daemon;
+    if (ended) throw new Error(`user-mode Linux ended:\n${output}`);
+    return output;
   }
 
-  /** Bytes that it sent in its next transfer. */
-  async sent(): Promise<number> {
-    await until('user-mode Linux has sent', () => this.#console('SENT '), 30_000);
-    return Number(this.#daemon.output.match(/SENT (\d+)/)?.[1] ?? Number.NaN);
+  /** Start a command of its shell. */
+  spawn(command: string): UmlProgram {
+    const number = ++this.#programs;
+    const file = join(this.#folder, String(number));
+    writeFileSync(`${file}.part`, `${command}\n`);
+    renameSync(`${file}.part`, file);
+    return new UmlProgram(this, number);
+  }
+
+  /** What a command says, once it ended. Throws unless it ended well. */
+  async run(command: string): Promise<string> {
+    return (await this.spawn(command).all()).join('\n');
   }
 
   async stop(): Promise<void> {
     await this.#daemon.stop();
+  }
+}
+
+/** A command that runs in user-mode Linux; its lines are on the console, each behind its number. */
+export class UmlProgram {
+  readonly #node: UmlIpipNode;
+  readonly #prefix: string;
+  #read = 0;
+
+  constructor(node: UmlIpipNode, number: number) {
+    this.#node = node;
+    this.#prefix = `${number}: `;
+  }
+
+  #lines(): string[] {
+    const whole = this.#node.console.split(/\r?\n/).slice(0, -1);
+    return whole
+      .filter((line) => line.startsWith(this.#prefix))
+      .map((line) => line.slice(this.#prefix.length));
+  }
+
+  /** The next line of its output. */
+  async line(timeout = PROGRAM_MS): Promise<string> {
+    const line = await until(
+      'a program in user-mode Linux says more',
+      () => this.#lines()[this.#read],
+      timeout,
+    );
+    if (line.startsWith('ended ')) throw new Error(`in user-mode Linux: ${this.#lines().join('\n')}`);
+    this.#read++;
+    return line;
+  }
+
+  /** All lines, once it ended. */
+  async all(timeout = PROGRAM_MS): Promise<string[]> {
+    const ended = (line: string | undefined) => line?.startsWith('ended ');
+    const lines = await until(
+      'a program in user-mode Linux ended',
+      () => (ended(this.#lines().at(-1)) ? this.#lines() : null),
+      timeout,
+    );
+    const last = lines.pop();
+    if (last !== 'ended 0') throw new Error(`in user-mode Linux: ${[...lines, last].join('\n')}`);
+    return lines;
   }
 }

@@ -48,7 +48,7 @@ export async function ping(
 }
 
 /** What we read of iperf3's JSON. */
-interface IperfReport {
+export interface IperfReport {
   readonly end: { readonly sum_received?: { readonly bytes: number } };
   readonly error?: string;
 }
