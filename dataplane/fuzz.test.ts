@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { DROP_REASONS } from './drops.ts';
-import { PipelineFuzzer, Random } from './fuzz.ts';
+import { PipelineFuzzer } from './fuzz.ts';
+import { Random } from './random.ts';
 
 const FRAMES = 200_000;
 /** Each starts anew, so that a failure is found again in a quarter of the time. */

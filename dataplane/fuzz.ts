@@ -8,6 +8,7 @@ import * as adj from './fib/adjacency.ts';
 import * as burst from './memory/burst.ts';
 import { ADDRESS, LENGTH, OFFSET, PORT, ROW, STATUS, TOS } from './memory/burst.ts';
 import { BURST, HEADROOM } from './memory/layout.ts';
+import { Random } from './random.ts';
 import {
   frame,
   GATEWAY,
@@ -56,27 +57,6 @@ const LONGEST = SLOT - HEADROOM;
 const EDGES = [0, 1, 4, 5, 6, 7, 8, 19, 20, 40, 63, 64, 127, 128, 224, 239, 240, 254, 255];
 /** EAGAIN, EMSGSIZE, ENOBUFS, EDQUOT, E2BIG, EIO, ENODEV. */
 const ERRNOS = [11, 90, 105, 122, 7, 5, 19];
-
-/** mulberry32: small, seeded, good enough to pick bytes. */
-export class Random {
-  #state: number;
-  constructor(seed: number) {
-    this.#state = seed | 0;
-  }
-  /** An integer from 0 to limit - 1. */
-  below(limit: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) % limit;
-  }
-  chance(share: number): boolean {
-    return this.below(1_000_000) < share * 1_000_000;
-  }
-  of<T>(list: readonly T[]): T {
-    return list[this.below(list.length)]!;
-  }
-}
 
 interface Seed {
   readonly port: number;

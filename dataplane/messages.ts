@@ -31,6 +31,8 @@ export interface PortSpec {
   readonly vnetHeader?: number;
   /** Pods: limits of their bandwidth. */
   readonly limits?: Limits;
+  /** For labs: what goes wrong at this port. */
+  readonly faults?: FaultSpec;
   /** Tunnels: how packets leave. */
   readonly way?: TunnelWay;
   /** With way `host`: the host's TAP. */
@@ -58,6 +60,31 @@ export interface Limits {
  */
 export const TUNNEL_WAYS = ['host', 'sockets', 'plain'] as const;
 export type TunnelWay = (typeof TUNNEL_WAYS)[number];
+
+/** Chances of what may befall a frame, 0 to 1 each. */
+export interface Faults {
+  /** Is lost. */
+  readonly loss?: number;
+  /** Has a bit turned over. */
+  readonly corrupt?: number;
+  /** Is cut short. */
+  readonly truncate?: number;
+  /** Changes places with the next one. */
+  readonly reorder?: number;
+  /** Is sent twice; on its way to the device only. */
+  readonly duplicate?: number;
+  /** Waits for up to `delayMs` milliseconds; on its way to the device only. */
+  readonly delay?: number;
+  readonly delayMs?: number;
+}
+
+/** For labs and tests: what befalls the frames of a port. */
+export interface FaultSpec {
+  readonly seed: number;
+  /** Of frames received from the device, and sent to it. */
+  readonly from: Faults;
+  readonly to: Faults;
+}
 
 export interface UplinkSpec {
   readonly fds: readonly number[];

@@ -14,8 +14,7 @@ import type { PortSpec, WorkerCommand, WorkerData, WorkerEvent, WorkerStats } fr
 import { native as loadNative, type Native } from './native/index.ts';
 import { CUT_ROOM } from './offload/cut.ts';
 import { Pipeline } from './pipeline.ts';
-import { openPort, type Port, Workspace } from './port/port.ts';
-import { ShapedPort } from './port/shaper.ts';
+import { isTimed, openPort, type Port, type TimedPort, Workspace } from './port/port.ts';
 import { PIPELINE, Runtime, TRANSMIT } from './runtime.ts';
 
 /** What epoll reports for the eventfd; ports report their ids. */
@@ -40,8 +39,8 @@ const { E2BIG, EAGAIN, EIO, EMSGSIZE, ENOBUFS, ENODEV } = constants.errno;
 interface Attached {
   readonly spec: PortSpec;
   readonly port: Port;
-  /** The port itself, if its bandwidth is limited. */
-  readonly shaped: ShapedPort | null;
+  /** The port itself, if it needs a clock. */
+  readonly timed: TimedPort | null;
   /** Whether this worker receives from it. */
   watched: boolean;
   /** Watched, but not now: it has received more than it may. */
@@ -65,7 +64,7 @@ class Worker {
   readonly #ports: (Attached | undefined)[] = new Array(MAX_PORTS).fill(undefined);
   readonly #runtime = new Runtime(monotonicMs());
   /** Ports that need a clock. */
-  #shaped: Attached[] = [];
+  #timed: Attached[] = [];
   #tracing = false;
   #running = true;
 
@@ -98,7 +97,7 @@ class Worker {
     this.#post({ type: 'ready' });
     while (this.#running) {
       this.#readers.leave(this.#index);
-      const timeout = this.#shaped.length === 0 ? WAIT_FOR_EVER : this.#untilNext();
+      const timeout = this.#timed.length === 0 ? WAIT_FOR_EVER : this.#untilNext();
       const count = this.#native.epollWait(this.#epoll, ready, timeout, this.#runtime.clock);
       this.#readers.enter(this.#index);
       this.#runtime.woke();
@@ -107,7 +106,7 @@ class Worker {
         if (tag === WAKE) this.#obey();
         else this.#serve(tag);
       }
-      if (this.#shaped.length > 0) this.#shape();
+      if (this.#timed.length > 0) this.#keepTime();
       if (this.#tracing) this.#postTraces();
     }
     this.#readers.leave(this.#index);
@@ -117,25 +116,25 @@ class Worker {
   /** Milliseconds until a limited port may go on, for epoll; without an end if none waits. */
   #untilNext(): number {
     let least = Number.POSITIVE_INFINITY;
-    for (const { shaped, resting } of this.#shaped) {
-      const drain = shaped!.drainMs();
+    for (const { timed, resting } of this.#timed) {
+      const drain = timed!.drainMs();
       if (drain >= 0) least = Math.min(least, drain);
-      if (resting) least = Math.min(least, shaped!.restMs());
+      if (resting) least = Math.min(least, timed!.restMs());
     }
     return least === Number.POSITIVE_INFINITY ? WAIT_FOR_EVER : Math.ceil(least);
   }
 
   /** Send what has waited long enough; rest from those that received too much, and go on with those that have rested. */
-  #shape(): void {
-    for (const attached of this.#shaped) {
+  #keepTime(): void {
+    for (const attached of this.#timed) {
       try {
-        attached.shaped!.drain();
+        attached.timed!.drain();
       } catch (error) {
         // As with any burst: no packet may end the worker.
         this.#log(attached, 'error', `what waited is lost: ${(error as Error).message}`);
       }
       if (!attached.watched) continue;
-      const rests = attached.shaped!.restMs() > 0;
+      const rests = attached.timed!.restMs() > 0;
       if (rests === attached.resting) continue;
       attached.resting = rests;
       for (const fd of attached.port.inputs) {
@@ -261,11 +260,11 @@ class Worker {
 
   #attach(spec: PortSpec): void {
     const port = openPort(this.#workspace, spec, this.#index);
-    const shaped = port instanceof ShapedPort ? port : null;
+    const timed = isTimed(port) ? port : null;
     const attached: Attached = {
       spec,
       port,
-      shaped,
+      timed,
       watched: false,
       resting: false,
       failures: 0,
@@ -273,7 +272,7 @@ class Worker {
     };
     if (port.inputs.length > 0) this.#watch(attached);
     this.#ports[spec.id] = attached;
-    if (shaped) this.#shaped.push(attached);
+    if (timed) this.#timed.push(attached);
     this.#pipeline.attach(spec);
   }
 
@@ -282,15 +281,15 @@ class Worker {
     if (!attached) return;
     this.#pipeline.detach(id);
     this.#unwatch(attached);
-    this.#flushShaped(attached);
+    this.#flushTimed(attached);
     this.#ports[id] = undefined;
-    if (attached.shaped) this.#shaped = this.#shaped.filter((other) => other !== attached);
+    if (attached.timed) this.#timed = this.#timed.filter((other) => other !== attached);
   }
 
   /** What waits before a port that goes, or gets other limits, goes at once. */
-  #flushShaped({ shaped }: Attached): void {
+  #flushTimed({ timed }: Attached): void {
     try {
-      shaped?.flush();
+      timed?.flush();
     } catch {
       // The device is gone, and with it who waited for the packets.
     }

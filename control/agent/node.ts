@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { cellsOf, DROPS } from '../../dataplane/counters.ts';
 import { DROP } from '../../dataplane/drops.ts';
-import type { NodeSpec } from '../../dataplane/messages.ts';
+import type { FaultSpec, NodeSpec } from '../../dataplane/messages.ts';
 import { native as loadNative } from '../../dataplane/native/index.ts';
 import { WorkerPool } from '../../dataplane/pool.ts';
 import type { TracedPacket } from '../../dataplane/trace.ts';
@@ -319,9 +319,12 @@ export class NodeAgent {
     const desired = desiredState({ ...config, underlayMtu, pathMtu }, resources);
     problems.push(...desired.problems);
     this.resources = resources;
+    for (const { port } of config.faults)
+      problems.push(`faults are injected at port ${port}: "faults" in the settings`);
     for (const warning of this.#warnings.of(resources)) this.#log.warn(warning);
 
     const host = desired.ports.find((port) => port.kind === 'host')!;
+    this.ports.faults = faultsOf(config.faults);
     await this.ports.setNode(desired.node);
     this.node = desired.node;
     const { address, local } = desired.node;
@@ -564,3 +567,12 @@ async function resolve(
   }
   return { resolved, failures: all };
 }
+
+/** Settings of faults as the workers take them. */
+const faultsOf = (faults: AgentConfig['faults']): ReadonlyMap<string, FaultSpec> =>
+  new Map(
+    faults.map(({ port, seed, from, to }) => [
+      port,
+      JSON.parse(JSON.stringify({ seed, from, to })) as FaultSpec,
+    ]),
+  );

@@ -4,7 +4,7 @@
  */
 import { clearPortCounters } from '../../dataplane/counters.ts';
 import { MAX_PORTS, type SharedTables } from '../../dataplane/memory/layout.ts';
-import type { NodeSpec, PortSpec } from '../../dataplane/messages.ts';
+import type { FaultSpec, NodeSpec, PortSpec } from '../../dataplane/messages.ts';
 import type { Native } from '../../dataplane/native/index.ts';
 import type { WorkerPool } from '../../dataplane/pool.ts';
 import { openIpipSockets } from '../../dataplane/port/ipip.ts';
@@ -60,6 +60,8 @@ export interface OpenPort {
 }
 
 export class Ports {
+  /** For labs: what goes wrong, by the name of its port. */
+  faults: ReadonlyMap<string, FaultSpec> = new Map();
   readonly #native: Native;
   readonly #workers: WorkerPool;
   readonly #counters: Float64Array;
@@ -396,7 +398,8 @@ export class Ports {
     const { id, fds, vnetHeader } = port;
     const readers = this.#holding ? port.readers.map(() => -1) : port.readers;
     const { name, kind, mac, sources, sources6, mtu } = desired;
-    const spec = { id, kind, name, fds, readers, mac, sources, sources6, mtu };
+    const faults = this.faults.get(name);
+    const spec = { id, kind, name, fds, readers, mac, sources, sources6, mtu, ...(faults && { faults }) };
     const { limits } = desired;
     if (!choice)
       return { ...spec, vnetHeader, ...(limits && { limits: { ...limits, state: port.buckets } }) };

@@ -79,6 +79,22 @@ const bmpCollector = z.strictObject({
     .describe('Time between reports of statistics, seconds.'),
 });
 
+const chance = z.number().min(0).max(1).optional();
+const faults = z.strictObject({
+  loss: chance.describe('Chance that a frame is lost, 0 to 1.'),
+  corrupt: chance.describe('Chance that a bit of it is turned over.'),
+  truncate: chance.describe('Chance that it is cut short.'),
+  reorder: chance.describe('Chance that it changes places with the next one.'),
+  duplicate: chance.describe('Chance that it is sent twice; of "to" only.'),
+  delay: chance.describe('Chance that it waits; of "to" only.'),
+  delayMs: z
+    .int()
+    .min(1)
+    .max(10000)
+    .optional()
+    .describe('How long it waits at most, milliseconds. Default: 10.'),
+});
+
 export const dscpSchema = z
   .union([z.literal('inherit'), z.int().min(0).max(63)])
   .default('inherit')
@@ -162,6 +178,23 @@ export const agentSchema = z.strictObject({
     })
     .prefault({})
     .describe('Ways of the tunnels. auto: the fastest that kernel and host allow, see "tortie show ports".'),
+  faults: z
+    .array(
+      z.strictObject({
+        port: z.string().min(1).describe('A port by its name: vxlan, ipip, tortie0, cali...'),
+        seed: z
+          .int()
+          .min(0)
+          .max(2147483647)
+          .default(1)
+          .describe('Of the chances: the same again with the same seed.'),
+        from: faults.prefault({}).describe('What befalls frames that are received from its device.'),
+        to: faults.prefault({}).describe('What befalls frames that are sent to its device.'),
+      }),
+    )
+    .max(1024)
+    .default([])
+    .describe('For labs and tests: what goes wrong at ports. Never on a node that somebody needs.'),
   metrics: z
     .strictObject({
       enabled: z

@@ -16,6 +16,7 @@ import type { Native } from '../native/index.ts';
 import { Cutter, MAX_SEGMENTS } from '../offload/cut.ts';
 import { Joiner } from '../offload/join.ts';
 import { viewOf } from '../wire/bytes.ts';
+import { FaultyPort } from './faults.ts';
 import { IpipPort } from './ipip.ts';
 import { ShapedPort } from './shaper.ts';
 import { TapPort } from './tap.ts';
@@ -32,6 +33,20 @@ export interface Port {
   /** Send `count` rows, EGRESS_ROWS at most; STATUS of each is 0 or errno. Returns how many went. */
   transmit(arena: Uint8Array, rows: Int32Array, count: number): number;
 }
+
+/** A port that needs a clock: it may rest from receiving, and frames may wait before it. */
+export interface TimedPort extends Port {
+  /** How long not to receive, ms. */
+  restMs(): number;
+  /** How long until something that waits may go, ms; -1: nothing waits. */
+  drainMs(): number;
+  /** Send what has waited long enough; between bursts. */
+  drain(): void;
+  /** Send all that waits. */
+  flush(): void;
+}
+
+export const isTimed = (port: Port): port is TimedPort => 'drain' in port;
 
 /** What the ports of a worker share to work in: it serves one at a time. */
 export class Workspace {
@@ -69,6 +84,16 @@ export class Workspace {
 
 /** A port over the descriptors that control opened. Throws for kinds that have no device. */
 export function openPort(workspace: Workspace, spec: PortSpec, worker: number): Port {
+  const port = openSound(workspace, spec, worker);
+  const { faults } = spec;
+  if (!faults) return port;
+  const { bytes, now } = workspace;
+  const arena = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // Workers do not make the same mistakes.
+  return new FaultyPort(port, { ...faults, seed: faults.seed + worker }, arena, now);
+}
+
+function openSound(workspace: Workspace, spec: PortSpec, worker: number): Port {
   switch (spec.kind) {
     case 'pod':
     case 'host': {

@@ -16,7 +16,7 @@ import {
 } from '../memory/burst.ts';
 import { BURST, HEADROOM, MAX_FRAME } from '../memory/layout.ts';
 import type { Limit, Limits } from '../messages.ts';
-import type { Port } from './port.ts';
+import type { Port, TimedPort } from './port.ts';
 
 /** errno of a frame that found the queue full: EDQUOT. */
 export const OVER_LIMIT = 122;
@@ -66,7 +66,7 @@ export class Bucket {
   }
 }
 
-export class ShapedPort implements Port {
+export class ShapedPort implements TimedPort {
   readonly inputs: readonly number[];
   readonly #port: Port;
   readonly #now: () => number;

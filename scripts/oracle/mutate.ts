@@ -1,5 +1,5 @@
 /** Frames made of the corpus by a few mistakes each, the same ones for the same seed. */
-import { Random } from '../../dataplane/fuzz.ts';
+import { Random } from '../../dataplane/random.ts';
 import type { Case } from './corpus.ts';
 import type { PortName } from './frames.ts';
 import * as f from './frames.ts';
