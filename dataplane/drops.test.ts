@@ -19,7 +19,8 @@ ${sentence(description)}
 
 \`tortie show drops\` counts dropped packets by port and reason, and shows the headers of the last one; with \`--json\` its first bytes, too.
 \`tortie_port_drops_total\` has the same for Prometheus, and \`tortie trace\` follows packets until they are dropped. A packet is counted at the
-port that it came by, once: frames received are those delivered, answered here, and dropped.
+port that it came by, once: frames received are those delivered, answered here, and dropped. Port \`kernel\` has what the node's kernel dropped before
+the tunnels' sockets saw it: fragments that were never whole, and wrong UDP checksums, of all programs of its namespace.
 
 ${sections.join('\n')}`;
   await expect(text).toMatchFileSnapshot(MANUAL);

@@ -6,6 +6,7 @@ import type { SharedTables } from '../../dataplane/memory/layout.ts';
 import type { PortKind } from '../../dataplane/messages.ts';
 import type { DroppedFrame, DropView } from '../api/types.ts';
 import { frameText, type Outermost, outermostOfSent } from '../frame-text.ts';
+import type { KernelDrops } from '../kernel/snmp.ts';
 
 export interface CountedPort {
   readonly id: number;
@@ -22,6 +23,16 @@ export function dropsOf(tables: SharedTables, ports: readonly CountedPort[]): Dr
       last: lastDropped(tables, port, drop.reason),
     })),
   );
+}
+
+/** What the node's kernel dropped before our sockets saw it. */
+export function kernelDrops({ reassembly, udpChecksum }: KernelDrops): DropView[] {
+  const row = (reason: string, description: string, packets: number): DropView[] =>
+    packets > 0 ? [{ port: 'kernel', reason, description, packets, last: null }] : [];
+  return [
+    ...row('reassembly', 'fragments that the kernel could not join, of all programs', reassembly),
+    ...row('udp_checksum', 'UDP checksums that the kernel found wrong, of all programs', udpChecksum),
+  ];
 }
 
 /** What a frame begins with as it is received. */

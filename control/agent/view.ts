@@ -37,8 +37,9 @@ import type {
 import { formatPrefix, IPV4, IPV6 } from '../bgp/family.ts';
 import type { DesiredAdjacency, DesiredRoute } from '../desired.ts';
 import type { DesiredRoute6 } from '../desired6.ts';
+import { readKernelDrops } from '../kernel/snmp.ts';
 import { VERSION } from '../version.ts';
-import { dropsOf } from './drops-view.ts';
+import { dropsOf, kernelDrops } from './drops-view.ts';
 import type { LearnedRoute, Share } from './feeder.ts';
 import type { NodeAgent } from './node.ts';
 import { Tracing } from './tracing.ts';
@@ -128,7 +129,7 @@ export class AgentView implements AgentApi {
   drops(): DropView[] {
     const { ports, tables } = this.#agent;
     const counted = ports.list().map(({ id, desired: { name, kind } }) => ({ id, name, kind }));
-    return dropsOf(tables.shared, counted);
+    return [...dropsOf(tables.shared, counted), ...kernelDrops(readKernelDrops())];
   }
 
   pathMtus(): PathMtuView[] {
