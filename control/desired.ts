@@ -648,7 +648,13 @@ class Builder {
     );
     const remotes = this.#remotes
       .filter((remote) => remote.address === 0 || remote.address !== this.#address)
-      .map(({ name, address, spec }) => node6(name, address, spec));
+      .map(({ name, address, spec }) => node6(name, address, spec))
+      .filter(({ name, address }) => {
+        const isTwin = address !== null && address.words.join() === this.#self6.address?.words.join();
+        if (isTwin)
+          this.#problems.push(`node ${name} has the IPv6 address of this node; give each node its own`);
+        return !isTwin;
+      });
     return desired6(this.#self6, remotes, pools, this.#pods6, {
       host: (nextHop, nextHop6) => this.#hostAdjacency(nextHop, nextHop6),
       vxlan: (nextHop) => {

@@ -114,6 +114,13 @@ it('takes VXLAN over IPv4 to and from nodes that have no IPv6 address', () => {
   expect(fromFour.six.peers.size).toBe(0);
 });
 
+it('leaves out a node with the address of this one', () => {
+  const twin = node(2, { bgp: { ipv4Address: '192.0.2.2/24', ipv6Address: 'fd00::1/64' } });
+  const desired = desiredState(settings, [node(1), twin, pool('Always')]);
+  expect(desired.problems).toEqual(['node n2 has the IPv6 address of this node; give each node its own']);
+  expect(described(desired).routes.some((route) => route.startsWith('fd65:0:0:2::'))).toBe(false);
+});
+
 describe('nodes of IPv6 alone', () => {
   const alone = (number: number) =>
     node(number, {
