@@ -140,6 +140,18 @@ describe.skipIf(noLab)('VXLAN over IPv6 without any IPv4', () => {
   it('is told by name: peer, way, and why not the fastest', async () => {
     const lookup = await cluster.api(1).lookup(addressOf('pod2a'));
     expect(lookup.route).toMatchObject({ nextHop: nodeAddress6(2), via: 'vxlan6', port: 'vxlan6' });
+    const told = await cluster.tortie(
+      1,
+      'explain',
+      '--node',
+      'node1',
+      '--from',
+      'pod1a',
+      '--to',
+      addressOf('pod2a'),
+    );
+    expect(told).toContain(`tunnel peer ${nodeAddress6(2)}`);
+    expect(told).toMatch(/into VXLAN over IPv6 to that peer, VNI 4096, flow label 0x[0-9a-f]+/);
     const port = (await cluster.api(1).ports()).find(({ name }) => name === 'vxlan6');
     expect(port).toMatchObject({ state: 'up', way: 'sockets', addresses: [nodeAddress6(1)] });
     expect(port!.wayReason).toBe('the way through the host is for tunnels over IPv4');
