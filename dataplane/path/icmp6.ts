@@ -4,6 +4,7 @@ import * as adj from '../fib/adjacency.ts';
 import { ADJ_ROW } from '../fib/adjacency.ts';
 import { lookup6 } from '../fib/fib6.ts';
 import * as step from '../trace.ts';
+import { ETHERNET_LENGTH, GATEWAY_HI, GATEWAY_LO, putEthernet, TYPE_IPV6 } from '../wire/ethernet.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import { ICMPV6_LENGTH } from '../wire/icmpv6.ts';
 import * as ipv6 from '../wire/ipv6.ts';
@@ -50,13 +51,16 @@ export function reject6(
   const start = at - HEADERS;
   const message = at - ICMPV6_LENGTH;
   ipv6.putIpv6(bytes, start, CLASS, ICMPV6_LENGTH + quoted, ipv6.NEXT_ICMPV6, OUTER_TTL);
-  ipv6.copyAddress(bytes, start + ipv6.SOURCE, address6, 0);
   ipv6.copyAddress(bytes, start + ipv6.DESTINATION, bytes, at + ipv6.SOURCE);
+  const isOnLink = ipv6.isLinkLocal6(bytes, start + ipv6.DESTINATION);
+  if (isOnLink) ipv6.putAddress(bytes, start + ipv6.SOURCE, ipv6.GATEWAY6);
+  else ipv6.copyAddress(bytes, start + ipv6.SOURCE, address6, 0);
   icmpv6.putError6(bytes, message, type, code, word);
   const pseudo = ipv6.pseudoSum6(bytes, start, ipv6.NEXT_ICMPV6, ICMPV6_LENGTH + quoted);
   icmpv6.putIcmpv6Checksum(bytes, message, ICMPV6_LENGTH + quoted, pseudo);
   if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, word);
 
+  if (isOnLink) return sendOnLink(path, start, quoted + HEADERS);
   let row = lookup6(path.fib6, bytes, start + ipv6.DESTINATION) * ADJ_ROW;
   if (path.adjacencies[row + adj.ADJ_KIND] === adj.GROUP) row = memberOf6(path, row, start, quoted + HEADERS);
   const kind = path.adjacencies[row + adj.ADJ_KIND];
@@ -66,6 +70,17 @@ export function reject6(
   if (!sendable) return path.lost(~path.port, reason);
   if (kind === adj.VXLAN6) sendVxlan6(path, row, start, quoted + HEADERS, ~path.port);
   else send(path, row, kind, start, quoted + HEADERS, ~path.port);
+}
+
+/** To the pod in hand by its link-local address, which has no route. */
+function sendOnLink(path: Path, ip: number, length: number): void {
+  const { bytes, port } = path;
+  const offset = ip - ETHERNET_LENGTH;
+  const size = length + ETHERNET_LENGTH;
+  const { macHi, macLo } = path;
+  putEthernet(bytes, offset, macHi[port], macLo[port], GATEWAY_HI, GATEWAY_LO, TYPE_IPV6);
+  if (path.traced) path.step(step.SENT, port, size);
+  path.egress.push(port, offset, size, ~port, 0, 0, 0);
 }
 
 /** No errors about errors and redirects, nor to what is no single host. */

@@ -121,7 +121,7 @@ describe('IPv6 from a pod', () => {
     ['foreign_mac', frame6({}, MAC_B)],
     ['pod_source', frame6({ source: 'fd65::3' })],
     ['pod_source', frame6({ source: '2001:db8::1' })],
-    ['martian_source', frame6({ source: 'fe80::2' })],
+    ['martian_source', frame6({ source: GATEWAY6 })],
     ['martian_source', frame6({ source: '::1' })],
     ['martian_source', frame6({ source: 'ff02::1' })],
     ['martian_destination', frame6({ destination: '::ffff:192.0.2.1' })],
@@ -229,6 +229,18 @@ describe('ICMPv6 errors', () => {
     expect(error6(only(none.receive(POD_A, frame6({ destination: '2001:db8::1' })), POD_A).bytes).error).toBe(
       '1/0',
     );
+  });
+
+  it('a link-local source beyond its link: from the gateway, to the pod on its link', () => {
+    const options = { source: 'fe80::2', destination: 'fd65::3' };
+    const { node, sent } = reject(options);
+    const found = error6(only(sent, POD_A).bytes);
+    expect(found).toMatchObject({ error: '1/2', to: Buffer.from(ip6('fe80::2')) });
+    expect(found.quoted).toEqual(packet6(options));
+    expect(sent[0]!.bytes.slice(0, 14)).toEqual(Uint8Array.from([...MAC_A, ...GATEWAY, 0x86, 0xdd]));
+    expect(sent[0]!.bytes.slice(22, 38)).toEqual(ip6(GATEWAY6));
+    expect(node.drops(POD_A)).toEqual({ martian_source: 1 });
+    expect(node.counters(POD_A).totals).toMatchObject({ originated: 1, delivered: 0 });
   });
 
   it('too big: what fits, never less than 1280', () => {

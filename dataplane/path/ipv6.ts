@@ -49,7 +49,7 @@ export function fromInside6(path: Path, offset: number, length: number): void {
   ) {
     return path.drop(DROP.foreign_mac);
   }
-  if (isMartianSource6(path, ip)) return path.drop(DROP.martian_source);
+  if (isMartianSource6(path, ip)) return fromMartian6(path, ip, total);
   if (path.portKind === POD) {
     if (!path.maySend6(ip + ipv6.SOURCE)) return path.drop(DROP.pod_source);
     if (path.traced) path.step(step.SOURCE_CHECKED6, step.AGAINST_POD);
@@ -88,6 +88,15 @@ function isMartianSource6(path: Path, ip: number): boolean {
   return (
     ipv6.isMulticast6(bytes, source) || ipv6.isLinkLocal6(bytes, source) || ipv6.isReserved6(bytes, source)
   );
+}
+
+/** Drop it. A pod that sends from its link-local address beyond the link is told so (RFC 4443 3.1). */
+function fromMartian6(path: Path, ip: number, length: number): void {
+  const { bytes, portKind } = path;
+  const source = ip + ipv6.SOURCE;
+  const isItsOwn = ipv6.isLinkLocal6(bytes, source) && !ipv6.isAddress(bytes, source, ipv6.GATEWAY6);
+  if (portKind !== POD || !isItsOwn) return path.drop(DROP.martian_source);
+  reject6(path, DROP.martian_source, icmpv6.UNREACHABLE6, icmpv6.CODE_SCOPE, ip, length);
 }
 
 /** Send the packet at `ip` where the FIB says, or say why not. `length` is its total length. */

@@ -9,6 +9,8 @@ export const PARAMETER_PROBLEM6 = 4;
 
 export const CODE_NO_ROUTE = 0;
 export const CODE_PROHIBITED6 = 1;
+/** Beyond the scope of the source address. */
+export const CODE_SCOPE = 2;
 export const CODE_ADDRESS = 3;
 export const CODE_HOP_LIMIT = 0;
 export const CODE_FIELD = 0;

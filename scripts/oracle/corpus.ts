@@ -427,6 +427,14 @@ function sourcesAndMartians(): void {
     pod6(`${src} from a pod`, datagram6({ src }));
     tunnelled(`${src} out of the tunnel`, inward6({ src }));
   }
+  for (const dst of [f.PROHIBITED6, f.BLACKHOLED6, f.REMOTE6, f.NODE_6]) {
+    pod6(`${LINK_LOCAL} to ${dst}`, datagram6({ src: LINK_LOCAL, dst }));
+    pod6(`${LINK_LOCAL} to ${dst} with hop limit 1`, datagram6({ src: LINK_LOCAL, dst, hops: 1 }));
+  }
+  pod6(
+    `${LINK_LOCAL}, an error`,
+    f.ip6(f.icmp6(1, 0, 0, datagram6(), { src: LINK_LOCAL }), { src: LINK_LOCAL, next: 58 }),
+  );
   tunnelled('a third node’s pod, out of the tunnel', inward6({ src: f.REMOTE36 }));
   topic = 'destinations 6';
   for (const dst of [

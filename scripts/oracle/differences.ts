@@ -192,11 +192,16 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
         claims: (d) => isOutcome(d) && dropped(d, 'multicast') && is6(d),
       },
       {
-        title: 'A link-local source beyond its link',
-        kernel: 'drops it, and answers 1/2',
-        tortie: 'drops it (`martian_source`) in silence',
-        reason: 'RFC 4291 2.5.6 forbids to forward it; RFC 4443 3.1 leaves the answer to the router.',
-        claims: (d) => isOutcome(d) && dropped(d, 'martian_source') && is6(d),
+        title: 'A link-local source beyond its link, and something else amiss',
+        kernel: 'tells of its route or its hop limit first, and tells even itself',
+        tortie: 'drops it (`martian_source`), and answers 1/2',
+        reason:
+          'A source is looked at before a route is, and who takes the gateway’s own is told nothing. Where nothing else is amiss both answer 1/2.',
+        claims: (d) =>
+          isOutcome(d) &&
+          dropped(d, 'martian_source') &&
+          is6(d) &&
+          /^(silence|cali-a: ICMP6 1\/2)$/.test(d.tortie),
       },
     ],
   },
@@ -242,6 +247,13 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
           theirs[7] = ours[7]!;
           return theirs.equals(ours);
         },
+      },
+      {
+        title: 'Errors about what a link-local address sent to the node',
+        kernel: 'from the address that the packet was for',
+        tortie: 'from the gateway’s link-local address',
+        reason: 'It is the node’s address on that link, whichever of the others the packet was for.',
+        claims: (d) => d.field === 'ip.src' && isError6(d) && dropped(d, 'martian_source'),
       },
       {
         title: 'Unreachable routes of IPv6',

@@ -1,5 +1,5 @@
 /**
- * The node of lab.yaml as the kernel would be it: Calico's rules in a namespace `router`, and a namespace `wire` in which all
+ * The node of lab.yaml as the kernel would be it: Calico's rules in one namespace, and another in which all
  * its links end, so that a program there sees what leaves each. Made inside scripts/lab/enter.
  *
  * tortie and its host are one router with a port between them; here the kernel is tortie's half alone, and what is the
@@ -13,6 +13,8 @@ import * as f from './frames.ts';
 import { PORTS, type PortName } from './frames.ts';
 
 const run = promisify(execFile);
+const ROUTER = 'oracle-router';
+const WIRE = 'oracle-wire';
 const TIMEOUT_MS = 60_000;
 /** No link is to be narrower than what is asked of the tunnel. */
 const WIDE = 9000;
@@ -42,7 +44,7 @@ const links = (): string[] =>
     ['tortie0', f.GATEWAY_MAC, f.MAC_HOST],
     ['underlay', f.MAC_NODE, f.MAC_NODE2],
   ].flatMap(([name, near, far]) => [
-    `link add ${name} address ${near} mtu ${WIDE} type veth peer name ${name} address ${far} mtu ${WIDE} netns wire`,
+    `link add ${name} address ${near} mtu ${WIDE} type veth peer name ${name} address ${far} mtu ${WIDE} netns ${WIRE}`,
   ]);
 
 const TUNNELS = ['vxlan.calico', 'vxlan-v6.calico'];
@@ -203,28 +205,39 @@ function markers(): Record<string, string> {
 export class Kernel {
   /** Build the router. `host`: MAC of the host's device. */
   static async create(host: string): Promise<Kernel> {
+    const kernel = new Kernel();
+    try {
+      await kernel.#build(host);
+      return kernel;
+    } catch (error) {
+      await kernel.close();
+      throw error;
+    }
+  }
+
+  async #build(host: string): Promise<void> {
     const ip = (netns: string, command: string) => run('ip', ['-n', netns, ...command.split(' ')]);
     const within = (netns: string, ...command: string[]) => run('ip', ['netns', 'exec', netns, ...command]);
-    for (const netns of ['router', 'wire']) await run('ip', ['netns', 'add', netns]);
-    await within('wire', 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1');
-    for (const command of links()) await ip('router', command);
-    await ip('router', 'link set lo up');
-    await within('router', 'sysctl', '-qw', ...SETTINGS);
+    for (const netns of [ROUTER, WIRE]) await run('ip', ['netns', 'add', netns]);
+    await within(WIRE, 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1');
+    for (const command of links()) await ip(ROUTER, command);
+    await ip(ROUTER, 'link set lo up');
+    await within(ROUTER, 'sysctl', '-qw', ...SETTINGS);
     for (const port of PORTS) {
-      for (const netns of ['wire', 'router']) {
+      for (const netns of [WIRE, ROUTER]) {
         // What leaves is to be as it would be on a wire: whole and with its checksums.
         await within(netns, 'ethtool', '-K', port, 'tx', 'off', 'gro', 'off', 'gso', 'off', 'tso', 'off');
       }
-      await ip('wire', `link set ${port} arp off up`);
-      await ip('router', `link set ${port} up`);
+      await ip(WIRE, `link set ${port} arp off up`);
+      await ip(ROUTER, `link set ${port} up`);
     }
-    for (const command of addresses(host)) await ip('router', command);
+    for (const command of addresses(host)) await ip(ROUTER, command);
     for (const [vtep, node] of VTEPS) {
-      await run('bridge', ['-n', 'router', 'fdb', 'append', vtep, 'dev', 'vxlan.calico', 'dst', node]);
+      await run('bridge', ['-n', ROUTER, 'fdb', 'append', vtep, 'dev', 'vxlan.calico', 'dst', node]);
     }
     await run('bridge', [
       '-n',
-      'router',
+      ROUTER,
       'fdb',
       'append',
       f.VTEP4,
@@ -235,18 +248,17 @@ export class Kernel {
     ]);
     for (const tunnel of TUNNELS) {
       const patience = `net.ipv6.neigh.${tunnel.replace('.', '/')}.retrans_time_ms=${PATIENCE_MS}`;
-      await within('router', 'sysctl', '-qw', patience);
-      await within('router', 'ethtool', '-K', tunnel, 'gro', 'off');
+      await within(ROUTER, 'sysctl', '-qw', patience);
+      await within(ROUTER, 'ethtool', '-K', tunnel, 'gro', 'off');
     }
-    await within('router', 'nft', RULES);
-    return new Kernel();
+    await within(ROUTER, 'nft', RULES);
   }
 
   /** What leaves for each case, in the order of the cases. Throws if the router lost a marker. */
   async outcomes(cases: readonly Frames[]): Promise<Frames[]> {
     const child = spawn(
       'ip',
-      ['netns', 'exec', 'wire', 'python3', `${ROOT}/scripts/oracle/kernel.py`, ...PORTS],
+      ['netns', 'exec', WIRE, 'python3', `${ROOT}/scripts/oracle/kernel.py`, ...PORTS],
       {
         stdio: ['pipe', 'pipe', 'pipe'],
         timeout: TIMEOUT_MS + cases.length * 10,
@@ -275,7 +287,7 @@ export class Kernel {
   }
 
   async close(): Promise<void> {
-    for (const netns of ['router', 'wire']) await run('ip', ['netns', 'del', netns]).catch(() => {});
+    for (const netns of [ROUTER, WIRE]) await run('ip', ['netns', 'del', netns]).catch(() => {});
   }
 }
 
