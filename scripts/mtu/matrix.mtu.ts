@@ -14,7 +14,7 @@ const table = new Map<string, Map<string, { result: Transfer; note: Note }>>();
 describe.each(Object.keys(TUNNELS) as Tunnel[])('%s', (tunnel) => {
   let path: MtuPath;
   beforeAll(async () => {
-    path = await MtuPath.create(tunnel);
+    path = await MtuPath.create(tunnel, process.env.TORTIE_MTU_WAY);
   });
   afterAll(() => path?.close());
 

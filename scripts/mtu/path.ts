@@ -68,9 +68,11 @@ export class MtuPath {
     this.#uml = uml;
   }
 
-  static async create(tunnel: Tunnel): Promise<MtuPath> {
+  /** Build it; `way` is how the tortie node's tunnel packets leave, which it chooses itself unless told. */
+  static async create(tunnel: Tunnel, way?: string): Promise<MtuPath> {
     const cluster = await Cluster.create({
       ...{ nodes: 2, podsPerNode: 1, bgp: 'none', mode: tunnel, foreign: [2] },
+      ...(way && { settings: { offload: { vxlan: way, ipip: way } } }),
     });
     try {
       await layRouters(cluster);
