@@ -68,7 +68,11 @@ export function addTrace(program: Command, io: Io): void {
     .option('--write <file>', 'write them to a pcapng file, with what was done as comments')
     .option('--snap <n>', `bytes of a packet in the file, at most ${MOST_SNAP}`, numberUpTo(MOST_SNAP), SNAP)
     .option('--lab <file>', 'packets of captures through a lab file’s node, as with replay, and no agent')
-    .option('--in <port=file...>', 'with --lab: capture of what a port receives', inputArgument)
+    .option(
+      '--in <port=file>',
+      'with --lab: capture of what a port receives; may come several times',
+      inputArgument,
+    )
     .addHelpText('after', HELP)
     .action(async (words: string[], options: TraceOptions) => {
       const filter = filterOf(words, options);
