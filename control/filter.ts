@@ -180,9 +180,12 @@ class Compiler {
         return { direction, kind };
     }
     if (kind === undefined) return isQualified ? { direction, kind: 'host' } : null;
-    if (isQualified || isAddress(kind)) return { direction, kind: kind.includes('/') ? 'net' : 'host' };
     const last = this.#last;
-    return last && last.kind !== 'host' && last.kind !== 'net' ? last : null;
+    const isOfAddress = last?.kind === 'host' || last?.kind === 'net';
+    if (!isQualified && last && !isOfAddress)
+      return isAddress(kind) ? { direction, kind: kindOf(kind) } : last;
+    if (!isQualified && !isAddress(kind)) return null;
+    return { direction: isQualified || !isOfAddress ? direction : last.direction, kind: kindOf(kind) };
   }
 
   #value({ direction, kind }: Qualifiers): void {
@@ -271,6 +274,8 @@ class Compiler {
     this.#program.push(code, ...operands);
   }
 }
+
+const kindOf = (text: string): 'net' | 'host' => (text.includes('/') ? 'net' : 'host');
 
 const isAddress = (text: string): boolean =>
   tryAddress4(text) !== null ||

@@ -38,8 +38,9 @@ const HELP = `
 An expression says which packets are meant, as tcpdump's does: host, net, port,
 portrange (each after src or dst, or of either), ip, ip6, arp, icmp, icmp6, tcp,
 udp, ipip, proto N, less N, greater N, and, or, not, parentheses. It holds if it
-holds for a packet, or for what is inside it. Of what became of it: verdict sent,
-consumed, drop or held, and reason NAME (docs/DROPS.md).
+holds for a packet, or for what is inside it; so "not tcp" holds for a tunnel
+packet with TCP inside. Of what became of it: verdict sent, consumed, drop or
+held, and reason NAME (docs/DROPS.md).
 
 With --json: one JSON object a line. With --write: pcapng with what was done in
 each packet's comment, for Wireshark.
