@@ -177,6 +177,12 @@ describe.skipIf(!isRoot)('two nodes', () => {
       node.route(podAddresses[index], 32, { kind: adj.POD, port: POD_A, dmac: MAC_A, mtu: 1450 });
     }
   });
+  // A carrier that has just come is noticed when the kernel comes to it.
+  beforeAll(async () => {
+    let answer = '';
+    while (!answer.includes('1 received'))
+      answer = await ping(underlays[0], addresses[1], '-c1', '-W1').catch(() => '');
+  });
   afterAll(() => Promise.all(nodes.map((node) => node.worker?.stop())));
 
   const routeBy = (kind: number, port: number, mtu: number) => {
