@@ -63,6 +63,8 @@ if (outer.length !== IPV4_LENGTH + inIpip.length) throw new Error('IPIP is an IP
 
 const node = new Scenario();
 const { pipeline, arena } = node;
+node.share('10.65.4.0', 26, ['10.65.1.2', '10.65.2.2']);
+node.share6('fd65::4:0', 122, ['fd65::1:2', 'fd65::3:2']);
 const frame6 = (destination: string) => frame(packet6({ destination }), GATEWAY, MAC_A, TYPE_IPV6);
 const inVxlan6 = packet6({ source: 'fd65::3:2', destination: 'fd65::2' });
 
@@ -75,6 +77,9 @@ const ways = [
   wayOf(POD_A, frame6('fd65::3')),
   wayOf(POD_A, frame6('fd65::3:2')),
   wayOf(VXLAN6_PORT_ID, vxlanPayload(inVxlan6, { type: TYPE_IPV6 }), node.peer6),
+  // By one of several next hops.
+  wayOf(POD_A, frame(packet({ destination: '10.65.4.2' }))),
+  wayOf(POD_A, frame6('fd65::4:2')),
   // To an address of the own block that no pod has: a blackhole.
   wayOf(POD_A, frame(packet({ destination: '10.65.0.9' }))),
 ];

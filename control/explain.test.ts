@@ -1,7 +1,5 @@
 import { expect, it } from 'vitest';
-import { IPIP } from '../dataplane/fib/adjacency.ts';
-import { deal } from '../dataplane/fib/deal.ts';
-import { frame, IPIP_PORT_ID, ip4, NODE, POD_A, packet, Scenario } from '../dataplane/scenario.ts';
+import { frame, POD_A, packet, Scenario } from '../dataplane/scenario.ts';
 import { formatAddress4 } from './address.ts';
 import { explain, type Names } from './explain.ts';
 
@@ -37,13 +35,7 @@ it('tells the way of a packet through a tunnel', () => {
 
 it('tells which of several next hops a flow has', () => {
   const scenario = new Scenario();
-  const members = [2, 3].map((last) =>
-    scenario.adjacencies.acquire({
-      ...{ kind: IPIP, port: IPIP_PORT_ID, nextHop: ip4(`192.0.2.${last}`), mtu: 1480, source: NODE },
-      ...{ dmac: null, smac: null, vni: 0 },
-    }),
-  );
-  scenario.fib.set(ip4('10.65.9.0'), 26, scenario.groups.acquire(deal(members, null)));
+  scenario.share('10.65.9.0', 26, ['10.65.1.2', '10.65.2.2']);
   scenario.pipeline.setTrace({ count: 1 });
   const [sent] = scenario.receive(POD_A, frame(packet({ destination: '10.65.9.5' })));
   const { steps } = explain(scenario.pipeline.takeTraces()[0]!.steps, names);

@@ -114,6 +114,7 @@ function corpus(): Seed[] {
     '10.65.0.9',
     '10.65.1.2',
     '10.65.2.2',
+    '10.65.4.2',
     '192.0.2.1',
     '203.0.113.9',
     '224.0.0.251',
@@ -139,7 +140,7 @@ function corpus(): Seed[] {
   ethernet(POD_A, arp(0x0a410002));
   ethernet(POD_A, arp(0xa9fe0101 | 0, 0));
   const destinations6 = [
-    ...['fd65::3', 'fd65::9', 'fd65::1:2', 'fd65::3:2', 'fd65::1'],
+    ...['fd65::3', 'fd65::9', 'fd65::1:2', 'fd65::3:2', 'fd65::4:2', 'fd65::1'],
     ...['2001:db8::1', 'ff02::1', 'fe80::1'],
   ];
   for (const destination of destinations6) {
@@ -177,7 +178,7 @@ function corpus(): Seed[] {
   for (const type of [0x8100, 0x0806]) {
     seeds.push({ port: VXLAN_PORT_ID, bytes: vxlanPayload(packet(), { type }), ip: -1 });
   }
-  for (const source of ['10.65.2.2', '10.65.1.2', '10.65.2.9']) {
+  for (const source of ['10.65.2.2', '10.65.1.2', '10.65.2.9', '10.65.4.2']) {
     const inner = packet({ source, destination: '10.65.0.3' });
     const outer = packet({ source: '192.0.2.3', destination: '192.0.2.1', protocol: 4, payload: inner });
     seeds.push({ port: IPIP_PORT_ID, bytes: outer, ip: 0 });
@@ -235,6 +236,8 @@ export class PipelineFuzzer {
     this.#random = new Random(seed);
     this.scenario.attach(UNDERLAY_PORT, 'underlay', null, []);
     for (const { prefix, to } of DEAD) this.scenario.route(prefix, 24, to);
+    this.scenario.share('10.65.4.0', 26, ['10.65.1.2', '10.65.2.2', '203.0.113.9']);
+    this.scenario.share6('fd65::4:0', 122, ['fd65::1:2', 'fd65::3:2', '2001:db8::1']);
   }
 
   /** Run a burst, and return how many frames it had. Throws, with what was wrong. */

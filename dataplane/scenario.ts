@@ -13,9 +13,10 @@ import { createEvidence } from './evidence.ts';
 import * as adj from './fib/adjacency.ts';
 import { createAdjacencies } from './fib/adjacency.ts';
 import { AdjacencyWriter } from './fib/adjacency-writer.ts';
-import { createFib4 } from './fib/fib4.ts';
+import { deal } from './fib/deal.ts';
+import { createFib4, lookup4, openFib4 } from './fib/fib4.ts';
 import { Fib4Writer } from './fib/fib4-writer.ts';
-import { createFib6 } from './fib/fib6.ts';
+import { createFib6, lookup6, openFib6 } from './fib/fib6.ts';
 import { Fib6Writer } from './fib/fib6-writer.ts';
 import { createGroups } from './fib/groups.ts';
 import { GroupWriter } from './fib/groups-writer.ts';
@@ -332,6 +333,19 @@ export class Scenario {
 
   route6(prefix: string, length: number, to: Partial<adj.Adjacency> & { kind: number }): void {
     this.fib6.set(ip6(prefix), length, this.#acquire(to));
+  }
+
+  /** A route by a group of the rows that these addresses have, whatever becomes of their routes. */
+  share(prefix: string, length: number, addresses: readonly string[]): void {
+    const fib = openFib4(this.tables.fib4);
+    const rows = addresses.map((address) => lookup4(fib, ip4(address)));
+    this.fib.set(ip4(prefix), length, this.groups.acquire(deal(rows, null)));
+  }
+
+  share6(prefix: string, length: number, addresses: readonly string[]): void {
+    const fib = openFib6(this.tables.fib6);
+    const rows = addresses.map((address) => lookup6(fib, viewOf(ip6(address)), 0));
+    this.fib6.set(ip6(prefix), length, this.groups.acquire(deal(rows, null)));
   }
 
   #acquire(to: Partial<adj.Adjacency> & { kind: number }): number {
