@@ -13,8 +13,8 @@ import { describe, Oracle } from './oracle.ts';
 const EX_USAGE = 64;
 const EX_UNAVAILABLE = 69;
 const MOST_SHOWN = 20;
-/** Cases that are asked at once. */
-const BATCH = 2000;
+/** Cases that are asked of one router. */
+const BATCH = 10_000;
 
 const { values } = parseArgs({
   options: {
@@ -91,6 +91,7 @@ async function run(oracle: Oracle): Promise<number> {
   let found = byHand.differences;
   const mutants = mutations(corpus(), count, seed);
   for (let first = 0; first < count; first += BATCH) {
+    if (first > 0) await oracle.renew();
     const verdict = await oracle.judge(mutants.slice(first, first + BATCH));
     unlisted.push(...verdict.unlisted);
     found += verdict.differences;

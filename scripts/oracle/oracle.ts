@@ -15,7 +15,7 @@ export interface Verdict {
 }
 
 export class Oracle {
-  readonly #kernel: Kernel;
+  #kernel: Kernel;
   readonly #tortie: Tortie;
 
   private constructor(kernel: Kernel, tortie: Tortie) {
@@ -23,11 +23,16 @@ export class Oracle {
     this.#tortie = tortie;
   }
 
+  /** Another router: one remembers, and does not answer for ever when much waits for neighbours that never come. */
+  async renew(): Promise<void> {
+    await this.#kernel.close();
+    this.#kernel = await Kernel.create(this.#tortie.hostMac);
+  }
+
   /** Inside scripts/lab/enter. */
   static async create(): Promise<Oracle> {
     const tortie = new Tortie();
-    const host = Buffer.from(tortie.hostMac).toString('hex').match(/../g)!.join(':');
-    return new Oracle(await Kernel.create(host), tortie);
+    return new Oracle(await Kernel.create(tortie.hostMac), tortie);
   }
 
   async ask(cases: readonly Case[]): Promise<Comparison[]> {

@@ -69,8 +69,9 @@ export class Tortie {
   }
 
   /** MAC of the host's device. */
-  get hostMac(): Uint8Array {
-    return this.#lab.ports.find(({ kind }) => kind === 'host')!.mac!;
+  get hostMac(): string {
+    const { mac } = this.#lab.ports.find(({ kind }) => kind === 'host')!;
+    return Buffer.from(mac!).toString('hex').match(/../g)!.join(':');
   }
 
   /** Run one case through a pipeline of its own. */
