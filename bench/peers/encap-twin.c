@@ -117,7 +117,8 @@ static uint32_t flow_hash(const uint8_t *ip, uint32_t length) {
 
 static void put_ipv4(uint8_t *p, uint8_t tos, uint32_t total, uint32_t flags, uint8_t protocol,
                      uint32_t source, uint32_t destination) {
-  identification++;
+  /* Each of up to sixteen workers has numbers of its own. */
+  identification += 16;
   p[0] = 0x45;
   p[1] = tos;
   put16(p + 2, total);
