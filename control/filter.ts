@@ -179,13 +179,11 @@ class Compiler {
         this.#next++;
         return { direction, kind };
     }
-    if (kind === undefined) return isQualified ? { direction, kind: 'host' } : null;
+    if (isQualified) return { direction, kind: kindOf(kind ?? '') };
     const last = this.#last;
-    const isOfAddress = last?.kind === 'host' || last?.kind === 'net';
-    if (!isQualified && last && !isOfAddress)
-      return isAddress(kind) ? { direction, kind: kindOf(kind) } : last;
-    if (!isQualified && !isAddress(kind)) return null;
-    return { direction: isQualified || !isOfAddress ? direction : last.direction, kind: kindOf(kind) };
+    if (!isAddress(kind ?? '')) return last?.kind === 'host' || last?.kind === 'net' ? null : last;
+    const before = last?.kind === 'host' || last?.kind === 'net' ? last.direction : BOTH;
+    return { direction: before, kind: kindOf(kind!) };
   }
 
   #value({ direction, kind }: Qualifiers): void {
