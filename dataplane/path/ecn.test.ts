@@ -133,9 +133,10 @@ describe('into the tunnel', () => {
   it.each([TO_VXLAN, TO_IPIP])(
     'to %s: one DSCP for all where the node says so, ECN as ever',
     (destination) => {
+      const [zero, ten] = [nodeWith(0), nodeWith(10)];
       for (let ecn = 0; ecn < 4; ecn++) {
-        expect(outer(destination, DSCP | ecn, 0)).toBe(ecn);
-        expect(outer(destination, DSCP | ecn, 10)).toBe((10 << 2) | ecn);
+        expect(outer(zero, destination, DSCP | ecn)).toBe(ecn);
+        expect(outer(ten, destination, DSCP | ecn)).toBe((10 << 2) | ecn);
       }
     },
   );
