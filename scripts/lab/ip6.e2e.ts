@@ -30,7 +30,7 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
     expect(await lab.run('pod1a', 'ip', ['-6', 'neigh'])).toMatch(
       /fe80::ecee:eeff:feee:eeee dev eth0 lladdr ee:ee:ee:ee:ee:ee router/,
     );
-    expect(await tcp(lab, 'pod1a', 'pod1b', pod('pod1b'))).toBeGreaterThan(10e6);
+    expect(await tcp(lab, 'pod1a', 'pod1b', pod('pod1b'))).toBeGreaterThan(1e6);
   });
 
   describe.each<Mode & keyof typeof WIRE>(['vxlan', 'direct'])('%s', (mode) => {
@@ -61,8 +61,8 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
     });
 
     it('carries TCP both ways', async () => {
-      expect(await tcp(cluster.lab, 'pod1a', 'pod2a', pod('pod2a'))).toBeGreaterThan(10e6);
-      expect(await tcp(cluster.lab, 'pod2b', 'pod1b', pod('pod1b'))).toBeGreaterThan(10e6);
+      expect(await tcp(cluster.lab, 'pod1a', 'pod2a', pod('pod2a'))).toBeGreaterThan(1e6);
+      expect(await tcp(cluster.lab, 'pod2b', 'pod1b', pod('pod1b'))).toBeGreaterThan(1e6);
     });
 
     it('joins hosts and pods, here and on the other node', async () => {
@@ -112,7 +112,7 @@ describe.skipIf(noLab)('IPv6 between dual-stack pods of two nodes', () => {
       expect(await ping(cluster.lab, 'pod1a', pod('pod2a'))).toMatchObject({ received: 3, ttl: 62 });
     });
     expect(seen).toMatch(WIRE.vxlan.proof);
-    expect(await tcp(cluster.lab, 'pod1a', 'pod2a', pod('pod2a'))).toBeGreaterThan(10e6);
+    expect(await tcp(cluster.lab, 'pod1a', 'pod2a', pod('pod2a'))).toBeGreaterThan(1e6);
   });
 
   it('keeps its account', async () => {

@@ -52,7 +52,7 @@ describe.skipIf(noLab)('a path that takes less', () => {
     '%s: TCP goes on, and senders are told what fits',
     async (mode) => {
       await cluster.switchTo(mode);
-      expect(await tcp(cluster.lab, 'pod1a', 'pod2a', POD, ['-n', '20M'])).toBeGreaterThan(10e6);
+      expect(await tcp(cluster.lab, 'pod1a', 'pod2a', POD, ['-n', '20M'])).toBeGreaterThan(1e6);
       expect(await known(1)).toEqual([{ peer: nodeAddress(2), mtu: 1400, from: ROUTER_ADDRESS }]);
       const fits = 1400 - OVERHEAD[mode];
       // The pod's kernel remembers what TCP was told.
@@ -96,7 +96,7 @@ describe.skipIf(noLab)('a path that takes less', () => {
       return (port?.counters.txFrames ?? 0) > 1000;
     });
     await narrow(1280);
-    expect(await transfer).toBeGreaterThan(55e6);
+    expect(await transfer).toBeGreaterThan(30e6);
     expect(await known(1)).toMatchObject([{ mtu: 1280 }]);
   });
 
