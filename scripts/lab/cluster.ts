@@ -327,8 +327,8 @@ export class Cluster {
         (number) => `protocol bgp ${nodeName(number)} {
   local ${REFLECTOR} as ${AS_NUMBER};
   neighbor ${nodeAddress(number)} as ${AS_NUMBER};
-  rr client;
-  connect retry time 1; connect delay time 1; error wait time 1, 2;
+  rr client; passive on; # two that dial at once may each keep another connection (RFC 4271 6.8), and begin again
+  error wait time 1, 2;
   ipv4 { import all; export all; };
 }`,
       );
