@@ -74,6 +74,16 @@ describe.skipIf(noLab)('translation', () => {
     await setPool({ ...modes, natOutgoing: true });
     await site.routed(1, two.address, via);
     await site.routed(2, one.address, via);
+    // What the node translates goes through its kernel, whose routes follow behind the tables.
+    for (const [node, far] of [
+      ['node1', two.address],
+      ['node2', one.address],
+    ] as const) {
+      const way = via === 'direct' ? 'via 192.0.2.' : 'dev tortie0';
+      await until(`${node} knows the way`, async () =>
+        (await site.lab.run(node, 'ip', ['route', 'get', far])).includes(way),
+      );
+    }
     for (const target of [one, beside, two]) {
       await forward(target.address);
       // Who answers sees somebody of node 1, and the answer finds its way.
