@@ -5,6 +5,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
@@ -32,6 +33,15 @@ export class Lab {
     this.#namespaces.push(name);
     await this.ip(name, 'link set lo up');
     return name;
+  }
+
+  /**
+   * The namespace of a node that runs an agent. One of that name in a lab before has left what the next agent on a real node
+   * takes up: routes that BGP had told, and a BFD process that waits for it.
+   */
+  async node(name: string): Promise<string> {
+    rmSync(join('/run/tortie', name), { recursive: true, force: true });
+    return this.netns(name);
   }
 
   /** Run `ip` in a namespace; arguments are split at spaces. */

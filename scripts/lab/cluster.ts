@@ -158,7 +158,7 @@ export class Cluster {
     await lab.ip('underlay', 'link add br0 type bridge', 'link set br0 up');
     for (const number of this.#numbers) {
       if (this.isForeign(number)) continue;
-      const name = await lab.netns(nodeName(number));
+      const name = await lab.node(nodeName(number));
       await this.plugNode(number);
       // As on any Kubernetes node: the host routes for its pods.
       await lab.sysctl(name, 'net.ipv4.ip_forward=1');

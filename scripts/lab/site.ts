@@ -84,7 +84,7 @@ export class Site {
       `addr add ${UNDERLAY_ADDRESS}/24 dev br0`,
     );
     for (const number of this.#numbers) {
-      const name = await lab.netns(nodeName(number));
+      const name = await lab.node(nodeName(number));
       await lab.veth(name, 'eth0', UNDERLAY, name);
       await lab.ip(UNDERLAY, `link set ${name} master br0`);
       await lab.ip(
