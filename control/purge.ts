@@ -11,9 +11,11 @@ import { hasNatTable, NAT_TABLE, removeNatTable } from './kernel/nat.ts';
 import { deleteRoute, LEARNED_PROTOCOL } from './kernel/plan.ts';
 import {
   type FoundAgent,
+  type FoundDevice,
   findAgents,
+  findDevices,
   findKeepers,
-  findOurs,
+  findRoutes,
   listNamespaces,
   type Namespace,
 } from './kernel/scan.ts';
@@ -107,15 +109,16 @@ async function purgeNamespace(
   dryRun: boolean,
 ): Promise<PurgeAction[]> {
   const { netns } = namespace;
-  let found: Awaited<ReturnType<typeof findOurs>>;
+  let devices: FoundDevice[];
+  let routes: Route[];
   try {
-    found = await findOurs(namespace);
+    devices = findDevices(namespace);
+    routes = findRoutes(namespace);
   } catch (error) {
     // Without a look at our own nothing can be said; another's may be closed to us.
     if (netns === null) throw error;
     return [{ kind: 'device', subject: `anything in ${netns}`, error: (error as Error).message }];
   }
-  const { devices, routes } = found;
   const commands = new Map<string, Omit<PurgeAction, 'error'>>();
   for (const { name, alias, owner } of devices) {
     if (!isMeant(owner.node)) continue;

@@ -9,6 +9,7 @@ import { getSystemErrorName } from 'node:util';
 import { native as load } from '../../dataplane/native/index.ts';
 import { Bitmap } from '../bgp/bitmap.ts';
 import { type Family, formatPrefix, formatWords, IPV6, type Prefix } from '../bgp/family.ts';
+import type { Reach } from '../desired.ts';
 import { type Failure, ipApply, type Link, type Route } from '../kernel/iproute.ts';
 import { readRoutes } from '../kernel/netlink.ts';
 import { deleteRoute, LEARNED_PROTOCOL, type Resolved } from '../kernel/plan.ts';
@@ -18,8 +19,9 @@ import { branchesOf, type Feeder, type Follower, type Way } from './feeder.ts';
 
 /** Routes that the kernel is told in one turn: a millisecond. */
 const BURST = 256;
-/** While routes come in, the tables of the workers come first: so long after the last one, or at this pace. */
-const QUIET_MS = 10;
+/** While routes come in, the tables of the workers come first: so many in so long, which keeps up with 12,000 changes a second. */
+const BUSY_BURST = 128;
+const BUSY_MS = 10;
 /** With more routes than this, what others change in the kernel is not looked for. */
 const MAX_COMPARED = 20_000;
 const EEXIST = 17;
@@ -46,9 +48,12 @@ interface Change {
 }
 
 /** How the kernel reaches next hops; those that it does not are left out. */
-export type HopResolver = (
-  hops: readonly string[],
-) => Promise<{ resolved: ReadonlyMap<string, Resolved>; failures: readonly Failure[] }>;
+export interface Resolution {
+  readonly resolved: ReadonlyMap<string, Resolved>;
+  readonly failures: readonly Failure[];
+}
+
+export type HopResolver = (hops: readonly string[]) => Resolution;
 
 export class KernelRoutes implements Follower {
   /** Next hops are reached otherwise than before. */
@@ -63,9 +68,8 @@ export class KernelRoutes implements Follower {
   readonly #known = new Map<string, Form>();
   /** Prefixes to look at, by family. */
   #queue: [Bitmap, Bitmap] = [new Bitmap(), new Bitmap()];
-  /** Those of them whose next hop is being asked for. */
-  #waiting: [Bitmap, Bitmap] = [new Bitmap(), new Bitmap()];
-  #lastMoved = 0;
+  /** Some were added since the last turn. */
+  #isBusy = false;
   /** Routes of prefixes that the RIBs before had. */
   #orphans: { to: Prefix; form: Form }[] = [];
   #timer: NodeJS.Timeout | null = null;
@@ -73,7 +77,8 @@ export class KernelRoutes implements Follower {
   /** By next hop; null: it cannot be reached. */
   readonly #resolved = new Map<string, Resolved | null>();
   readonly #unasked = new Set<string>();
-  #asking = false;
+  /** The form of the last way that was asked for, and its reach then: routes often come in runs that travel alike. */
+  #recent: { readonly way: Way; readonly reach: Reach; readonly form: Form | null } | null = null;
   #hostDevice = '';
   #indices = new Map<string, number>();
   /** Routes of the agent before, by destination, until it is known whether they are still wanted. */
@@ -99,7 +104,6 @@ export class KernelRoutes implements Follower {
       this.#inKernel[index].fill(0);
     }
     this.#queue = [new Bitmap(), new Bitmap()];
-    this.#waiting = [new Bitmap(), new Bitmap()];
     this.#ribs = ribs;
     this.#schedule();
   }
@@ -110,8 +114,8 @@ export class KernelRoutes implements Follower {
     queue.add(id);
     if (queue.size === size) return;
     rib.hold(id);
-    this.#lastMoved = performance.now();
-    this.#schedule();
+    this.#isBusy = true;
+    if (!this.#timer) this.#schedule();
   }
 
   beforeDirect(rib: Rib, id: number, way: Way): void {
@@ -122,16 +126,17 @@ export class KernelRoutes implements Follower {
   // ---- What the agent tells --------------------------------------------------------------------------
 
   /** How the namespace is. Next hops are asked for again. */
-  async refresh(hostDevice: string, links: readonly Link[], compare: boolean): Promise<void> {
+  refresh(hostDevice: string, links: readonly Link[], compare: boolean): void {
+    this.#recent = null;
     this.#hostDevice = hostDevice;
     const before = this.#indices;
     this.#indices = new Map(links.map(({ ifname, ifindex }) => [ifname, ifindex]));
-    this.#leftover ??= new Map(readRoutes(LEARNED_PROTOCOL).map((route) => [route.dst, route]));
+    this.#leftover ??= new Map(readRoutes(null, LEARNED_PROTOCOL).map((route) => [route.dst, route]));
     // With a device go its routes.
     const isGone = ({ dev }: Hop) => before.get(dev) !== this.#indices.get(dev);
     for (const form of this.#forms) if (form?.hops.some(isGone)) this.#lost(form);
     for (const hop of this.#resolved.keys()) this.#unasked.add(hop);
-    await this.#ask();
+    this.#ask();
     if (compare) this.#compare();
     this.#schedule();
   }
@@ -165,7 +170,7 @@ export class KernelRoutes implements Follower {
   /** Nothing is left to be told. */
   get isSettled(): boolean {
     const isEmpty = ({ size }: Bitmap) => size === 0;
-    return this.#queue.every(isEmpty) && this.#waiting.every(isEmpty) && this.#orphans.length === 0;
+    return this.#queue.every(isEmpty) && this.#orphans.length === 0;
   }
 
   /** Leave the kernel's routes as they are. */
@@ -176,29 +181,23 @@ export class KernelRoutes implements Follower {
 
   // ---- Next hops -------------------------------------------------------------------------------------
 
-  async #ask(): Promise<void> {
-    if (this.#asking || this.#unasked.size === 0) return;
-    this.#asking = true;
+  #ask(): void {
+    if (this.#unasked.size === 0) return;
     const hops = [...this.#unasked];
     this.#unasked.clear();
-    try {
-      const { resolved } = await this.#resolve(hops);
-      const changed = new Set<string>();
-      for (const hop of hops) {
-        const before = this.#resolved.get(hop);
-        const now = resolved.get(hop) ?? null;
-        this.#resolved.set(hop, now);
-        if (before !== undefined && textOf(before) !== textOf(now)) changed.add(hop);
-        else if (before === undefined && now === null) changed.add(hop);
-      }
-      if (changed.size === 0) return;
-      this.#requeue(changed);
-      this.onResolved();
-    } finally {
-      this.#asking = false;
-      this.#resume();
-      this.#schedule();
+    const { resolved } = this.#resolve(hops);
+    const changed = new Set<string>();
+    for (const hop of hops) {
+      const before = this.#resolved.get(hop);
+      const now = resolved.get(hop) ?? null;
+      this.#resolved.set(hop, now);
+      if (before !== undefined && textOf(before) !== textOf(now)) changed.add(hop);
+      else if (before === undefined && now === null) changed.add(hop);
     }
+    if (changed.size === 0) return;
+    this.#recent = null;
+    this.#requeue(changed);
+    this.onResolved();
   }
 
   #requeue(hops: ReadonlySet<string>): void {
@@ -216,60 +215,53 @@ export class KernelRoutes implements Follower {
   #schedule(): void {
     if (this.#timer || this.#stopped || this.#hostDevice === '') return;
     const hasWork = this.#queue.some(({ size }) => size > 0) || this.#orphans.length > 0;
-    if (!hasWork && (this.#unasked.size === 0 || this.#asking)) return;
-    const isBusy = performance.now() < this.#lastMoved + QUIET_MS;
+    if (!hasWork && this.#unasked.size === 0) return;
+    const isBusy = this.#isBusy;
+    this.#isBusy = false;
     this.#timer = setTimeout(
       () => {
         this.#timer = null;
-        this.#turn();
-        void this.#ask();
+        this.#ask();
+        this.#turn(isBusy ? BUSY_BURST : BURST);
         this.#schedule();
       },
-      isBusy ? QUIET_MS : 0,
+      isBusy ? BUSY_MS : 0,
     );
   }
 
-  #turn(): void {
-    const orphans = this.#orphans.splice(0, BURST);
+  #turn(burst: number): void {
+    const orphans = this.#orphans.splice(0, burst);
     if (orphans.length > 0) this.#forget(orphans);
     const changes: Change[] = [];
     for (const rib of this.#ribs) {
       const queue = this.#queue[rib.family.index];
-      while (changes.length < BURST && queue.size > 0) {
+      while (changes.length < burst && queue.size > 0) {
         const id = queue.take();
-        const form = this.#formOf(this.#feeder.wayOf(rib, id));
-        if (form === undefined) this.#waiting[rib.family.index].add(id);
-        else changes.push({ rib, id, form });
+        changes.push({ rib, id, form: this.#formOf(this.#feeder.wayOf(rib, id)) });
       }
     }
     this.#tell(changes);
     for (const { rib, id } of changes) rib.unhold(id);
   }
 
-  /** Next hops that were asked for are known now, those of the prefixes that wait among them. */
-  #resume(): void {
-    for (const [index, waiting] of this.#waiting.entries()) {
-      for (let id = waiting.take(); id >= 0; id = waiting.take()) {
-        const rib = this.#ribs[index]!;
-        const queue = this.#queue[rib.family.index];
-        const { size } = queue;
-        queue.add(id);
-        // It may have moved meanwhile: one hold is enough.
-        if (queue.size === size) rib.unhold(id);
-      }
-    }
+  /** What the kernel should have for a way; null: nothing. */
+  #formOf(way: Way | null): Form | null {
+    if (!way?.reach) return null;
+    const { reach } = way;
+    if (this.#recent?.way === way && this.#recent.reach === reach) return this.#recent.form;
+    const form = this.#newFormOf(way);
+    // A group's members may be reached otherwise without its being seen here.
+    this.#recent = way.group ? null : { way, reach, form };
+    return form;
   }
 
-  /** What the kernel should have for a way; null: nothing; undefined: that is not known yet. */
-  #formOf(way: Way | null): Form | null | undefined {
-    if (!way?.reach) return null;
+  #newFormOf(way: Way): Form | null {
     const all = branchesOf(way).flatMap(({ reach }) => reach ?? []);
     // The kernel takes no device among several next hops of IPv6: then all goes to us, who have the others, too.
     const tunnelled = way.family === IPV6 ? all.filter(({ via }) => via === null) : [];
     const reaches = tunnelled.length > 0 ? tunnelled : all;
-    const unknown = reaches.flatMap(({ via }) => (via !== null && !this.#resolved.has(via) ? via : []));
-    for (const via of unknown) this.#unasked.add(via);
-    if (unknown.length > 0) return undefined;
+    for (const { via } of reaches) if (via !== null && !this.#resolved.has(via)) this.#unasked.add(via);
+    this.#ask();
     /** By neighbour and device: all that go into tunnels are one to the kernel. */
     const hops = new Map<string, Hop>();
     for (const { via } of reaches) {
@@ -297,6 +289,7 @@ export class KernelRoutes implements Follower {
 
   #leave(form: Form): void {
     if (--form.uses > 0) return;
+    if (this.#recent?.form === form) this.#recent = null;
     this.#forms[form.number] = undefined;
     this.#known.delete(identityOf(form.hops, form.source));
     this.#free.push(form.number);
@@ -371,7 +364,7 @@ export class KernelRoutes implements Follower {
   /** Look for what others have changed. */
   #compare(): void {
     if (!this.isSettled || this.#leftover === null || this.#feeder.size > MAX_COMPARED) return;
-    const present = new Map(readRoutes(LEARNED_PROTOCOL).map((route) => [route.dst, route]));
+    const present = new Map(readRoutes(null, LEARNED_PROTOCOL).map((route) => [route.dst, route]));
     for (const rib of this.#ribs) {
       const numbers = this.#inKernel[rib.family.index];
       for (let id = 0; id < rib.end; id++) {

@@ -17,10 +17,10 @@ import { formatAddress4, formatAddress6 } from '../address.ts';
 import { type AgentConfig, stateFolder } from '../config/config.ts';
 import { type Desired, desiredState } from '../desired.ts';
 import { forwardObstacle } from '../kernel/firewall.ts';
-import { type Failure, ipApply, ipQuery, type Link, type Route } from '../kernel/iproute.ts';
+import { type Failure, ipApply, type Link, type Route } from '../kernel/iproute.ts';
 import { LinkMonitor } from '../kernel/monitor.ts';
 import { Nat } from '../kernel/nat.ts';
-import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
+import { reach, readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import {
   aliasOf,
   linkWithAddress,
@@ -38,7 +38,7 @@ import { TableWriter } from '../tables.ts';
 import { bgpPlan } from './bgp-plan.ts';
 import { BgpRouting } from './bgp-routing.ts';
 import { Feeder } from './feeder.ts';
-import { KernelRoutes } from './kernel-routes.ts';
+import { KernelRoutes, type Resolution } from './kernel-routes.ts';
 import { LearnedRoutes, MAX_KEPT_ROUTES } from './learned.ts';
 import { Paths } from './paths.ts';
 import { type PortSettings, Ports, type Refresh } from './ports.ts';
@@ -406,7 +406,7 @@ export class NodeAgent {
     sweep: boolean,
   ): Promise<void> {
     const known = made ? readNamespace(null, ROUTE_PROTOCOL).links : links;
-    await this.kernelRoutes.refresh(device, known, refresh !== 'none');
+    this.kernelRoutes.refresh(device, known, refresh !== 'none');
     if (sweep) await this.kernelRoutes.sweep();
   }
 
@@ -483,7 +483,7 @@ export class NodeAgent {
     const hops = new Set(
       [...desired.kernelRoutes.values()].flatMap(({ via }) => (via === null ? [] : [formatAddress4(via)])),
     );
-    const { resolved, failures: unresolved } = await resolve([...hops], host.device);
+    const { resolved, failures: unresolved } = resolve([...hops], host.device);
     const commands = planHost(
       host,
       aliasOf(this.#owner(), host),
@@ -508,7 +508,7 @@ export class NodeAgent {
     if (this.ports.idOf(name) === null) return;
     if (six.routes.size > 0) failures.push(...applySysctls(hostSysctls6(device)));
     const hops = [...six.kernelRoutes.values()].flatMap(({ via }) => (via ? [formatAddress6(via)] : []));
-    const { resolved, failures: unresolved } = await resolve([...new Set(hops)], device);
+    const { resolved, failures: unresolved } = resolve([...new Set(hops)], device);
     failures.push(...unresolved);
     const planned = planRoutes6(device, six.kernelRoutes.values(), resolved, routes);
     commands.push(...planned.filter((command) => mayDelete || !command.startsWith('route del')));
@@ -545,27 +545,17 @@ function holderKind(wanted: AgentConfig['restart']['keeper']): HolderKind {
 }
 
 /** Which neighbour and device packets to these next hops take, as the kernel would send them. */
-async function resolve(
-  hops: readonly string[],
-  hostDevice: string,
-): Promise<{ resolved: Map<string, Resolved>; failures: Failure[] }> {
+function resolve(hops: readonly string[], hostDevice: string): Resolution {
   const resolved = new Map<string, Resolved>();
-  if (hops.length === 0) return { resolved, failures: [] };
-  const { answers, failures } = await ipQuery(
-    null,
-    hops.map((hop) => `route get ${hop}`),
-  );
-  const all = [...failures];
-  for (const [index, text] of hops.entries()) {
-    const [route] = (answers[index] ?? []) as Route[];
-    if (!route?.dev) continue;
-    if (route.dev === hostDevice) {
-      all.push({ command: `route get ${text}`, message: 'the next hop lies behind tortie itself' });
-      continue;
-    }
-    resolved.set(text, { gateway: route.gateway ?? text, dev: route.dev });
+  const failures: Failure[] = [];
+  for (const [index, route] of reach(null, hops).entries()) {
+    const hop = hops[index]!;
+    const fail = (message: string) => failures.push({ command: `route get ${hop}`, message });
+    if ('refused' in route) fail(`the kernel does not reach it (${route.refused})`);
+    else if (route.dev === hostDevice) fail('the next hop lies behind tortie itself');
+    else resolved.set(hop, route);
   }
-  return { resolved, failures: all };
+  return { resolved, failures };
 }
 
 /** Settings of faults as the workers take them. */

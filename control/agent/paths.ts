@@ -29,7 +29,6 @@ export class Paths {
   #address: number | null = null;
   #timer: NodeJS.Timeout | null = null;
   #refused = 0;
-  #asking = false;
   /** Messages that were believed. */
   messages = 0;
 
@@ -83,19 +82,16 @@ export class Paths {
     if (this.#mtus.expire()) this.#onChange();
     const refused = this.#source.refused();
     // A port that went takes its counts along.
-    if (refused > this.#refused && !this.#asking) void this.#ask();
+    if (refused > this.#refused) this.#ask();
     this.#refused = refused;
   }
 
   /** Sockets refuse what is larger than the kernel's route takes, and tell no more than that. */
-  async #ask(): Promise<void> {
-    this.#asking = true;
+  #ask(): void {
     try {
-      for (const [peer, mtu] of await routeMtus([...this.#source.peers()])) this.#learn(peer, mtu, 'route');
+      for (const [peer, mtu] of routeMtus([...this.#source.peers()])) this.#learn(peer, mtu, 'route');
     } catch (error) {
       this.#log.warn({ err: error }, 'the kernel does not tell what its routes take');
-    } finally {
-      this.#asking = false;
     }
   }
 }

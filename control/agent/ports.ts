@@ -19,7 +19,7 @@ import { readNamespace, readRoutes6 } from '../kernel/netlink.ts';
 import { aliasOf, type Owner, ownerOfAlias, planPod } from '../kernel/plan.ts';
 import { planPod6 } from '../kernel/plan6.ts';
 import { applyInPod } from '../kernel/rtnetlink.ts';
-import { findOurs, listNamespaces, netnsInode } from '../kernel/scan.ts';
+import { type FoundDevice, findDevices, listNamespaces, type Namespace, netnsInode } from '../kernel/scan.ts';
 import { balance, place } from './spread.ts';
 import type { DescriptorStore } from './store.ts';
 import { type Choice, hostObstacles, type Tunnel } from './ways.ts';
@@ -440,9 +440,7 @@ async function removeStrays({ node, scope }: Owner, desired: readonly DesiredPor
     desired.filter((port) => port.device !== '').map((port) => `${netnsInode(port.netns)} ${port.device}`),
   );
   await forEachSideBySide(listNamespaces(), async (namespace) => {
-    // A namespace that is closed to us holds nothing that we made.
-    const { devices } = await findOurs(namespace).catch(() => ({ devices: [] }));
-    const strays = devices.filter(
+    const strays = devicesIn(namespace).filter(
       ({ owner, name }) =>
         owner.node === node && owner.scope === scope && !wanted.has(`${namespace.inode} ${name}`),
     );
@@ -451,4 +449,13 @@ async function removeStrays({ node, scope }: Owner, desired: readonly DesiredPor
       strays.map(({ name }) => `link del dev ${name}`),
     );
   });
+}
+
+/** A namespace that is closed to us holds nothing that we made. */
+function devicesIn(namespace: Namespace): FoundDevice[] {
+  try {
+    return findDevices(namespace);
+  } catch {
+    return [];
+  }
 }

@@ -1,4 +1,4 @@
-/** iproute2, a batch at a time: commands that change a network namespace, and questions that are asked seldom (often: netlink.ts). */
+/** iproute2, a batch at a time: commands that change a network namespace. Questions are netlink.ts's. */
 import { spawn } from 'node:child_process';
 import { TortieError } from '../error.ts';
 
@@ -49,25 +49,6 @@ export interface Failure {
   readonly message: string;
 }
 
-export interface Answers {
-  /** Parsed JSON of each command, in their order; null where it failed. */
-  readonly answers: readonly unknown[];
-  readonly failures: readonly Failure[];
-}
-
-/** Run commands ("addr show", "route get 192.0.2.1"); one that fails does not stop the rest. */
-export async function ipQuery(netns: Netns, commands: readonly string[], family?: '-6'): Promise<Answers> {
-  const options = ['-json', '-details', '-Numeric', ...(family ? [family] : [])];
-  const { stdout, failures, failed } = await batch(netns, options, commands);
-  const documents = stdout.split('\n').filter((line) => line !== '');
-  const answers = commands.map((_, index) => {
-    if (failed.has(index)) return null;
-    const document = documents.shift();
-    return document === undefined ? [] : JSON.parse(document);
-  });
-  return { answers, failures };
-}
-
 /** Carry out commands ("link set dev eth0 up"); one that fails does not stop the rest. */
 export async function ipApply(
   netns: Netns,
@@ -75,26 +56,16 @@ export async function ipApply(
   timeoutMs = TIMEOUT_MS,
 ): Promise<readonly Failure[]> {
   if (commands.length === 0) return [];
-  return (await batch(netns, [], commands, timeoutMs)).failures;
-}
-
-async function batch(
-  netns: Netns,
-  options: readonly string[],
-  commands: readonly string[],
-  timeoutMs = TIMEOUT_MS,
-) {
-  const ip = ['ip', ...options, '-force', '-batch', '-'];
+  const batch = ['-force', '-batch', '-'];
   // `ip -n` of Debian 12 takes names only.
   const argv =
     netns === null
-      ? ip
+      ? ['ip', ...batch]
       : netns.includes('/')
-        ? ['nsenter', `--net=${netns}`, ...ip]
-        : ['ip', '-n', netns, ...ip.slice(1)];
-  const { stdout, stderr, status } = await run(argv, `${commands.join('\n')}\n`, timeoutMs);
+        ? ['nsenter', `--net=${netns}`, 'ip', ...batch]
+        : ['ip', '-n', netns, ...batch];
+  const { stderr, status } = await run(argv, `${commands.join('\n')}\n`, timeoutMs);
   const failures: Failure[] = [];
-  const failed = new Set<number>();
   let message: string[] = [];
   for (const line of stderr.split('\n')) {
     const index = /^Command failed -:(\d+)$/.exec(line)?.[1];
@@ -102,7 +73,6 @@ async function batch(
       if (line !== '') message.push(line);
       continue;
     }
-    failed.add(Number(index) - 1);
     failures.push({ command: commands[Number(index) - 1] ?? '', message: message.join('; ') });
     message = [];
   }
@@ -110,22 +80,18 @@ async function batch(
     const why = message.join('; ') || `exit status ${status}`;
     throw new TortieError('IPROUTE2', `${argv[0]} in ${netnsText(netns)}: ${why}`);
   }
-  return { stdout, failures, failed };
+  return failures;
 }
 
 function run(argv: readonly string[], input: string, timeoutMs: number) {
-  return new Promise<{ stdout: string; stderr: string; status: number }>((resolve, reject) => {
+  return new Promise<{ stderr: string; status: number }>((resolve, reject) => {
     const child = spawn(argv[0]!, argv.slice(1), {
-      stdio: ['pipe', 'pipe', 'pipe'],
+      stdio: ['pipe', 'ignore', 'pipe'],
       timeout: timeoutMs,
       // Ordinary users have no sbin on their path.
       env: { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
     });
-    let stdout = '';
     let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text;
-    });
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
     });
@@ -134,7 +100,7 @@ function run(argv: readonly string[], input: string, timeoutMs: number) {
     );
     child.on('close', (status, signal) => {
       if (signal) reject(new TortieError('IPROUTE2', `${argv.join(' ')} ended by ${signal}`));
-      else resolve({ stdout, stderr, status: status ?? 1 });
+      else resolve({ stderr, status: status ?? 1 });
     });
     // A child that ends early closes its end: its exit status says so.
     child.stdin.on('error', () => undefined);

@@ -5,6 +5,7 @@
 import ipaddr from 'ipaddr.js';
 import { native as load } from '../../dataplane/native/index.ts';
 import { formatAddress4, formatMac } from '../address.ts';
+import { parseWords } from '../bgp/family.ts';
 import type { Address, Link, Netns, Route, RouteHop } from './iproute.ts';
 
 const RTM_GETLINK = 18;
@@ -24,7 +25,18 @@ const IFLA = { address: 1, name: 3, mtu: 4, queueLength: 13, info: 18, alias: 20
 const IFLA_INFO_DATA = 2;
 const IFLA_TUN_MULTI_QUEUE = 7;
 const IFA = { address: 1, local: 2 } as const;
-const RTA = { dst: 1, oif: 4, gateway: 5, metric: 6, prefsrc: 7, multipath: 9, table: 15, via: 18 } as const;
+const RTA = {
+  dst: 1,
+  oif: 4,
+  gateway: 5,
+  metric: 6,
+  prefsrc: 7,
+  metrics: 8,
+  multipath: 9,
+  table: 15,
+  via: 18,
+} as const;
+const RTAX_MTU = 2;
 /** struct rtnexthop: length, flags, weight less one, device. */
 const RTNEXTHOP = 8;
 const RT_TABLE_MAIN = 254;
@@ -51,6 +63,13 @@ const LITTLE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
  * all. Throws the addon's error.
  */
 export function readNamespace(netns: Netns, protocol?: number): { links: Link[]; routes: Route[] } {
+  const links = readLinks(netns);
+  const names = new Map(links.map(({ ifindex, ifname }) => [ifindex, ifname]));
+  return { links, routes: readFamily(netns, AF_INET, protocol, names) };
+}
+
+/** All links of a namespace with their addresses. Throws the addon's error. */
+export function readLinks(netns: Netns): Link[] {
   const where = netns === null ? {} : { netns };
   const ask = (type: number) => messages(load().netlinkDump({ ...where, type, family: 0 }));
   const addresses = new Map<number, Address[]>();
@@ -60,9 +79,7 @@ export function readNamespace(netns: Netns, protocol?: number): { links: Link[];
     of.push(addressOf(message));
     addresses.set(ifindex, of);
   }
-  const links = ask(RTM_GETLINK).map((message) => linkOf(message, addresses));
-  const names = new Map(links.map(({ ifindex, ifname }) => [ifindex, ifname]));
-  return { links, routes: readFamily(netns, AF_INET, protocol, names) };
+  return ask(RTM_GETLINK).map((message) => linkOf(message, addresses));
 }
 
 /** The IPv6 routes of a namespace's main table, the same. */
@@ -70,9 +87,60 @@ export function readRoutes6(netns: Netns, protocol?: number): Route[] {
   return readFamily(netns, AF_INET6, protocol);
 }
 
-/** The routes of one routing protocol in the main table of our own namespace. */
-export function readRoutes(protocol: number): Route[] {
-  return [...readFamily(null, AF_INET, protocol), ...readFamily(null, AF_INET6, protocol)];
+/** The routes of one routing protocol in the main table of a namespace. */
+export function readRoutes(netns: Netns, protocol: number): Route[] {
+  return [...readFamily(netns, AF_INET, protocol), ...readFamily(netns, AF_INET6, protocol)];
+}
+
+/** How the kernel reaches an address. */
+export interface Reached {
+  /** The neighbour, or the address itself. */
+  readonly gateway: string;
+  readonly dev: string;
+  /** Where the route has one of its own, or packets came back for their size. */
+  readonly mtu?: number;
+}
+
+/** How a namespace reaches each of these addresses (text), as the kernel would send now; or the name of the errno of its refusal. */
+export function reach(
+  netns: Netns,
+  addresses: readonly string[],
+): (Reached | { readonly refused: string })[] {
+  if (addresses.length === 0) return [];
+  const names = namesOf(netns);
+  return addresses.map((address) => {
+    try {
+      return reachedOf(load().netlinkAsk(netns ?? '', routeRequest(address)), address, names);
+    } catch (error) {
+      return { refused: (error as NodeJS.ErrnoException).code ?? String(error) };
+    }
+  });
+}
+
+/** struct nlmsghdr, struct rtmsg, RTA_DST. */
+function routeRequest(address: string): Uint8Array {
+  const words = parseWords(address);
+  const view = new DataView(new ArrayBuffer(NLMSG_HEADER + RTMSG + RTATTR_HEADER + 4 * words.length));
+  view.setUint32(0, view.byteLength, LITTLE);
+  view.setUint16(4, RTM_GETROUTE, LITTLE);
+  view.setUint8(NLMSG_HEADER, words.length === 1 ? AF_INET : AF_INET6);
+  view.setUint8(NLMSG_HEADER + 1, 32 * words.length);
+  const at = NLMSG_HEADER + RTMSG;
+  view.setUint16(at, RTATTR_HEADER + 4 * words.length, LITTLE);
+  view.setUint16(at + 2, RTA.dst, LITTLE);
+  for (const [i, word] of words.entries()) view.setInt32(at + RTATTR_HEADER + 4 * i, word);
+  return bytesOf(view);
+}
+
+function reachedOf(answer: Uint8Array, address: string, names: ReadonlyMap<number, string>): Reached {
+  const attributes = attributesOf(messages(answer)[0]!, RTMSG);
+  const metrics = attributes.get(RTA.metrics);
+  const mtu = metrics && attributesOf(metrics, 0).get(RTAX_MTU);
+  return {
+    gateway: gatewayOf(attributes).gateway ?? address,
+    dev: names.get(numberOf(attributes.get(RTA.oif))) ?? '',
+    ...(mtu && { mtu: numberOf(mtu) }),
+  };
 }
 
 function readFamily(

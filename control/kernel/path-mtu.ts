@@ -6,7 +6,7 @@ import { type PathMtuNews, pathMtuNews } from '../../dataplane/path/path-mtu.ts'
 import { viewOf } from '../../dataplane/wire/bytes.ts';
 import { source } from '../../dataplane/wire/ipv4.ts';
 import { formatAddress4 } from '../address.ts';
-import { ipQuery } from './iproute.ts';
+import { reach } from './netlink.ts';
 
 const PROTOCOL_ICMP = 1;
 /** Messages that are read at a time: more wait in the socket. */
@@ -64,20 +64,10 @@ export class IcmpListener {
   }
 }
 
-interface RouteAnswer {
-  readonly metrics?: readonly { readonly mtu?: number }[];
-}
-
 /** What the kernel's routes to these addresses, text, say of the MTU, where they do. */
-export async function routeMtus(peers: readonly string[]): Promise<Map<string, number>> {
-  const { answers } = await ipQuery(
-    null,
-    peers.map((peer) => `route get ${peer}`),
-  );
+export function routeMtus(peers: readonly string[]): Map<string, number> {
   const mtus = new Map<string, number>();
-  for (const [index, answer] of (answers as (RouteAnswer[] | null)[]).entries()) {
-    const mtu = answer?.[0]?.metrics?.find((metric) => metric.mtu !== undefined)?.mtu;
-    if (mtu !== undefined) mtus.set(peers[index]!, mtu);
-  }
+  for (const [index, route] of reach(null, peers).entries())
+    if ('mtu' in route && route.mtu !== undefined) mtus.set(peers[index]!, route.mtu);
   return mtus;
 }

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { KEEPER_PREFIX } from '../keeper/protocol.ts';
 import type { Netns, Route } from './iproute.ts';
-import { readNamespace, readRoutes6 } from './netlink.ts';
+import { readLinks, readRoutes } from './netlink.ts';
 import { LEARNED_PROTOCOL, type Owner, ownerOfAlias, ROUTE_PROTOCOL } from './plan.ts';
 
 export const RUN_NETNS = '/run/netns';
@@ -67,28 +67,28 @@ function isNamespace(path: string): boolean {
   return optional(() => statSync(path).dev === statSync('/proc/self/ns/net').dev) ?? false;
 }
 
-const PROTOCOLS = [ROUTE_PROTOCOL, LEARNED_PROTOCOL].map(String);
-const isOurs = ({ protocol }: Route): boolean => PROTOCOLS.includes(protocol ?? '');
-
-/** Devices of ours in a namespace, and routes with our protocol number. Nothing if the namespace is gone. */
-export async function findOurs({
-  netns,
-  inode,
-}: Namespace): Promise<{ devices: FoundDevice[]; routes: Route[] }> {
-  try {
-    const { links, routes } = readNamespace(netns);
-    const devices = links.flatMap(({ ifname, ifalias = '' }) => {
+/** Devices of ours in a namespace. Nothing if it is gone. */
+export const findDevices = (namespace: Namespace): FoundDevice[] =>
+  lookInto(namespace, ({ netns }) =>
+    readLinks(netns).flatMap(({ ifname, ifalias = '' }) => {
       const owner = ownerOfAlias(ifalias);
       return owner === null ? [] : [{ netns, name: ifname, alias: ifalias, owner }];
-    });
-    const ours = routes.filter(isOurs);
-    // Where nothing else is of ours, no IPv6 route is.
-    if (devices.length === 0 && ours.length === 0) return { devices, routes: ours };
-    return { devices, routes: [...ours, ...readRoutes6(netns).filter(isOurs)] };
+    }),
+  );
+
+/** Routes with a protocol number of ours in a namespace. Nothing if it is gone. */
+export const findRoutes = (namespace: Namespace): Route[] =>
+  lookInto(namespace, ({ netns }) =>
+    [ROUTE_PROTOCOL, LEARNED_PROTOCOL].flatMap((protocol) => readRoutes(netns, protocol)),
+  );
+
+function lookInto<T>(namespace: Namespace, look: (namespace: Namespace) => T[]): T[] {
+  try {
+    return look(namespace);
   } catch (error) {
-    if (netnsInode(netns) === inode) throw error;
+    if (netnsInode(namespace.netns) === namespace.inode) throw error;
     // It went between the listing and the look.
-    return { devices: [], routes: [] };
+    return [];
   }
 }
 

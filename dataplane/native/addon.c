@@ -86,6 +86,7 @@ static const struct {
     {"tapRelease", tap_release},
     {"sysctlSet", sysctl_set},
     {"netlinkDump", netlink_dump},
+    {"netlinkAsk", netlink_ask},
     {"netlinkChange", netlink_change},
     {"ipipMarkAttach", ipip_mark_attach},
     {"ipipMarkDetach", ipip_mark_detach},

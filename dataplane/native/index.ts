@@ -118,6 +118,11 @@ export interface Native {
    */
   netlinkDump(options: { netns?: string; type: number; family?: number; protocol?: number }): Uint8Array;
   /**
+   * The answer to one request of rtnetlink(7), in a namespace ("": the caller's own). Throws with the kernel's errno as `code` where it
+   * refuses.
+   */
+  netlinkAsk(netns: string, request: Uint8Array): Uint8Array;
+  /**
    * Carry out requests of rtnetlink(7), one behind another in `requests`, in a namespace ("": the caller's own). Into `errors`, as long
    * as there are requests, goes each one's errno, or 0.
    */

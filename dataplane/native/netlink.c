@@ -138,6 +138,43 @@ napi_value netlink_dump(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* ---- one question ----------------------------------------------------------------------------------- */
+
+napi_value netlink_ask(napi_env env, napi_callback_info info) {
+  napi_value args[2], buffer, result = NULL;
+  char netns[NETNS_SIZE], suffix[NETNS_SIZE + 32];
+  struct bytes given;
+  struct netlink_message request, reply;
+  struct failure failure;
+  struct netns moved;
+  void *bytes;
+  if (!get_args(env, info, "netlinkAsk", 2, args) ||
+      !get_string(env, args[0], "netns", netns, sizeof netns) || !get_bytes(env, args[1], "request", &given))
+    return NULL;
+  if (given.length < NLMSG_LENGTH(0) || given.length > sizeof request) {
+    errno = EMSGSIZE;
+    fail(&failure, "netlinkAsk", "a request of %zu bytes", given.length);
+    return throw_failure(env, &failure);
+  }
+  memcpy(&request, given.data, given.length);
+  request.header.nlmsg_len = (uint32_t)given.length;
+  request.header.nlmsg_flags |= NLM_F_REQUEST;
+  const char *where = netns_suffix(netns, suffix, sizeof suffix);
+  if (netns_enter(netns, &moved, &failure) < 0) return throw_failure(env, &failure);
+  int netlink = netlink_open("a question", where, &failure);
+  netns_leave(&moved);
+  if (netlink < 0) return throw_failure(env, &failure);
+  int failed = netlink_request(netlink, &request, &reply);
+  if (failed < 0) fail(&failure, "netlink", "type %d%s", request.header.nlmsg_type, where);
+  close(netlink);
+  if (failed < 0) return throw_failure(env, &failure);
+  size_t length = reply.header.nlmsg_len;
+  if (napi_create_arraybuffer(env, length, &bytes, &buffer) == napi_ok &&
+      napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &result) == napi_ok)
+    memcpy(bytes, &reply, length);
+  return result;
+}
+
 /* ---- changes -------------------------------------------------------------------------------------- */
 
 /* Messages that the kernel is told in one go: its errors have room in the socket. */

@@ -142,6 +142,7 @@ napi_value tap_release(napi_env env, napi_callback_info info);
 napi_value link_set(napi_env env, napi_callback_info info);
 napi_value sysctl_set(napi_env env, napi_callback_info info);
 napi_value netlink_dump(napi_env env, napi_callback_info info);
+napi_value netlink_ask(napi_env env, napi_callback_info info);
 napi_value netlink_change(napi_env env, napi_callback_info info);
 napi_value ipip_mark_attach(napi_env env, napi_callback_info info);
 napi_value ipip_mark_detach(napi_env env, napi_callback_info info);
