@@ -164,6 +164,11 @@ export class TableWriter {
     this.#near6 = new Set([...after.values()].map(({ route: { to } }) => nearKey(to.words, to.length)));
   }
 
+  /** Routes of these prefixes will soon be learned: see Fib4Writer.fetch. */
+  fetch4(prefix: number, length: number): void {
+    this.#fib.fetch(prefix, length);
+  }
+
   /**
    * A learned route in its row, or (0) gone. A near route for the prefix stays. Throws FibError if the FIB is full;
    * nothing was changed then.

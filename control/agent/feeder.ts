@@ -169,6 +169,9 @@ export class Feeder implements Learned {
       // Not only where the best path is another: there may be another one beside it.
       const listener = (ids: Int32Array, count: number) => {
         let isNew = false;
+        if (rib.family === IPV4) {
+          for (let i = 0; i < count; i++) this.#tables.fetch4(rib.wordOf(ids[i]!, 0), rib.lengthOf(ids[i]!));
+        }
         for (let i = 0; i < count; i++) isNew = this.#decide(rib, ids[i]!) || isNew;
         if (isNew) this.onChange();
       };

@@ -158,26 +158,36 @@ export class Rib extends EventEmitter<{
   /** A source announces prefixes, replacing what it announced for them (under their path identifiers) before. */
   announce(source: PathSource, set: AttributeSet, list: PrefixList, exclusion = ADMITTED): void {
     const { data, end, stride } = list;
-    for (let at = 0; at < end; at += stride) this.announceOne(source, set, data, at, exclusion);
+    const now = this.#now();
+    this.#prefixes.fetch(list);
+    for (let at = 0; at < end; at += stride) this.#announce(source, set, data, at, exclusion, now);
     this.#schedule();
   }
 
   /** The same for the entry of a list that begins at data[at]. `settle` is the caller's to call afterwards. */
-  announceOne(
+  announceOne(source: PathSource, set: AttributeSet, data: Int32Array, at: number): void {
+    this.#announce(source, set, data, at, ADMITTED, this.#now());
+  }
+
+  #announce(
     source: PathSource,
     set: AttributeSet,
     data: Int32Array,
     at: number,
-    exclusion = ADMITTED,
+    exclusion: number,
+    now: number,
   ): void {
     const holdings = this.#holdings[source.index]!;
-    const size = this.#prefixes.records.size;
+    const { records } = this.#prefixes;
+    const size = records.size;
     const prefix = this.#prefixes.intern(data, at + WORDS, data[at + LENGTH]!);
-    if (this.#prefixes.records.size > size) {
-      this.#note(prefix, HEAD, -1);
-      this.#note(prefix, BEST, -1);
-      this.#note(prefix, STATE, 0);
-      this.#note(prefix, HOLDS, 0);
+    if (records.size > size) {
+      const page = records.page(prefix);
+      const notes = records.at(prefix) + this.#base;
+      page[notes + HEAD] = -1;
+      page[notes + BEST] = -1;
+      page[notes + STATE] = 0;
+      page[notes + HOLDS] = 0;
     }
     const paths = this.#paths;
     const origin = source.index | (exclusion << FLAGS_SHIFT) | (holdings.generation << GENERATION_SHIFT);
@@ -205,7 +215,7 @@ export class Rib extends EventEmitter<{
       this.#count(holdings, origin, 1);
     }
     paths.set(path, SET, set.id);
-    paths.set(path, SINCE, this.#now());
+    paths.set(path, SINCE, now);
     this.#touch(prefix);
   }
 

@@ -41,10 +41,21 @@ export class Fib4Writer {
   #nextGroup = 0;
   #freeGroups: number[] = [];
   #usedGroups = 0;
+  /** Keeps the reads of `fetch` from being left out. */
+  fetched = 0;
 
   constructor(shared: SharedArrayBuffer, grace: GracePeriods) {
     this.#fib = openFib4(shared);
     this.#grace = grace;
+  }
+
+  /**
+   * Read what `set` will look at. Where many routes follow one another, each waits for memory three times: asked for ahead, these
+   * waits overlap.
+   */
+  fetch(prefix: number, length: number): void {
+    const at = prefix >>> 8;
+    this.fetched ^= this.#routes.fetch(prefix, length) ^ this.#fib.base[at]! ^ this.#baseDepth[at]!;
   }
 
   /** Insert a route or replace its adjacency. `prefix` is an int32 without host bits. */

@@ -20,6 +20,13 @@ export class PrefixMap {
     return this.#size;
   }
 
+  /** Reads what `set` will look at first, and answers with it, which means nothing: see Fib4Writer.fetch. */
+  fetch(prefix: number, length: number): number {
+    const hash = hashOf(prefix, length);
+    const cells = this.#shards[hash >>> (32 - SHARD_BITS)]!;
+    return cells[(hash << 1) & (cells.length - 1)]!;
+  }
+
   /** The value, or -1. `prefix` must have no host bits. */
   get(prefix: number, length: number): number {
     const hash = hashOf(prefix, length);
