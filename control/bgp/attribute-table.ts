@@ -65,12 +65,15 @@ class SharedSet implements AttributeSet {
   readonly at: number;
   readonly size: number;
   uses = 0;
+  /** What it was made of, until another is made: who imports a new set reads it at once. */
+  made: Attributes | null;
   /** Another set with the same hash. */
   next: SharedSet | null = null;
 
   constructor(id: number, hash: number, from: Attributes, chunk: Uint8Array, at: number, size: number) {
     this.id = id;
     this.hash = hash;
+    this.made = from;
     this.nextHop = from.nextHop;
     this.localPref = ordered(from.localPref ?? DEFAULT_LOCAL_PREF);
     this.med = ordered(from.med ?? 0);
@@ -90,6 +93,7 @@ class SharedSet implements AttributeSet {
   }
 
   get attributes(): Attributes {
+    if (this.made) return this.made;
     const { attributes } = decodeAttributes(this.chunk, this.at, this.at + this.size, CANONICAL);
     return { ...attributes, nextHop: this.nextHop };
   }
@@ -116,6 +120,7 @@ export class AttributeTable {
   readonly #shards = Array.from({ length: SHARDS }, () => new Map<number, SharedSet>());
   readonly #sets: (SharedSet | null)[] = [];
   readonly #free: number[] = [];
+  #newest: SharedSet | null = null;
   #chunk = new Uint8Array(CHUNK);
   #used = 0;
 
@@ -143,6 +148,8 @@ export class AttributeTable {
     const at = this.#store(bytes);
     const id = this.#free.pop() ?? this.#sets.length;
     const set = new SharedSet(id, hash, attributes, this.#chunk, at, bytes.length);
+    if (this.#newest) this.#newest.made = null;
+    this.#newest = set;
     set.uses = 1;
     set.next = first;
     shard.set(hash, set);
