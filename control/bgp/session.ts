@@ -508,6 +508,8 @@ export class Session implements ConnectionOwner {
     // Without RFC 7313 the subtype is a reserved byte, to be ignored (RFC 2918 section 3).
     if (subtype === REFRESH_REQUEST || !live.agreement.enhancedRefresh) live.out[family.index]?.refresh();
     else if (subtype === REFRESH_BEGIN && !isRefreshing[family.index]) {
+      // Who speaks of graceful restart may not begin before End-of-RIB (RFC 7313 section 4): what it keeps stale would go.
+      if (live.agreement.theirs.restart && !live.endOfRibReceived[family.index]) return;
       // Another beginning before the end marks nothing anew: what is stale already would go at once.
       isRefreshing[family.index] = true;
       rib.markStale(this.source);

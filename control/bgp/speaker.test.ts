@@ -419,7 +419,7 @@ describe('routes', () => {
     const mark = (subtype: number) => encodeRouteRefresh({ afi: 1, subtype, safi: 1 });
     const marked = (count: number) => until(`${count} marked`, () => status(s).families[0]!.stale === count);
     const all = ['10.65.1.0/26', '10.65.2.0/26', '10.65.3.0/26'];
-    peer.send(...announcement('10.0.0.9', all));
+    peer.send(...announcement('10.0.0.9', all), endOfRib(IPV4));
     await until('three routes', () => routes(s).length === 3);
     // An end without a beginning ends nothing.
     peer.send(mark(2), mark(1));
@@ -432,6 +432,24 @@ describe('routes', () => {
     expect(routes(s)).toHaveLength(3);
     peer.send(mark(2));
     await until('one is gone', () => routes(s).length === 2);
+  });
+
+  it('stay where a refresh begins before all was told for the first time (RFC 7313 4)', async () => {
+    const s = await speaker();
+    const open = openOf(ASN, PEER, 90, { restartTime: 120, restarting: true });
+    const first = await establish(s, PEER, open);
+    first.send(...announcement('10.0.0.9', ['10.65.1.0/26', '10.65.2.0/26']), endOfRib(IPV4));
+    await until('two routes', () => routes(s).length === 2);
+    first.socket.resetAndDestroy();
+    await until('they are stale', () => status(s).families[0]!.stale === 2);
+    const second = await establish(s, PEER, open);
+    const mark = (subtype: number) => encodeRouteRefresh({ afi: 1, subtype, safi: 1 });
+    second.send(mark(1), mark(2), ...announcement('10.0.0.9', ['10.65.1.0/26']));
+    await until('one is told again', () => status(s).families[0]!.stale === 1);
+    await until('all is settled', () => s.ribs[0].isSettled);
+    expect(routes(s)).toHaveLength(2);
+    second.send(endOfRib(IPV4), mark(1), mark(2));
+    await until('none is left', () => routes(s).length === 0);
   });
 
   it('are told again to a peer without RFC 7313, whatever its reserved byte holds (RFC 2918 3)', async () => {

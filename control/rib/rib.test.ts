@@ -285,6 +285,38 @@ describe('Rib', () => {
     expect(best(rib)).toEqual([`${P} of 1`]);
   });
 
+  it('keeps what was told since, where the peer goes while stale routes are still going', async () => {
+    const rib = ribOf(one);
+    announce(rib, one, {}, P, '10.66.0.0/16', '10.67.0.0/16');
+    await settled(rib);
+    rib.markStale(one);
+    announce(rib, one, {}, P, '10.66.0.0/16');
+    rib.sweepStale(one);
+    // Nothing has been swept yet.
+    rib.markStale(one);
+    await settled(rib);
+    expect(best(rib)).toEqual([`${P} of 1`, '10.66.0.0/16 of 1']);
+    expect(rib.staleCount(one)).toBe(2);
+  });
+
+  it('sweeps once for a peer that begins and ends any number of rounds, and forgets none of its paths', async () => {
+    const rib = ribOf(one, two);
+    announce(rib, one, {}, P, '10.66.0.0/16');
+    const set = table.acquire(attributesOf(HOP));
+    rib.announce(two, set, many(40_000));
+    table.release(set.id);
+    await settled(rib);
+    for (let round = 0; round < 1000; round++) {
+      rib.markStale(one);
+      announce(rib, one, {}, P);
+      rib.sweepStale(one);
+    }
+    let turns = 0;
+    for (; !rib.isSettled; turns++) await new Promise((resolve) => setImmediate(resolve));
+    expect(turns).toBeLessThan(20);
+    expect([rib.count(one), rib.staleCount(one), rib.count(two)]).toEqual([1, 0, 40_000]);
+  });
+
   it('makes long-lived stale paths the last choice, but for those that do not want it (RFC 9494)', async () => {
     const rib = ribOf(one, two);
     announce(rib, one, { localPref: 200 }, P, '10.66.0.0/16');

@@ -71,7 +71,7 @@ const PATH = 5;
 /** Next path of the prefix, or -1. */
 const NEXT = 0;
 const SET = 1;
-/** Index of the source, flags << 16, generation << 24. */
+/** Index of the source, flags << 16, generation << 18. */
 const ORIGIN = 2;
 const ID = 3;
 /** Seconds since the RIB was made. */
@@ -79,7 +79,8 @@ const SINCE = 4;
 const SOURCE_MASK = 0xffff;
 const FLAGS_SHIFT = 16;
 const FLAGS_MASK = 3;
-const GENERATION_SHIFT = 24;
+const GENERATION_SHIFT = 18;
+const GENERATION_MASK = 0x3fff;
 
 /** Prefixes whose best path is chosen, and prefixes that a sweep looks at, in one turn of the event loop. */
 const SLICE = 512;
@@ -94,8 +95,10 @@ interface Holdings {
   admitted: number;
   excluded: number;
   stale: number;
-  /** Counts sessions and rounds of telling all again: paths of an earlier one are stale. 8 bit. */
+  /** Counts sessions and rounds of telling all again: paths of an earlier one are stale. 14 bit. */
   generation: number;
+  /** Its paths of generations before `keep` are going. */
+  sweep: (Sweep & { keep: number; isAgain: boolean }) | null;
   /** Its stale paths live on as the last choice (RFC 9494). */
   longLived: boolean;
 }
@@ -151,6 +154,7 @@ export class Rib extends EventEmitter<{
       excluded: 0,
       stale: 0,
       generation: 0,
+      sweep: null,
       longLived: false,
     };
   }
@@ -242,18 +246,18 @@ export class Rib extends EventEmitter<{
   markStale(source: PathSource): void {
     const holdings = this.#holdings[source.index]!;
     const wasStale = holdings.stale > 0;
-    holdings.generation = (holdings.generation + 1) & 0xff;
+    const before = holdings.generation;
+    holdings.generation = (before + 1) & GENERATION_MASK;
     holdings.stale = holdings.admitted + holdings.excluded;
     holdings.longLived = false;
-    if (wasStale) this.#sweepPaths(source, (age) => age > 1);
+    if (wasStale) this.#sweepBefore(holdings, before);
   }
 
   /** A source has told all that it knows, or its time is over: what is stale still goes. */
-  sweepStale(source: PathSource, done: () => void = () => {}): void {
+  sweepStale(source: PathSource): void {
     const holdings = this.#holdings[source.index]!;
     holdings.longLived = false;
-    if (holdings.stale === 0) return done();
-    this.#sweepPaths(source, (age) => age > 0, done);
+    if (holdings.stale > 0) this.#sweepBefore(holdings, holdings.generation);
   }
 
   /** A source's stale paths become the last choice, and those that do not want that go (RFC 9494 4.2). */
@@ -274,12 +278,14 @@ export class Rib extends EventEmitter<{
 
   /** A source is gone for good: forget all that it announced. Its index is free when that is done. */
   drop(source: PathSource, done: () => void = () => {}): void {
+    const { sweep } = this.#holdings[source.index]!;
+    if (sweep) sweep.isAgain = false;
     const end = () => {
       this.#holdings[source.index] = undefined;
       done();
     };
-    if (this.count(source) + this.excludedCount(source) === 0) return end();
-    this.#sweepPaths(source, () => true, end);
+    if (!sweep && this.count(source) + this.excludedCount(source) === 0) return end();
+    this.#startSweep((prefix) => this.#removeOf(source, prefix, () => true), end);
   }
 
   /** Next hops have become reachable, or no more, or cost something else. */
@@ -522,7 +528,9 @@ export class Rib extends EventEmitter<{
   /** Sessions that have ended since the path was told: 0, it is fresh. */
   #age(path: number): number {
     const origin = this.#paths.get(path, ORIGIN);
-    return (this.#holdings[origin & SOURCE_MASK]!.generation - (origin >>> GENERATION_SHIFT)) & 0xff;
+    return (
+      (this.#holdings[origin & SOURCE_MASK]!.generation - (origin >>> GENERATION_SHIFT)) & GENERATION_MASK
+    );
   }
 
   #isLongLivedStale(path: number): boolean {
@@ -641,13 +649,38 @@ export class Rib extends EventEmitter<{
     });
   }
 
-  #sweepPaths(source: PathSource, isOver: (age: number) => boolean, done?: () => void): void {
-    this.#startSweep((prefix) => {
-      for (let path = this.#noted(prefix, HEAD), next: number; path >= 0; path = next) {
-        next = this.#paths.get(path, NEXT);
-        if (this.#sourceIndex(path) === source.index && isOver(this.#age(path))) this.#remove(prefix, path);
-      }
-    }, done);
+  /** The paths of a source that it told before generation `keep` go. One sweep a source, however often it asks. */
+  #sweepBefore(holdings: Holdings, keep: number): void {
+    const { source, sweep } = holdings;
+    if (sweep) {
+      sweep.keep = keep;
+      sweep.isAgain = sweep.at > 0;
+      return;
+    }
+    const next = {
+      at: 0,
+      keep,
+      isAgain: false,
+      visit: (prefix: number) => {
+        // What was told since the sweep was asked for stays, though it may be stale by now.
+        const oldest = (holdings.generation - next.keep) & GENERATION_MASK;
+        this.#removeOf(source, prefix, (path) => this.#age(path) > oldest);
+      },
+      done: () => {
+        holdings.sweep = null;
+        if (next.isAgain) this.#sweepBefore(holdings, next.keep);
+      },
+    };
+    holdings.sweep = next;
+    this.#sweeps.push(next);
+    this.#schedule();
+  }
+
+  #removeOf({ index }: PathSource, prefix: number, isOver: (path: number) => boolean): void {
+    for (let path = this.#noted(prefix, HEAD), next: number; path >= 0; path = next) {
+      next = this.#paths.get(path, NEXT);
+      if (this.#sourceIndex(path) === index && isOver(path)) this.#remove(prefix, path);
+    }
   }
 
   #startSweep(visit: (prefix: number) => void, done: () => void = () => {}): void {
