@@ -62,8 +62,12 @@ export interface Abilities {
   readonly enhancedRefresh: boolean;
   readonly extendedMessage: boolean;
   readonly restart: Restart | null;
+  /** It keeps stale routes for long, be it only those of others (RFC 9494). */
+  readonly speaksLongLived: boolean;
   /** Seconds, by index of the family; 0: not offered. */
   readonly longLived: readonly [number, number];
+  /** Whether the sender's forwarding state outlived the time in which it was away. */
+  readonly longLivedForwarding: readonly [boolean, boolean];
   readonly addPathReceive: readonly [boolean, boolean];
   readonly addPathSend: readonly [boolean, boolean];
   readonly role: Role | null;
@@ -80,6 +84,7 @@ export function abilitiesOf(capabilities: readonly Capability[]): Abilities {
   const receive: Flags = [false, false];
   const send: Flags = [false, false];
   const longLived: [number, number] = [0, 0];
+  const longLivedForwarding: Flags = [false, false];
   const roles = new Set<number>();
   let as4: number | null = null;
   let isMultiprotocol = false;
@@ -115,7 +120,9 @@ export function abilitiesOf(capabilities: readonly Capability[]): Abilities {
       case CAP_LONG_LIVED:
         for (let at = 0; at + 7 <= value.length; at += 7) {
           const found = family(at);
-          if (found) longLived[found.index] = (value[at + 4]! << 16) | get16(value, at + 5);
+          if (!found) continue;
+          longLived[found.index] = (value[at + 4]! << 16) | get16(value, at + 5);
+          longLivedForwarding[found.index] = (value[at + 3]! & FORWARDING) !== 0;
         }
         break;
       case CAP_ADD_PATH:
@@ -139,7 +146,10 @@ export function abilitiesOf(capabilities: readonly Capability[]): Abilities {
     enhancedRefresh: codes.has(CAP_ENHANCED_REFRESH),
     extendedMessage: codes.has(CAP_EXTENDED_MESSAGE),
     restart,
+    // Without the capability of RFC 4724 this one is to be ignored (RFC 9494 section 4.1).
+    speaksLongLived: restart !== null && codes.has(CAP_LONG_LIVED),
     longLived: restart ? longLived : [0, 0],
+    longLivedForwarding: restart ? longLivedForwarding : [false, false],
     addPathReceive: receive,
     addPathSend: send,
     role: role === undefined ? null : (ROLES[role] ?? null),
@@ -173,6 +183,8 @@ export interface Offering {
   /** Seconds; 0: not offered. */
   restartTime: number;
   restarting: boolean;
+  /** What the peer was told before is still forwarded as told. Default: as `restarting` says. */
+  forwarding?: boolean;
   longLivedTime: number;
   addPathReceive: boolean;
   addPathSend: boolean;
@@ -183,6 +195,7 @@ const none = new Uint8Array(0);
 
 export function ourCapabilities(offering: Offering): Capability[] {
   const { asn, families, restartTime, restarting, longLivedTime, role } = offering;
+  const forwarding = (offering.forwarding ?? restarting) ? FORWARDING : 0;
   const as4 = new Uint8Array(4);
   put32(as4, 0, asn | 0);
   const list: Capability[] = families.map(({ afi, safi }) => ({
@@ -207,8 +220,7 @@ export function ourCapabilities(offering: Offering): Capability[] {
   // Without families it only promises to keep the peer's routes (RFC 4724 section 3).
   const time = Math.min(restartTime, MAX_RESTART_TIME);
   const flags = (restarting ? RESTARTING : 0) | NOTIFICATION;
-  const kept =
-    time > 0 ? families.flatMap(({ afi, safi }) => [0, afi, safi, restarting ? FORWARDING : 0]) : [];
+  const kept = time > 0 ? families.flatMap(({ afi, safi }) => [0, afi, safi, forwarding]) : [];
   list.push({
     code: CAP_GRACEFUL_RESTART,
     value: Uint8Array.of((flags << 4) | (time >> 8), time, ...kept),
@@ -219,7 +231,7 @@ export function ourCapabilities(offering: Offering): Capability[] {
       0,
       afi,
       safi,
-      restarting ? FORWARDING : 0,
+      forwarding,
       seconds >> 16,
       (seconds >> 8) & 255,
       seconds & 255,
@@ -257,7 +269,7 @@ export function describeCapabilities(capabilities: readonly Capability[]): strin
     } else if (code === CAP_LONG_LIVED) {
       const parts = FAMILIES.filter(({ index }) => all.longLived[index] > 0);
       const texts = parts.map(({ index }) => `${FAMILY_NAMES[index]} ${all.longLived[index]} s`);
-      list.push(`long-lived graceful restart (${texts.join(', ')})`);
+      list.push(`long-lived graceful restart (${texts.join(', ') || 'helper only'})`);
     } else if (code === CAP_AS4) list.push(`4-octet AS ${all.as4}`);
     else if (code === CAP_ROLE) list.push(`role ${ROLES[value[0]!] ?? value[0]}`);
     else if (code === CAP_FQDN) list.push('host name');

@@ -63,6 +63,8 @@ export interface ConnectionConfig {
   restartTime: number;
   /** Our forwarding state outlived a restart, and we have not been told all again yet. */
   restarting: boolean;
+  /** What the peer was told before is still forwarded as told. */
+  forwarding: boolean;
   longLivedTime: number;
   addPathReceive: boolean;
   addPathSend: boolean;

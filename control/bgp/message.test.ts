@@ -217,7 +217,9 @@ describe('capabilities', () => {
         families: [true, true],
         forwarding: [true, true],
       },
+      speaksLongLived: true,
       longLived: [86_400, 86_400],
+      longLivedForwarding: [true, true],
       addPathReceive: [true, true],
       addPathSend: [true, true],
       role: 'customer',
@@ -232,6 +234,7 @@ describe('capabilities', () => {
       families: fc.subarray([...FAMILIES], { minLength: 1 }),
       restartTime: fc.integer({ min: 0, max: 4095 }),
       restarting: fc.boolean(),
+      forwarding: fc.boolean(),
       longLivedTime: fc.integer({ min: 0, max: 0xffffff }),
       addPathReceive: fc.boolean(),
       addPathSend: fc.boolean(),
@@ -240,6 +243,7 @@ describe('capabilities', () => {
     fc.assert(
       fc.property(anyOffering, (offering) => {
         const { families, restartTime, restarting, longLivedTime, addPathReceive, addPathSend } = offering;
+        const isForwarding = offering.forwarding === true;
         const carried = FAMILIES.map((family) => families.includes(family));
         const of = (is: boolean) => carried.map((isCarried) => isCarried && is);
         const message = encodeOpen({
@@ -261,9 +265,11 @@ describe('capabilities', () => {
             restarting,
             notification: true,
             families: of(restartTime > 0),
-            forwarding: of(restartTime > 0 && restarting),
+            forwarding: of(restartTime > 0 && isForwarding),
           },
+          speaksLongLived: longLivedTime > 0,
           longLived: carried.map((isCarried) => (isCarried ? longLivedTime : 0)),
+          longLivedForwarding: of(longLivedTime > 0 && isForwarding),
           addPathReceive: of(addPathReceive),
           addPathSend: of(addPathSend),
           role: offering.role,
@@ -293,6 +299,14 @@ describe('capabilities', () => {
   it('take IPv4 unicast as given only without any multiprotocol capability (RFC 4760 8)', () => {
     expect(abilitiesOf([]).families).toEqual([true, false]);
     expect(abilitiesOf([{ code: 1, value: Uint8Array.of(0, 2, 0, 1) }]).families).toEqual([false, true]);
+  });
+
+  it('tell who keeps stale routes of others alone, and ask for the capability beside it (RFC 9494 4.1)', () => {
+    const restart = { code: 64, value: Uint8Array.of(0, 0) };
+    const helper = { code: 71, value: new Uint8Array(0) };
+    expect(abilitiesOf([restart, helper])).toMatchObject({ speaksLongLived: true, longLived: [0, 0] });
+    expect(abilitiesOf([helper]).speaksLongLived).toBe(false);
+    expect(describeCapabilities([helper])).toEqual(['long-lived graceful restart (helper only)']);
   });
 
   it('of a wrong length, or an unknown family, mode or role, count for nothing', () => {

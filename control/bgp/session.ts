@@ -574,6 +574,7 @@ export class Session implements ConnectionOwner {
       else rib.sweepStale(this.source);
     }
     if (!anyKept) return;
+    this.#endLongLived();
     this.#before = agreement;
     const ms = restart!.time * 1000;
     this.#restartUntil = new Date(Date.now() + ms);
@@ -601,27 +602,39 @@ export class Session implements ConnectionOwner {
       this.#host.log('info', 'stale routes live on', { peer: this.name, family: name, seconds: time });
       // A timer holds 24.8 days; the most that can be asked is 194.
       const ms = Math.min(time * 1000, 2 ** 31 - 1);
-      this.#longLived[index] = setTimeout(() => rib.sweepStale(this.source), ms);
+      this.#longLived[index] = setTimeout(() => {
+        this.#longLived[index] = undefined;
+        rib.sweepStale(this.source);
+      }, ms);
     }
     this.#before = null;
   }
 
-  /** A session is up again: stale routes of families that were not kept by the peer go, others wait for End-of-RIB. */
+  /**
+   * A session is up again: stale routes of families that were not kept by the peer go, others wait for End-of-RIB. What
+   * is long-lived by now has a flag of its own, and its time goes on (RFC 9494 section 4.2).
+   */
   #resume({ theirs, families }: Agreement): void {
-    this.#forgetRestart();
+    const { restart, longLivedForwarding } = theirs;
+    this.#endRestart();
     let isWaiting = false;
     for (const { index } of FAMILIES) {
       const rib = this.#host.ribs[index];
-      if (rib.staleCount(this.source) === 0) continue;
-      const isKept = families[index] && theirs.restart?.families[index] && theirs.restart.forwarding[index];
-      if (isKept) isWaiting = true;
-      else rib.sweepStale(this.source);
+      const isLongLived = this.#longLived[index] !== undefined;
+      const isForwarded = isLongLived ? longLivedForwarding[index] : restart?.forwarding[index];
+      if (rib.staleCount(this.source) > 0 && families[index] && isForwarded) {
+        if (!isLongLived) isWaiting = true;
+        continue;
+      }
+      this.#endLongLived(index);
+      rib.sweepStale(this.source);
     }
     if (isWaiting) this.#restart = setTimeout(() => this.#sweepAll(), STALE_PATH_MS);
   }
 
   #endOfRib(live: Established, family: Family): void {
     live.endOfRibReceived[family.index] = true;
+    this.#endLongLived(family.index);
     this.#host.ribs[family.index].sweepStale(this.source);
     this.#host.onSynchronised(this);
   }
@@ -639,10 +652,21 @@ export class Session implements ConnectionOwner {
   }
 
   #forgetRestart(): void {
+    this.#endRestart();
+    this.#endLongLived();
+  }
+
+  #endRestart(): void {
     clearTimeout(this.#restart);
-    for (const timer of this.#longLived) clearTimeout(timer);
     this.#restartUntil = null;
     this.#before = null;
+  }
+
+  #endLongLived(...indices: Family['index'][]): void {
+    for (const index of indices.length > 0 ? indices : ([0, 1] as const)) {
+      clearTimeout(this.#longLived[index]);
+      this.#longLived[index] = undefined;
+    }
   }
 
   // ---- What is told ----------------------------------------------------------------------------------
@@ -697,7 +721,7 @@ export class Session implements ConnectionOwner {
       nextHopMode: peer.nextHop ?? 'auto',
       nextHop6: agreement.nextHop6,
       role: internal ? null : (peer.role ?? null),
-      longLived: agreement.theirs.longLived[family.index] > 0,
+      longLived: agreement.theirs.speaksLongLived,
       gracefulShutdown: peer.gracefulShutdown ?? false,
       policy: peer.exportPolicy ?? (internal ? ACCEPT_ALL : DENY_ALL),
       as4: agreement.as4,
@@ -808,6 +832,8 @@ export class Session implements ConnectionOwner {
       keepaliveTime: peer.keepaliveTime ?? null,
       restartTime: peer.restartTime ?? DEFAULT_RESTART_TIME,
       restarting: this.#host.isRestarting,
+      // Only the session was gone: a peer that is told otherwise would drop our routes (RFC 4724 section 4.2).
+      forwarding: this.#host.isRestarting || this.counters.established > 0,
       longLivedTime: peer.longLivedTime ?? 0,
       addPathReceive: peer.addPath?.receive ?? false,
       addPathSend: (peer.addPath?.send ?? 0) > 0,

@@ -678,6 +678,55 @@ describe('a peer that restarts', () => {
     await establish(s, PEER, open);
     expect(status(s).families[0]!.stale).toBe(isKept ? 1 : 0);
   });
+
+  it.each<[string, string, string, boolean]>([
+    ['forwarding goes on', '00', '80', true],
+    ['forwarding has stopped', '80', '00', false],
+  ])(
+    'finds long-lived stale routes again where its %s (RFC 9494 4.2)',
+    async (_, restart, longLived, isKept) => {
+      const s = await speaker({ peers: [passive(PEER, { longLivedTime: 600 })] });
+      const offer = { restartTime: 1, longLivedTime: 600 };
+      const first = await establish(s, PEER, openOf(ASN, PEER, 90, offer));
+      first.send(...announcement('10.0.0.9', ['10.65.1.0/26', '10.65.2.0/26']));
+      await until('two routes', () => routes(s).length === 2);
+      cut(first);
+      await until('the restart time is over', () => logs.join().includes('stale routes live on'));
+      const open = Buffer.from(openOf(ASN, PEER, 90, { ...offer, restarting: true }));
+      open.set(hex(restart), open.indexOf(hex('0001 01 80 0002 01 80')) + 3);
+      open.set(hex(longLived), open.indexOf(hex('0001 01 80 000258')) + 3);
+      const second = await establish(s, PEER, open);
+      expect(status(s).families[0]!.stale).toBe(isKept ? 2 : 0);
+      second.send(...announcement('10.0.0.9', ['10.65.1.0/26']), endOfRib(IPV4));
+      await until('what it has not told again is gone', () => routes(s).length === 1);
+    },
+  );
+
+  it('long-lived routes that it does not tell again in their time go, though it is back (RFC 9494 4.2)', async () => {
+    const s = await speaker({ peers: [passive(PEER, { longLivedTime: 600 })] });
+    const offer = { restartTime: 1, longLivedTime: 2 };
+    const first = await establish(s, PEER, openOf(ASN, PEER, 90, offer));
+    first.send(...announcement('10.0.0.9', ['10.65.1.0/26']));
+    await until('a route', () => routes(s).length === 1);
+    cut(first);
+    await until('the restart time is over', () => logs.join().includes('stale routes live on'));
+    await establish(s, PEER, openOf(ASN, PEER, 90, { ...offer, restarting: true }));
+    expect(status(s).families[0]!.stale).toBe(1);
+    await until('it is gone', () => routes(s).length === 0);
+  });
+
+  it('is told in a later session that forwarding went on here, so that it keeps our routes', async () => {
+    const s = await speaker();
+    const forwarding = async (peer: FakePeer) => {
+      const open = await peer.hear(OPEN);
+      return open[Buffer.from(open).indexOf(hex('40 06')) + 7];
+    };
+    const first = await establish(s);
+    expect(await forwarding(first)).toBe(0);
+    cut(first);
+    await until('the session is over', () => state(s) !== 'Established');
+    expect(await forwarding(await establish(s))).toBe(0x80);
+  });
 });
 
 describe('the speaker', () => {
