@@ -267,6 +267,29 @@ function mergeAs4(path: AsSegment[], as4Path: AsSegment[]): AsSegment[] {
   return [...merged, ...as4Path];
 }
 
+/** In the first octet of an extended community: it stays within an AS (RFC 4360 section 2, RFC 5701 section 2). */
+const NON_TRANSITIVE = 0x40;
+const IPV6_COMMUNITY = 20;
+
+/** The attributes as they cross the border of an AS: without non-transitive extended communities (RFC 4360 section 6). */
+export function acrossBorder(attributes: Attributes): Attributes {
+  const { extendedCommunities, unknown } = attributes;
+  const isLocal = (_: number, i: number) => (extendedCommunities[i & ~1]! & (NON_TRANSITIVE << 24)) !== 0;
+  const six = unknown.find(({ type }) => type === T.IPV6_COMMUNITIES)?.value ?? [];
+  const isLocal6 = (_: number, i: number) => (six[i - (i % IPV6_COMMUNITY)]! & NON_TRANSITIVE) !== 0;
+  let out = attributes;
+  if (extendedCommunities.some(isLocal)) {
+    out = { ...out, extendedCommunities: extendedCommunities.filter((word, i) => !isLocal(word, i)) };
+  }
+  if (six.some(isLocal6)) {
+    const value = Uint8Array.from(six.filter((byte, i) => !isLocal6(byte, i)));
+    const others = unknown.filter(({ type }) => type !== T.IPV6_COMMUNITIES);
+    const left = value.length > 0 ? [{ type: T.IPV6_COMMUNITIES, value }] : [];
+    out = { ...out, unknown: [...others, ...left].sort((a, b) => a.type - b.type) };
+  }
+  return out;
+}
+
 function words(bytes: Uint8Array, offset: number, end: number): number[] {
   const list: number[] = [];
   for (let at = offset; at < end; at += 4) list.push(get32(bytes, at));

@@ -66,7 +66,7 @@ export interface PeerConfig {
   /** An external peer without a policy neither gives nor gets routes (RFC 8212); an internal one all. */
   importPolicy?: Policy;
   exportPolicy?: Policy;
-  /** Remember routes that the import policy refused, to show them. */
+  /** Remember routes that the import policy refused, to show them. They count as to `maxPrefixes`. */
   keepFiltered?: boolean;
   /** Ask the peer to move its traffic away: routes leave with GRACEFUL_SHUTDOWN (RFC 8326). */
   gracefulShutdown?: boolean;

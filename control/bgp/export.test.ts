@@ -230,6 +230,29 @@ describe('import', () => {
     expect(refused({ otc: 65002 })).toBeNull();
   });
 
+  it('takes off what is not to cross the border of an AS, in and out (RFC 4360 6, RFC 5701 2)', () => {
+    const six = (...types: number[]) => ({
+      type: 25,
+      value: Uint8Array.from(types.flatMap((type) => [type, ...new Array(19).fill(7)])),
+    });
+    const other = { type: 99, value: Uint8Array.of(1) };
+    const come = {
+      ...heard,
+      extendedCommunities: [0x40040000, 1, 0x00020000, 2, 0xc0000000 >>> 0, 3],
+      unknown: [six(0x40, 0, 0x40), other],
+    };
+    const left = { ...heard, extendedCommunities: [0x00020000, 2], unknown: [six(0), other] };
+    expect(imported(come, rules)).toEqual(left);
+    expect(imported(come, { ...rules, internal: true })).toBe(come);
+    expect(tell(come, internal, OUTSIDE)).toMatchObject({
+      extendedCommunities: left.extendedCommunities,
+      unknown: left.unknown,
+    });
+    expect(tell(come, external, RULES)).toMatchObject({ unknown: come.unknown });
+    expect(imported({ ...heard, unknown: [six(0x40)] }, rules).unknown).toEqual([]);
+    expect(imported(heard, rules)).toBe(heard);
+  });
+
   it('marks what is for customers only, and makes who leaves the last choice (RFC 8326 4.2)', () => {
     const otc = (role: ImportRules['role']) => imported(heard, { ...rules, role }).otc;
     expect([otc('customer'), otc('peer'), otc('rs-client'), otc('provider'), otc(null)]).toEqual([

@@ -11,7 +11,7 @@ import {
   NO_EXPORT,
   NO_EXPORT_SUBCONFED,
 } from './attribute-table.ts';
-import { type Attributes, distinct, prepend } from './attributes.ts';
+import { type Attributes, acrossBorder, distinct, prepend } from './attributes.ts';
 import type { Role } from './config.ts';
 import { type Family, IPV4 } from './family.ts';
 import type { NextHop } from './next-hop.ts';
@@ -45,7 +45,6 @@ export interface ExportRules {
 const UPWARDS: readonly Role[] = ['customer', 'peer', 'rs-client'];
 /** A route that goes to these is for their customers only (egress 1). */
 const DOWNWARDS: readonly Role[] = ['provider', 'peer', 'rs'];
-const NON_TRANSITIVE = 0x40000000;
 
 /** As below; null if the route is not announced. */
 export function exported(...given: Parameters<typeof exportedOr>): Attributes | null {
@@ -104,14 +103,13 @@ export function exportedOr(
   if (received.includes(NO_EXPORT_SUBCONFED)) return 'it has the community no-export-subconfed';
   if (role && out.otc !== null && UPWARDS.includes(role)) return 'it is for customers only (RFC 9234)';
   return {
-    ...out,
+    ...acrossBorder(out),
     asPath: prepend(out.asPath, localAsn),
     nextHop,
     med: source.local ? out.med : null,
     localPref: null,
     originatorId: null,
     clusterList: [],
-    extendedCommunities: transitive(out.extendedCommunities),
     otc: out.otc ?? (role && DOWNWARDS.includes(role) ? localAsn : null),
   };
 }
@@ -137,7 +135,3 @@ export const withCommunity = (attributes: Attributes, community: number): Attrib
   attributes.communities.includes(community)
     ? attributes
     : { ...attributes, communities: [...attributes.communities, community] };
-
-function transitive(list: readonly number[]): readonly number[] {
-  return list.filter((_, i) => (list[i & ~1]! & NON_TRANSITIVE) === 0);
-}

@@ -1,7 +1,11 @@
-/** Which routes a session may not use (RFC 4271 9.1.2, RFC 4456 section 8, RFC 9234 section 5), and how others come in. */
+/**
+ * Which routes a session may not use (RFC 4271 6.3 and 9.1.2, RFC 4456 section 8, RFC 9234 section 5), and how others
+ * come in.
+ */
 import { GRACEFUL_SHUTDOWN } from './attribute-table.ts';
-import type { Attributes } from './attributes.ts';
+import { type Attributes, acrossBorder } from './attributes.ts';
 import type { Role } from './config.ts';
+import { type Family, IPV4 } from './family.ts';
 
 /** What the checks on a received route depend on. */
 export interface ImportRules {
@@ -16,6 +20,12 @@ export interface ImportRules {
   readonly role: Role | null;
   readonly peerAsn: number;
 }
+
+export const NOT_UNICAST = 'the prefix is multicast';
+
+/** Whether a prefix, by the first word of its address, holds multicast addresses alone (224.0.0.0/4, ff00::/8). */
+export const isMulticast = (family: Family, word: number, length: number): boolean =>
+  family === IPV4 ? word >>> 28 === 0xe && length >= 4 : word >>> 24 === 0xff && length >= 8;
 
 /** Why a route may not be used, or null. */
 export function refusal(
@@ -38,11 +48,13 @@ export function refusal(
 /** The attributes with which a good route enters the RIB. */
 export function imported(attributes: Attributes, { internal, role, peerAsn }: ImportRules): Attributes {
   if (internal) return attributes;
-  let out = attributes;
-  // RFC 8326 section 4.2: whoever leaves wants to be the last choice.
-  if (out.communities.includes(GRACEFUL_SHUTDOWN)) out = { ...out, localPref: 0 };
+  let out = asLastChoice(acrossBorder(attributes));
   if (role && out.otc === null && (role === 'customer' || role === 'rs-client' || role === 'peer')) {
     out = { ...out, otc: peerAsn };
   }
   return out;
 }
+
+/** RFC 8326 section 4.2: whoever leaves wants to be the last choice, whatever an import policy makes of it. */
+export const asLastChoice = (attributes: Attributes): Attributes =>
+  attributes.communities.includes(GRACEFUL_SHUTDOWN) ? { ...attributes, localPref: 0 } : attributes;

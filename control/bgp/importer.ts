@@ -5,7 +5,7 @@ import type { AttributeSet, AttributeTable } from './attribute-table.ts';
 import type { Attributes } from './attributes.ts';
 import { apply } from './export.ts';
 import { formatPrefix, type Prefix } from './family.ts';
-import { type ImportRules, imported, refusal } from './import.ts';
+import { asLastChoice, type ImportRules, imported, isMulticast, NOT_UNICAST, refusal } from './import.ts';
 import { LENGTH, PrefixList, WORDS } from './nlri.ts';
 import { ACCEPT_ALL, type Operation, type Policy } from './policy.ts';
 import type { PeerCounters } from './status.ts';
@@ -55,7 +55,8 @@ export class Importer {
     }
     for (const { set, prefixes } of announced) {
       count += prefixes.count;
-      this.#announce(this.#ribs[prefixes.family.index], set, prefixes);
+      const rib = this.#ribs[prefixes.family.index];
+      this.#announce(rib, set, this.#unicastOf(rib, set, prefixes));
     }
     return count;
   }
@@ -63,11 +64,40 @@ export class Importer {
   /** Why a route that is kept may not be used, in words, by the rules of now; null: it may. */
   refusalOf(prefix: Prefix, attributes: Attributes): string | null {
     const { rules, policy } = this.config;
-    const reason = refusal(attributes, rules);
+    const reason = isMulticast(prefix.family, prefix.words[0]!, prefix.length)
+      ? NOT_UNICAST
+      : refusal(attributes, rules);
     if (reason) return reason;
     const entering = imported(attributes, rules);
     const verdict = policy.evaluate({ prefix, attributes: entering, source: this.#source });
     return verdict.accept ? null : verdict.reason;
+  }
+
+  /** Prefixes that are no unicast ones are ignored, as if each had come alone (RFC 4271 6.3). */
+  #unicastOf(rib: Rib, set: AttributeSet, list: PrefixList): PrefixList {
+    const { family, data, end, stride } = list;
+    let refused: PrefixList | null = null;
+    for (let at = 0; at < end; at += stride) {
+      if (!isMulticast(family, data[at + WORDS]!, data[at + LENGTH]!)) continue;
+      refused ??= new PrefixList(family);
+      refused.addEntry(list, at);
+    }
+    if (!refused) return list;
+    this.#refuse(NOT_UNICAST, rib, set, refused);
+    const unicast = new PrefixList(family);
+    for (let at = 0; at < end; at += stride) {
+      if (!isMulticast(family, data[at + WORDS]!, data[at + LENGTH]!)) unicast.addEntry(list, at);
+    }
+    return unicast;
+  }
+
+  #refuse(reason: string, rib: Rib, set: AttributeSet, list: PrefixList): void {
+    if (list.end === 0) return;
+    this.#counters.routesRefused += list.count;
+    const { family, data, stride } = list;
+    const first = { family, words: data.subarray(WORDS, stride), length: data[LENGTH]! };
+    this.#onRefused(reason, formatPrefix(first), list.count);
+    this.#exclude(rib, set, list, REFUSED);
   }
 
   #announce(rib: Rib, set: AttributeSet, list: PrefixList): void {
@@ -75,13 +105,7 @@ export class Importer {
     const isPlain = rules.internal && policy === ACCEPT_ALL;
     const { attributes } = set;
     const reason = refusal(attributes, rules);
-    if (reason) {
-      this.#counters.routesRefused += list.count;
-      const { family, data, stride } = list;
-      const first = { family, words: data.subarray(WORDS, stride), length: data[LENGTH]! };
-      this.#onRefused(reason, formatPrefix(first), list.count);
-      return this.#exclude(rib, set, list, REFUSED);
-    }
+    if (reason) return this.#refuse(reason, rib, set, list);
     if (isPlain) return rib.announce(this.#source, set, list);
     const entering = imported(attributes, rules);
     if (policy === ACCEPT_ALL) return this.#admit(rib, entering, [], list);
@@ -105,7 +129,8 @@ export class Importer {
   }
 
   #admit(rib: Rib, attributes: Attributes, operations: readonly Operation[], list: PrefixList): void {
-    const set = this.#table.acquire(operations.reduce(apply, attributes));
+    const applied = operations.reduce(apply, attributes);
+    const set = this.#table.acquire(this.config.rules.internal ? applied : asLastChoice(applied));
     rib.announce(this.#source, set, list, ADMITTED);
     this.#table.release(set.id);
   }

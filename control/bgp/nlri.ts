@@ -53,10 +53,13 @@ export class PrefixList {
   }
 
   addAll(other: PrefixList): void {
-    for (let from = 0; from < other.end; from += this.stride) {
-      const at = this.extend();
-      for (let i = 0; i < this.stride; i++) this.data[at + i] = other.data[from + i]!;
-    }
+    for (let from = 0; from < other.end; from += this.stride) this.addEntry(other, from);
+  }
+
+  /** Add the entry of another list that begins at data[from]. */
+  addEntry({ data }: PrefixList, from: number): void {
+    const at = this.extend();
+    for (let i = 0; i < this.stride; i++) this.data[at + i] = data[from + i]!;
   }
 }
 

@@ -787,7 +787,9 @@ export class Session implements ConnectionOwner {
 
   #checkLimit({ index, name, afi, safi }: Family): void {
     const { maxPrefixes } = this.config;
-    if (this.#host.ribs[index].count(this.source) <= maxPrefixes) return;
+    const rib = this.#host.ribs[index];
+    // What is kept to be shown takes memory as well.
+    if (rib.count(this.source) + rib.excludedCount(this.source) <= maxPrefixes) return;
     const data = Uint8Array.of(
       0,
       afi,

@@ -19,7 +19,7 @@ import {
 } from './message.ts';
 import { ACCEPT_ALL } from './policy.ts';
 import { Speaker } from './speaker.ts';
-import { announcing, attributesOf, listOf, many, toldBy, withdrawing } from './test-routes.ts';
+import { announcing, attributesOf, listOf, many, prefixOf, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
 import { endOfRib } from './update.ts';
 
@@ -304,6 +304,18 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
 });
 
 describe('routes', () => {
+  it('that are kept though they may not be used count towards the limit of prefixes', async () => {
+    const keeps = { asn: 65001, keepFiltered: true, maxPrefixes: 2 };
+    const s = await speaker({ peers: [passive(PEER, keeps)] });
+    const peer = await establish(s, PEER, openOf(65001, PEER));
+    const path = { asPath: [{ set: false, asns: [65001] }], localPref: null };
+    peer.send(...announcement('10.0.0.9', ['10.0.0.0/24', '10.0.1.0/24'], path));
+    await until('two are kept', () => status(s).families[0]!.filtered === 2);
+    peer.send(...announcement('10.0.0.9', ['10.0.2.0/24'], path));
+    expect(await peer.notification()).toBe('6/9 060100010100000002');
+    await until('nothing is kept', () => s.ribs[0].pathCount === 0);
+  });
+
   it('come, are replaced, go, and go with the session', async () => {
     const s = await speaker();
     const changes: string[] = [];
@@ -367,6 +379,42 @@ describe('routes', () => {
     expect(logs.filter((line) => line.includes('refused'))).toEqual([
       expect.stringContaining('"first":"2001:db8:1::/48","count":2'),
     ]);
+  });
+
+  it('to multicast prefixes are ignored, those beside them are not (RFC 4271 6.3)', async () => {
+    const s = await speaker({ peers: [passive(PEER, { families: ['ipv4', 'ipv6'], keepFiltered: true })] });
+    const peer = await establish(s);
+    const four = ['224.0.0.0/4', '10.65.1.0/26', '239.1.1.1/32', '224.0.0.0/3', '240.0.0.0/4'];
+    peer.send(...announcement('10.0.0.9', four));
+    peer.send(...announcement('fd00::2', ['ff00::/8', 'ff02::1/128', '2001:db8::/32', 'fe00::/7']));
+    await until('the others are there', () => routes(s).length === 5);
+    expect(routes(s).map((route) => route.split(' ')[0])).toEqual([
+      '10.65.1.0/26',
+      '224.0.0.0/3',
+      '240.0.0.0/4',
+      '2001:db8::/32',
+      'fe00::/7',
+    ]);
+    expect(status(s).counters.routesRefused).toBe(4);
+    expect(logs.join()).toContain('"reason":"the prefix is multicast","first":"224.0.0.0/4","count":2');
+    const [multicast] = s.ribs[0].candidates(prefixOf('224.0.0.0/4'));
+    expect(s.refusalOf(PEER, prefixOf('224.0.0.0/4'), multicast!.path.attributes)).toBe(
+      'the prefix is multicast',
+    );
+  });
+
+  it('that leave by GRACEFUL_SHUTDOWN are the last choice, whatever the import policy prefers (RFC 8326 4.2)', async () => {
+    const priority = { kind: 'set local preference', value: 2_147_482_623 } as const;
+    const verdict = { accept: true, reason: '', operations: [priority] };
+    const external = { asn: 65001, importPolicy: { key: 'prefer', evaluate: () => verdict } };
+    const s = await speaker({ peers: [passive(PEER, external)] });
+    const peer = await establish(s, PEER, openOf(65001, PEER));
+    const path = { asPath: [{ set: false, asns: [65001] }], localPref: null };
+    peer.send(...announcement('10.0.0.9', ['10.65.1.0/26'], path));
+    peer.send(...announcement('10.0.0.9', ['10.65.2.0/26'], { ...path, communities: [0xffff0000] }));
+    await until('two routes', () => routes(s).length === 2);
+    const localPref = (text: string) => s.ribs[0].get(prefixOf(text))!.path.attributes.localPref;
+    expect([localPref('10.65.1.0/26'), localPref('10.65.2.0/26')]).toEqual([priority.value, 0]);
   });
 
   it('of malformed attributes are treated as withdrawn, the session goes on', async () => {

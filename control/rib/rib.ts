@@ -47,7 +47,7 @@ export const ADMITTED = 0;
 export const FILTERED = 1;
 export const REFUSED = 2;
 export const NEXT_HOP_UNREACHABLE = 'next hop unreachable';
-const EXCLUSIONS = ['', 'refused by the import policy', 'refused: a loop'];
+const EXCLUSIONS = ['', 'refused by the import policy', 'refused: a loop, or no unicast route'];
 
 // Notes of a prefix, behind its words and its length.
 const NOTES = 4;
