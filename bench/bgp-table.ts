@@ -82,12 +82,13 @@ class Tables {
     let prefixes = 0;
     let slice = 0;
     for (const bytes of updates) {
-      const count = importer.take(this.decoder.decode(bytes, HEADER, bytes.length));
-      prefixes += count;
-      slice += count;
-      if (slice < SLICE) continue;
-      slice = 0;
-      await turn();
+      for (const count of importer.take(this.decoder.decode(bytes, HEADER, bytes.length))) {
+        prefixes += count;
+        slice += count;
+        if (slice < SLICE) continue;
+        slice = 0;
+        await turn();
+      }
     }
     while (this.ribs.some((rib) => !rib.isSettled)) await turn();
     return prefixes;

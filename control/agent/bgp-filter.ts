@@ -5,7 +5,7 @@
  * Every peer of the agent has an explicit policy, so RFC 8212's refusal of sessions without one never applies: a BGPPeer
  * is the operator's word that routes are to be exchanged.
  */
-import { type Family, familyNamed, maskWords, type Prefix, parsePrefix } from '../bgp/family.ts';
+import { type Family, familyNamed, type Prefix, parsePrefix } from '../bgp/family.ts';
 import {
   ACCEPT_ALL,
   ACCEPTED,
@@ -136,6 +136,8 @@ function compile(rule: Rule, family: Family, internal: boolean): Compiled['match
   if (priority !== undefined) {
     conditions.push(({ attributes }) => attributes.localPref === localPrefOf(priority));
   }
+  const [only, another] = conditions;
+  if (only && !another) return only;
   return (route) => conditions.every((condition) => condition(route));
 }
 
@@ -168,5 +170,8 @@ function operationOf(operation: NonNullable<Rule['operations']>[number]): Operat
 /** Whether a prefix is another or lies within it. */
 export function contains(outer: Prefix, { family, words, length }: Prefix): boolean {
   if (family !== outer.family || length < outer.length) return false;
-  return maskWords(words, outer.length).every((word, i) => word === outer.words[i]);
+  for (let i = 0, bits = outer.length; bits > 0; i++, bits -= 32) {
+    if ((words[i]! ^ outer.words[i]!) >>> Math.max(0, 32 - bits) !== 0) return false;
+  }
+  return true;
 }

@@ -103,8 +103,11 @@ export interface ConnectionOwner {
   /** The peer's OPEN is good. The owner may close this connection, or the other. */
   onOpen(connection: Connection): void;
   onEstablished(connection: Connection, agreement: Agreement): void;
-  /** The body of an UPDATE is bytes[offset..end). Answers how many prefixes it held. */
-  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): number;
+  /**
+   * The body of an UPDATE is bytes[offset..end). It is worked off step by step, each of which answers how many prefixes it
+   * was about; after the end of the connection there are no more.
+   */
+  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): Iterator<number>;
   onRefresh(connection: Connection, family: Family, subtype: number): void;
   /** What was sent has left: there is room again. */
   onDrain(connection: Connection): void;
@@ -154,6 +157,8 @@ export class Connection {
   readonly #framer = new Framer();
   /** Messages wait for the next slice; the socket is paused meanwhile. */
   #backlog = false;
+  /** An UPDATE that is being worked off. */
+  #update: Iterator<number> | null = null;
   #heard = 0;
   #hold: NodeJS.Timeout | undefined;
   #keepalive: NodeJS.Timeout | undefined;
@@ -290,17 +295,24 @@ export class Connection {
     this.#backlog = false;
     let prefixes = 0;
     try {
-      for (let messages = 0; messages < SLICE_MESSAGES && prefixes < SLICE_PREFIXES; messages++) {
-        const message = this.#framer.next();
-        if (!message) {
-          if (this.#socket.isPaused()) this.#socket.resume();
-          return;
+      for (let messages = 0; messages < SLICE_MESSAGES && prefixes < SLICE_PREFIXES; ) {
+        if (this.#update) {
+          const step = this.#update.next();
+          if (step.done) this.#update = null;
+          else prefixes += step.value;
+        } else {
+          const message = this.#framer.next();
+          if (!message) {
+            if (this.#socket.isPaused()) this.#socket.resume();
+            return;
+          }
+          messages++;
+          this.#heard++;
+          this.#owner.counters.messagesIn++;
+          const { bytes, offset, end } = message;
+          this.#owner.onMessage('in', bytes.subarray(offset - HEADER, end));
+          this.#receive(message);
         }
-        this.#heard++;
-        this.#owner.counters.messagesIn++;
-        const { bytes, offset, end } = message;
-        this.#owner.onMessage('in', bytes.subarray(offset - HEADER, end));
-        prefixes += this.#receive(message);
         if ((this.state as ConnectionState) === 'Closed') return;
       }
     } catch (error) {
@@ -319,8 +331,7 @@ export class Connection {
     });
   }
 
-  /** Handle one message; answers how many prefixes it held. */
-  #receive({ type, bytes, offset, end }: Framed): number {
+  #receive({ type, bytes, offset, end }: Framed): void {
     const { counters } = this.#owner;
     if (type === NOTIFICATION) {
       counters.notificationsIn++;
@@ -328,12 +339,12 @@ export class Connection {
       const isHard = notification.code === CEASE && notification.subcode === CEASE_HARD_RESET;
       const graceful = (this.agreement?.notification ?? false) && !isHard;
       this.#end(`the peer sent ${explain(notification)}`, null, graceful);
-      return 0;
+      return;
     }
     if (this.state === 'OpenSent') {
       if (type !== OPEN) throw unexpected(1, type);
       this.#opened(bytes, offset, end);
-      return 0;
+      return;
     }
     if (this.state === 'OpenConfirm') {
       if (type !== KEEPALIVE) throw unexpected(2, type);
@@ -345,23 +356,24 @@ export class Connection {
         this.#hold = undefined;
       }
       this.#owner.onEstablished(this, this.agreement!);
-      return 0;
+      return;
     }
     this.#hold?.refresh();
     switch (type) {
       case UPDATE:
         counters.updatesIn++;
-        return this.#owner.onUpdate(this, bytes, offset, end);
+        this.#update = this.#owner.onUpdate(this, bytes, offset, end);
+        return;
       case KEEPALIVE:
         counters.keepalivesIn++;
-        return 0;
+        return;
       case ROUTE_REFRESH: {
         counters.refreshesIn++;
         const { afi, subtype, safi } = decodeRouteRefresh(bytes, offset, end);
         const family = familyOf(afi, safi);
         // Families that were not agreed on are ignored (RFC 2918 section 4).
         if (family && this.agreement!.families[family.index]) this.#owner.onRefresh(this, family, subtype);
-        return 0;
+        return;
       }
       default:
         throw unexpected(3, type);

@@ -21,12 +21,18 @@ export interface ImporterConfig {
 /** Told of routes that may not be used: how many, which first and why. */
 export type OnRefused = (reason: string, first: string, count: number) => void;
 
+/** Prefixes that are taken in with one step. */
+const SLICE = 1024;
+const NONE: readonly Operation[] = [];
+
 export class Importer {
   readonly #ribs: readonly [Rib, Rib];
   readonly #table: AttributeTable;
   readonly #source: PathSource;
   readonly #counters: PeerCounters;
   readonly #onRefused: OnRefused;
+  /** What the set in hand has become, by what the policy did to it: held until all its prefixes are taken in. */
+  readonly #entered = new Map<readonly Operation[], AttributeSet>();
   config: ImporterConfig;
 
   constructor(
@@ -45,20 +51,31 @@ export class Importer {
     this.#onRefused = onRefused;
   }
 
-  /** Answers how many prefixes the UPDATE held. */
-  take({ withdrawn, announced }: Update): number {
-    let count = 0;
+  /**
+   * Take an UPDATE in, some prefixes with each step; answers how many. It may be given up between two steps, and is to
+   * be released then.
+   */
+  *take({ withdrawn, announced }: Update): Generator<number, void> {
     for (const list of withdrawn) {
-      if (list.end === 0) continue;
-      count += list.count;
-      this.#ribs[list.family.index].withdraw(this.#source, list);
+      for (const part of list.parts(SLICE)) {
+        this.#ribs[list.family.index].withdraw(this.#source, part);
+        yield part.count;
+      }
     }
     for (const { set, prefixes } of announced) {
-      count += prefixes.count;
-      const rib = this.#ribs[prefixes.family.index];
-      this.#announce(rib, set, this.#unicastOf(rib, set, prefixes));
+      const announce = this.#announcer(this.#ribs[prefixes.family.index], set);
+      for (const part of prefixes.parts(SLICE)) {
+        announce(part);
+        yield part.count;
+      }
+      this.release();
     }
-    return count;
+  }
+
+  /** Let go of the attribute sets of an UPDATE that was given up. */
+  release(): void {
+    for (const { id } of this.#entered.values()) this.#table.release(id);
+    this.#entered.clear();
   }
 
   /** Why a route that is kept may not be used, in words, by the rules of now; null: it may. */
@@ -100,28 +117,38 @@ export class Importer {
     this.#exclude(rib, set, list, REFUSED);
   }
 
-  #announce(rib: Rib, set: AttributeSet, list: PrefixList): void {
+  /** What to do with prefixes that come with a set: what depends on the set alone is looked at once. */
+  #announcer(rib: Rib, set: AttributeSet): (list: PrefixList) => void {
     const { rules, policy } = this.config;
-    const isPlain = rules.internal && policy === ACCEPT_ALL;
     const { attributes } = set;
     const reason = refusal(attributes, rules);
-    if (reason) return this.#refuse(reason, rib, set, list);
-    if (isPlain) return rib.announce(this.#source, set, list);
+    const unicast = (list: PrefixList) => this.#unicastOf(rib, set, list);
+    if (reason) return (list) => this.#refuse(reason, rib, set, unicast(list));
+    if (rules.internal && policy === ACCEPT_ALL)
+      return (list) => rib.announce(this.#source, set, unicast(list));
     const entering = imported(attributes, rules);
-    if (policy === ACCEPT_ALL) return this.#admit(rib, entering, [], list);
-    // Prefixes by what the policy does to them.
+    if (policy === ACCEPT_ALL) return (list) => this.#admit(rib, entering, NONE, unicast(list));
+    return (list) => this.#filter(policy, rib, set, entering, unicast(list));
+  }
+
+  /** Prefixes by what the policy does to them. */
+  #filter(policy: Policy, rib: Rib, set: AttributeSet, entering: Attributes, list: PrefixList): void {
     const admitted = new Map<readonly Operation[], PrefixList>();
     const filtered = new PrefixList(list.family);
+    // One object for all: a message may hold tens of thousands.
+    const words: number[] = new Array(list.family.words).fill(0);
+    const prefix = { family: list.family, words, length: 0 };
+    const route = { prefix, attributes: entering, source: this.#source };
     for (let at = 0; at < list.end; at += list.stride) {
-      const words = list.data.subarray(at + WORDS, at + list.stride);
-      const prefix = { family: list.family, words, length: list.data[at + LENGTH]! };
-      const verdict = policy.evaluate({ prefix, attributes: entering, source: this.#source });
+      prefix.length = list.data[at + LENGTH]!;
+      for (let i = 0; i < words.length; i++) words[i] = list.data[at + WORDS + i]!;
+      const verdict = policy.evaluate(route);
       let to = filtered;
       if (verdict.accept) {
         to = admitted.get(verdict.operations) ?? new PrefixList(list.family);
         admitted.set(verdict.operations, to);
       }
-      to.add(words, prefix.length, list.data[at + 1]!);
+      to.addEntry(list, at);
     }
     this.#counters.routesFiltered += filtered.count;
     this.#exclude(rib, set, filtered, FILTERED);
@@ -129,10 +156,13 @@ export class Importer {
   }
 
   #admit(rib: Rib, attributes: Attributes, operations: readonly Operation[], list: PrefixList): void {
-    const applied = operations.reduce(apply, attributes);
-    const set = this.#table.acquire(this.config.rules.internal ? applied : asLastChoice(applied));
+    let set = this.#entered.get(operations);
+    if (!set) {
+      const applied = operations.reduce(apply, attributes);
+      set = this.#table.acquire(this.config.rules.internal ? applied : asLastChoice(applied));
+      this.#entered.set(operations, set);
+    }
     rib.announce(this.#source, set, list, ADMITTED);
-    this.#table.release(set.id);
   }
 
   #exclude(rib: Rib, set: AttributeSet, list: PrefixList, exclusion: number): void {

@@ -489,6 +489,9 @@ function tellAgain(world: World, at: number, keep: number): void {
   const mark = (subtype: number) => {
     for (const { afi, safi } of FAMILIES) ear.socket.push(encodeRouteRefresh({ afi, safi, subtype }));
   };
+  // Not ahead of End-of-RIB (RFC 7313 section 4).
+  for (const family of FAMILIES) ear.socket.push(endOfRib(family));
+  sweep(peer);
   mark(REFRESH_BEGIN);
   for (const key of peer.paths.keys()) peer.stale.add(key);
   const kept = [...peer.paths].filter((_, i) => i % keep !== 0);

@@ -19,10 +19,10 @@ export class PrefixList {
   /** int32 in use: a multiple of `stride`. */
   end = 0;
 
-  constructor(family: Family) {
+  constructor(family: Family, data?: Int32Array) {
     this.family = family;
     this.stride = WORDS + family.words;
-    this.data = new Int32Array(MIN_ENTRIES * this.stride);
+    this.data = data ?? new Int32Array(MIN_ENTRIES * this.stride);
   }
 
   get count(): number {
@@ -31,6 +31,21 @@ export class PrefixList {
 
   clear(): void {
     this.end = 0;
+  }
+
+  /** The list itself, or in parts of so many entries, over the same memory: good until an entry is added. */
+  *parts(entries: number): Generator<PrefixList> {
+    const size = entries * this.stride;
+    if (this.end <= size) {
+      if (this.end > 0) yield this;
+      return;
+    }
+    for (let from = 0; from < this.end; from += size) {
+      const data = this.data.subarray(from, Math.min(this.end, from + size));
+      const part = new PrefixList(this.family, data);
+      part.end = data.length;
+      yield part;
+    }
   }
 
   /** Room for one more entry, and where it begins. */

@@ -26,6 +26,7 @@ export interface PolicyRoute {
 export interface Policy {
   /** Two policies with the same key do the same. */
   readonly key: string;
+  /** The route is good until this returns. */
   evaluate(route: PolicyRoute): Verdict;
 }
 

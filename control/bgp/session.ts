@@ -484,20 +484,21 @@ export class Session implements ConnectionOwner {
     this.#host.onSynchronised(this);
   }
 
-  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): number {
+  *onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): Generator<number, void> {
     const live = this.#established;
-    if (!live || live.connection !== connection) return 0;
+    if (live?.connection !== connection) return;
     const update = live.decoder.decode(bytes, offset, end);
     const { fault, discarded } = update;
     if (fault) this.#sometimes(++this.counters.updatesMalformed, 'routes treated as withdrawn', fault);
     for (const text of discarded) {
       this.#sometimes(++this.counters.attributesDiscarded, 'attribute left out', text);
     }
-    const count = this.#importer.take(update);
+    for (const count of this.#importer.take(update)) {
+      for (const family of FAMILIES) this.#checkLimit(family);
+      yield count;
+    }
     live.decoder.release();
     if (update.endOfRib) this.#endOfRib(live, update.endOfRib);
-    for (const family of FAMILIES) this.#checkLimit(family);
-    return count;
   }
 
   onRefresh(connection: Connection, family: Family, subtype: number): void {
@@ -538,6 +539,7 @@ export class Session implements ConnectionOwner {
       this.#endReason = reason;
       this.#endedAt = new Date();
       live.decoder.release();
+      this.#importer.release();
       this.#endTelling(live);
       this.#host.onDown(this, connection, reason);
       if (this.#running && graceful) this.#keepRoutes(live.agreement);
