@@ -12,6 +12,7 @@ import {
   neighbourAs,
   pathLength,
 } from './attributes.ts';
+import { HASH_SEED } from './bytes.ts';
 import { type NextHop, NextHops } from './next-hop.ts';
 
 /** LOCAL_PREF of a route that came without (external peers). */
@@ -204,9 +205,9 @@ function same({ chunk, at, size }: SharedSet, bytes: Uint8Array): boolean {
   return true;
 }
 
-/** FNV-1a with a final mix; int32. */
+/** FNV-1a from a start of this process's own, with a final mix; int32. */
 export function hashOf(bytes: Uint8Array, from: number, to: number): number {
-  let hash = 0x811c9dc5 | 0;
+  let hash = HASH_SEED;
   for (let i = from; i < to; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
   hash ^= hash >>> 15;
   return Math.imul(hash, 0x2c1b3c6d) | 0;

@@ -4,7 +4,7 @@
  * the revised error handling of RFC 7606: a malformed attribute costs the routes of its UPDATE
  * (treat-as-withdraw) or only itself (discard); the session ends only where the prefixes cannot be trusted.
  */
-import { get16, get32, put16, put32 } from './bytes.ts';
+import { get16, get32, HASH_SEED, put16, put32 } from './bytes.ts';
 import { BgpError, UPDATE_ERROR } from './error.ts';
 import { type Family, familyOf, IPV4, IPV6 } from './family.ts';
 import type { NextHop, NextHops } from './next-hop.ts';
@@ -296,25 +296,40 @@ function words(bytes: Uint8Array, offset: number, end: number): number[] {
   return list;
 }
 
-const unsigned = (bytes: Uint8Array, offset: number, end: number): number[] =>
-  words(bytes, offset, end).map((word) => word >>> 0);
+function unsigned(bytes: Uint8Array, offset: number, end: number): number[] {
+  const list: number[] = [];
+  for (let at = offset; at < end; at += 4) list.push(get32(bytes, at) >>> 0);
+  return list;
+}
 
 /** A list of tuples of `size` words without those that occur again (RFC 8092 section 5). */
 export function distinct(list: readonly number[], size: number): readonly number[] {
   if (list.length <= size) return list;
-  if (size === 1) {
-    const values = new Set(list);
-    return values.size === list.length ? list : [...values];
+  // Where each tuple begins + 1, by its hash: a message holds thousands, and strings of them would take long.
+  const slots = new Int32Array(2 << (32 - Math.clz32(list.length / size)));
+  const mask = slots.length - 1;
+  let out: number[] | null = null;
+  for (let at = 0; at < list.length; at += size) {
+    let hash = HASH_SEED;
+    for (let i = 0; i < size; i++) {
+      hash = Math.imul(hash ^ list[at + i]!, 0x85ebca6b);
+      hash ^= hash >>> 15;
+    }
+    let slot = hash & mask;
+    while (slots[slot] !== 0 && !isSame(list, slots[slot]! - 1, at, size)) slot = (slot + 1) & mask;
+    if (slots[slot] !== 0) {
+      out ??= list.slice(0, at);
+      continue;
+    }
+    slots[slot] = at + 1;
+    if (out) for (let i = 0; i < size; i++) out.push(list[at + i]!);
   }
-  const seen = new Set<string>();
-  const out: number[] = [];
-  for (let i = 0; i < list.length; i += size) {
-    const tuple = list.slice(i, i + size);
-    const key = tuple.join();
-    if (!seen.has(key)) out.push(...tuple);
-    seen.add(key);
-  }
-  return out;
+  return out ?? list;
+}
+
+function isSame(list: readonly number[], a: number, b: number, size: number): boolean {
+  for (let i = 0; i < size; i++) if (list[a + i] !== list[b + i]) return false;
+  return true;
 }
 
 /** 0/8, multicast and class E cannot be next hops (RFC 4271 6.3: "a valid IP host address"). */
@@ -345,6 +360,9 @@ function decodeNextHop(bytes: Uint8Array, at: number, length: number, nextHops: 
   return local && isLinkLocal(local) ? nextHops.at(IPV6, local, local) : null;
 }
 
+/** How often each type has come in the list that is being decoded. */
+const SEEN = new Uint16Array(256);
+
 /**
  * Decode the path attributes in bytes[offset..end). Throws BgpError 3/x only where RFC 7606 asks for a session
  * reset: a repeated MP attribute, prefixes that cannot be read, an unknown well-known attribute.
@@ -366,6 +384,7 @@ export function decodeAttributes(
     discarded: [],
   };
   const partial: number[] = [];
+  SEEN.fill(0);
   const a: { -readonly [K in keyof Attributes]: Attributes[K] } = { ...NO_ATTRIBUTES };
   const unknown: UnknownAttribute[] = [];
   let as4Path: AsSegment[] | null = null;
@@ -390,11 +409,12 @@ export function decodeAttributes(
       break;
     }
     const whole = () => bytes.slice(start, stop);
-    if (out.present.includes(type)) {
+    if (SEEN[type]!++ > 0) {
       if (type === T.MP_REACH || type === T.MP_UNREACH) {
         throw new BgpError(UPDATE_ERROR, 1, `attribute ${type} occurs twice`);
       }
-      discard(`attribute ${type} occurs again`);
+      // Once is enough to say it: a message has room for thousands.
+      if (SEEN[type] === 2) discard(`attribute ${type} occurs again`);
       start = stop;
       continue;
     }
@@ -546,41 +566,84 @@ export function decodeAttributes(
   return out;
 }
 
-const pushWord = (to: number[], value: number) => {
-  to.push(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
-};
+/** Attributes one behind the other, in memory that is used again for the next list. */
+class AttributeWriter {
+  #bytes = new Uint8Array(1024);
+  #end = 0;
 
-function pushAttribute(to: number[], flags: number, type: number, value: ArrayLike<number>): void {
-  if (value.length > 255) to.push(flags | EXTENDED, type, value.length >> 8, value.length & 255);
-  else to.push(flags, type, value.length);
-  for (let i = 0; i < value.length; i++) to.push(value[i]!);
-}
+  /** A copy of all that was written; the next list begins. */
+  take(): Uint8Array {
+    const bytes = this.#bytes.slice(0, this.#end);
+    this.#end = 0;
+    return bytes;
+  }
 
-function encodeAsPath(path: readonly AsSegment[], width: 2 | 4): Uint8Array {
-  let size = 0;
-  for (const { asns } of path) size += 2 * Math.ceil(asns.length / 255) + width * asns.length;
-  const value = new Uint8Array(size);
-  let at = 0;
-  for (const { set, asns } of path) {
-    for (let from = 0; from < asns.length; from += 255) {
-      const to = Math.min(asns.length, from + 255);
-      value[at++] = set ? SEGMENT_SET : SEGMENT_SEQUENCE;
-      value[at++] = to - from;
-      for (let i = from; i < to; i++, at += width) {
-        const asn = asns[i]!;
-        if (width === 4) put32(value, at, asn | 0);
-        else put16(value, at, asn > 0xffff ? AS_TRANS : asn);
+  /** The header of an attribute, whose value of so many bytes is to be put then. */
+  begin(flags: number, type: number, length: number): void {
+    const end = this.#end + 4 + length;
+    if (end > this.#bytes.length) {
+      const bytes = new Uint8Array(2 * end);
+      bytes.set(this.#bytes.subarray(0, this.#end));
+      this.#bytes = bytes;
+    }
+    this.put8(length > 255 ? flags | EXTENDED : flags);
+    this.put8(type);
+    if (length > 255) this.put16(length);
+    else this.put8(length);
+  }
+
+  put8(value: number): void {
+    this.#bytes[this.#end++] = value;
+  }
+
+  put16(value: number): void {
+    put16(this.#bytes, this.#end, value);
+    this.#end += 2;
+  }
+
+  put32(value: number): void {
+    put32(this.#bytes, this.#end, value);
+    this.#end += 4;
+  }
+
+  /** A whole attribute of words, if there are any. */
+  words(flags: number, type: number, list: readonly number[]): void {
+    if (list.length === 0) return;
+    this.begin(flags, type, 4 * list.length);
+    for (const word of list) this.put32(word);
+  }
+
+  word(flags: number, type: number, value: number): void {
+    this.begin(flags, type, 4);
+    this.put32(value);
+  }
+
+  value(flags: number, type: number, value: Uint8Array): void {
+    this.begin(flags, type, value.length);
+    this.#bytes.set(value, this.#end);
+    this.#end += value.length;
+  }
+
+  asPath(flags: number, type: number, path: readonly AsSegment[], width: 2 | 4): void {
+    let size = 0;
+    for (const { asns } of path) size += 2 * Math.ceil(asns.length / 255) + width * asns.length;
+    this.begin(flags, type, size);
+    for (const { set, asns } of path) {
+      for (let from = 0; from < asns.length; from += 255) {
+        const to = Math.min(asns.length, from + 255);
+        this.put8(set ? SEGMENT_SET : SEGMENT_SEQUENCE);
+        this.put8(to - from);
+        for (let i = from; i < to; i++) {
+          const asn = asns[i]!;
+          if (width === 4) this.put32(asn);
+          else this.put16(asn > 0xffff ? AS_TRANS : asn);
+        }
       }
     }
   }
-  return value;
 }
 
-const word = (value: number) => {
-  const bytes: number[] = [];
-  pushWord(bytes, value);
-  return bytes;
-};
+const writer = new AttributeWriter();
 
 /** How an attribute list is to be written. */
 export interface EncodeContext {
@@ -591,43 +654,39 @@ export interface EncodeContext {
 
 /** The attribute list of an UPDATE but for MP attributes, in order of type, with canonical flags. */
 export function encodeAttributes(a: Attributes, context: EncodeContext): Uint8Array {
-  const out: number[] = [];
   const shared = (type: number) => OPTIONAL | TRANSITIVE | (a.partial?.includes(type) ? PARTIAL : 0);
-  const wide = a.asPath.some(({ asns }) => asns.some((asn) => asn > 0xffff));
-  pushAttribute(out, TRANSITIVE, T.ORIGIN, [a.origin]);
-  pushAttribute(out, TRANSITIVE, T.AS_PATH, encodeAsPath(a.asPath, context.as4 ? 4 : 2));
-  if (context.nextHop && a.nextHop) pushAttribute(out, TRANSITIVE, T.NEXT_HOP, word(a.nextHop.words[0]!));
-  if (a.med !== null) pushAttribute(out, OPTIONAL, T.MED, word(a.med));
-  if (a.localPref !== null) pushAttribute(out, TRANSITIVE, T.LOCAL_PREF, word(a.localPref));
-  if (a.atomicAggregate) pushAttribute(out, TRANSITIVE, T.ATOMIC_AGGREGATE, []);
+  const { as4 } = context;
+  writer.begin(TRANSITIVE, T.ORIGIN, 1);
+  writer.put8(a.origin);
+  writer.asPath(TRANSITIVE, T.AS_PATH, a.asPath, as4 ? 4 : 2);
+  if (context.nextHop && a.nextHop) writer.word(TRANSITIVE, T.NEXT_HOP, a.nextHop.words[0]!);
+  if (a.med !== null) writer.word(OPTIONAL, T.MED, a.med);
+  if (a.localPref !== null) writer.word(TRANSITIVE, T.LOCAL_PREF, a.localPref);
+  if (a.atomicAggregate) writer.begin(TRANSITIVE, T.ATOMIC_AGGREGATE, 0);
   if (a.aggregator) {
     const { asn, address } = a.aggregator;
-    const short = asn > 0xffff ? AS_TRANS : asn;
-    const value = context.as4 ? word(asn) : [short >> 8, short & 255];
-    pushAttribute(out, shared(T.AGGREGATOR), T.AGGREGATOR, [...value, ...word(address)]);
+    writer.begin(shared(T.AGGREGATOR), T.AGGREGATOR, as4 ? 8 : 6);
+    if (as4) writer.put32(asn);
+    else writer.put16(asn > 0xffff ? AS_TRANS : asn);
+    writer.put32(address);
   }
-  const pushWords = (flags: number, type: number, list: readonly number[]) => {
-    if (list.length === 0) return;
-    const value: number[] = [];
-    for (const each of list) pushWord(value, each);
-    pushAttribute(out, flags, type, value);
-  };
-  pushWords(shared(T.COMMUNITIES), T.COMMUNITIES, a.communities);
-  if (a.originatorId !== null) pushAttribute(out, OPTIONAL, T.ORIGINATOR_ID, word(a.originatorId));
-  pushWords(OPTIONAL, T.CLUSTER_LIST, a.clusterList);
-  pushWords(shared(T.EXTENDED_COMMUNITIES), T.EXTENDED_COMMUNITIES, a.extendedCommunities);
-  if (!context.as4) {
-    if (wide) pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_PATH, encodeAsPath(a.asPath, 4));
+  writer.words(shared(T.COMMUNITIES), T.COMMUNITIES, a.communities);
+  if (a.originatorId !== null) writer.word(OPTIONAL, T.ORIGINATOR_ID, a.originatorId);
+  writer.words(OPTIONAL, T.CLUSTER_LIST, a.clusterList);
+  writer.words(shared(T.EXTENDED_COMMUNITIES), T.EXTENDED_COMMUNITIES, a.extendedCommunities);
+  if (!as4) {
+    const isWide = a.asPath.some(({ asns }) => asns.some((asn) => asn > 0xffff));
+    if (isWide) writer.asPath(OPTIONAL | TRANSITIVE, T.AS4_PATH, a.asPath, 4);
     if (a.aggregator && a.aggregator.asn > 0xffff) {
-      const value = [...word(a.aggregator.asn), ...word(a.aggregator.address)];
-      pushAttribute(out, OPTIONAL | TRANSITIVE, T.AS4_AGGREGATOR, value);
+      const { asn, address } = a.aggregator;
+      writer.words(OPTIONAL | TRANSITIVE, T.AS4_AGGREGATOR, [asn, address]);
     }
   }
-  pushWords(shared(T.LARGE_COMMUNITIES), T.LARGE_COMMUNITIES, a.largeCommunities);
-  if (a.otc !== null) pushAttribute(out, shared(T.OTC), T.OTC, word(a.otc));
+  writer.words(shared(T.LARGE_COMMUNITIES), T.LARGE_COMMUNITIES, a.largeCommunities);
+  if (a.otc !== null) writer.word(shared(T.OTC), T.OTC, a.otc);
   for (const { type, value } of a.unknown) {
     const flags = type === T.IPV6_COMMUNITIES ? shared(type) : OPTIONAL | TRANSITIVE | PARTIAL;
-    pushAttribute(out, flags, type, value);
+    writer.value(flags, type, value);
   }
-  return new Uint8Array(out);
+  return writer.take();
 }

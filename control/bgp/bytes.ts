@@ -19,3 +19,6 @@ export function put32(bytes: Uint8Array, offset: number, value: number): void {
   bytes[offset + 2] = value >> 8;
   bytes[offset + 3] = value;
 }
+
+/** Hashes begin with it: who does not know it cannot choose routes that collide. */
+export const HASH_SEED = Math.floor(Math.random() * 2 ** 32) | 0;

@@ -1,12 +1,19 @@
 /** Messages that asked too much of us once: what each of them did is told, and that it does no more. */
 import { describe, expect, it } from 'vitest';
+import { Rib } from '../rib/rib.ts';
 import { AttributeTable } from './attribute-table.ts';
+import { distinct } from './attributes.ts';
 import { explain } from './connection.ts';
 
 import { CEASE, CEASE_HARD_RESET, CEASE_SHUTDOWN } from './error.ts';
+import { IPV4, IPV6 } from './family.ts';
+import type { ImportRules } from './import.ts';
+import { Importer } from './importer.ts';
 import { HEADER, MAX_EXTENDED_MESSAGE } from './message.ts';
+import type { PeerCounters } from './status.ts';
 
-import { announcing, attributesOf, decode, IBGP, listOf } from './test-routes.ts';
+import { announcing, attributesOf, decode, IBGP, listOf, sourceOf } from './test-routes.ts';
+import { until } from './until.ts';
 import { MAX_ATTRIBUTES, UpdateDecoder } from './update.ts';
 
 const asns = Array.from({ length: 255 }, (_, i) => i + 1);
@@ -32,6 +39,72 @@ describe('a 2-octet peer with extended messages', () => {
     const [message] = announcing(attributes, listOf('10.1.0.0/16'), form);
     const told = decode(message!, { ...IBGP, as4: false });
     expect(told.announced).toEqual([{ attributes, prefixes: ['10.1.0.0/16'] }]);
+  });
+});
+
+describe('a message of 65,535 bytes', () => {
+  const source = sourceOf(1, { internal: false, asn: 65001 });
+  const counters = { routesRefused: 0, routesFiltered: 0 } as PeerCounters;
+  const rules: ImportRules = {
+    internal: false,
+    asns: [64512],
+    allowOwnAs: 0,
+    routerId: 1,
+    clusterId: 1,
+    ownAddresses: new Set(),
+    role: null,
+    peerAsn: 65001,
+  };
+  /** What takes UPDATEs in, with a policy that asks about every prefix. */
+  function importer() {
+    const table = new AttributeTable();
+    const ribs = [new Rib(IPV4, table), new Rib(IPV6, table)] as const;
+    for (const rib of ribs) rib.addSource(source);
+    const verdict = { accept: true, reason: '', operations: [{ kind: 'prepend', asns: [7] } as const] };
+    const config = { rules, policy: { key: 'all', evaluate: () => verdict }, keepFiltered: false };
+    const decoder = new UpdateDecoder({ ...IBGP, ibgp: false, nextHops: table.nextHops }, table);
+    return { table, ribs, decoder, made: new Importer(ribs, table, source, config, counters, () => {}) };
+  }
+  const [message] = announcing(
+    attributesOf('10.0.0.9', { localPref: null }),
+    listOf(...Array.from({ length: 65_000 }, () => '0.0.0.0/0')),
+    { maxMessage: MAX_EXTENDED_MESSAGE },
+  );
+
+  it('with 65,000 prefixes is taken in a slice at a time', async () => {
+    const { table, ribs, decoder, made } = importer();
+    const steps = [...made.take(decoder.decode(message!, HEADER, message!.length))];
+    decoder.release();
+    expect(steps.reduce((sum, count) => sum + count)).toBe(65_000);
+    expect(Math.max(...steps)).toBeLessThanOrEqual(1024);
+    await until('settled', () => ribs[0].isSettled);
+    expect([ribs[0].size, table.size]).toEqual([1, 1]);
+    expect([...ribs[0].best()][0]!.path.attributes.asPath).toEqual([{ set: false, asns: [7] }]);
+  });
+
+  it('that is given up half-way leaves nothing behind', async () => {
+    const { table, ribs, decoder, made } = importer();
+    made.take(decoder.decode(message!, HEADER, message!.length)).next();
+    decoder.release();
+    made.release();
+    ribs[0].drop(source);
+    await until('settled', () => ribs[0].isSettled);
+    expect([ribs[0].size, table.size]).toEqual([0, 0]);
+  });
+
+  it('that repeats an attribute thousands of times is told of once', () => {
+    const repeated = Uint8Array.from({ length: 60_000 }, (_, i) => [0x40, 1, 1, 0][i % 4]!);
+    const body = Uint8Array.of(0, 0, repeated.length >> 8, repeated.length & 255, ...repeated);
+    expect(decode(body).discarded).toEqual(['attribute 1 occurs again']);
+  });
+
+  it('with thousands of communities loses only those that come again', () => {
+    const list = Array.from({ length: 14_000 }, (_, i) => i * 3);
+    expect(distinct(list, 1)).toBe(list);
+    expect(distinct([...list, ...list.slice(0, 500), 1], 1)).toEqual([...list, 1]);
+    const large = list.slice(0, 12_000);
+    expect(distinct(large, 3)).toBe(large);
+    expect(distinct([...large, ...large.slice(30, 60), 1, 2, 3], 3)).toEqual([...large, 1, 2, 3]);
   });
 });
 

@@ -2,6 +2,7 @@
  * Prefixes of one family under dense numbers: found by a hash of open addressing, in shards that grow one at a time.
  * What others note about a prefix stands in its record, behind the words and the length.
  */
+import { HASH_SEED } from '../bgp/bytes.ts';
 import type { Family } from '../bgp/family.ts';
 import { LENGTH, type PrefixList, WORDS } from '../bgp/nlri.ts';
 import { Records } from './records.ts';
@@ -16,6 +17,7 @@ export class PrefixTable {
   /** Field of the length; the words stand before it, notes after it. */
   readonly lengthField: number;
   readonly #words: number;
+  readonly #seed: number;
   /**
    * Two cells a slot: number of the prefix + 1, 0 is free, and its hash, so that neither a search nor growing has to look at
    * records that lie anywhere in memory. The number of slots is a power of two.
@@ -26,9 +28,10 @@ export class PrefixTable {
   /** Keeps the reads of `fetch` from being left out. */
   fetched = 0;
 
-  /** `notes`: int32 a prefix for others. */
-  constructor(family: Family, notes: number) {
+  /** `notes`: int32 a prefix for others. `seed`: where hashes begin, int32. */
+  constructor(family: Family, notes: number, seed = HASH_SEED) {
     this.family = family;
+    this.#seed = seed;
     this.#words = family.words;
     this.lengthField = family.words;
     this.records = new Records(family.words + 1 + notes);
@@ -117,7 +120,7 @@ export class PrefixTable {
   }
 
   #hash(data: ArrayLike<number>, at: number, length: number): number {
-    let hash = Math.imul(length + 1, 0x9e3779b1);
+    let hash = this.#seed ^ Math.imul(length + 1, 0x9e3779b1);
     for (let i = 0; i < this.#words; i++) {
       hash = Math.imul(hash ^ data[at + i]!, 0x85ebca6b);
       hash ^= hash >>> 15;
