@@ -53,7 +53,9 @@ const KINDS: readonly Kind[] = [
   { address: '10.0.0.7', asn: 65003, client: false, receive: true, send: 3 },
 ];
 const PREFIXES = ['10.0.0.0/8', '10.1.0.0/16', '10.1.1.0/24', '2001:db8::/32', '2001:db8:1::/48'];
-const HOPS = [1, 2] as const;
+const HOPS = [1, 2, 3] as const;
+/** That of IPv4 is the address of a peer. */
+const PEER_HOP = 3;
 /** So many routes with attributes of their own are more than a peer that does not read has room for. */
 const CROWD = Array.from({ length: 1200 }, (_, i) => `11.${i >> 8}.${i & 255}.0/24`);
 const CROWD_PATH = Array.from({ length: 50 }, (_, i) => 100_000 + i);
@@ -87,7 +89,8 @@ interface Ranked extends Path {
 }
 
 const isInternal = ({ asn }: Kind) => asn === ASN;
-const nextHopOf = (prefix: string, hop: number) => (prefix.includes(':') ? `fd00::9${hop}` : `10.0.9.${hop}`);
+const nextHopOf = (prefix: string, hop: number) =>
+  prefix.includes(':') ? `fd00::9${hop}` : hop === PEER_HOP ? KINDS[1]!.address : `10.0.9.${hop}`;
 const neighbour = ({ asns }: Path) => asns[0] ?? 0;
 const preference = ({ from, localPref }: Ranked) => (isInternal(from) ? localPref : 100);
 
@@ -152,7 +155,11 @@ class Model {
       const candidates = kind.send === 0 ? ranked.slice(0, 1) : ranked;
       const told = candidates.filter((path) => mayTell(path, kind)).slice(0, Math.max(1, kind.send));
       for (const path of told) {
-        if (path.from !== kind) lines.push(`${prefix}: ${tell(prefix, path, kind, isLeaving)}`);
+        // To an external peer, we are the next hop.
+        const leadsThere = isInternal(kind) && nextHopOf(prefix, path.hop) === kind.address;
+        if (path.from !== kind && !leadsThere) {
+          lines.push(`${prefix}: ${tell(prefix, path, kind, isLeaving)}`);
+        }
       }
     }
     return lines.sort();

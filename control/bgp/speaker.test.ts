@@ -511,6 +511,29 @@ describe('routes', () => {
     await until('told again', () => told(peer).length === 2);
   });
 
+  it('are not told to the peer that they lead to, which loses what it had (RFC 4271 5.1.3)', async () => {
+    const third = '127.77.0.4';
+    const peers = [PEER, OTHER, third].map((address) => passive(address, { reflectorClient: true }));
+    const s = await speaker({ peers });
+    const from = await establish(s);
+    const target = await establish(s, OTHER);
+    const bystander = await establish(s, third);
+    from.send(...announcement(OTHER, ['10.1.0.0/16']));
+    await until('others are told', () => told(bystander).length === 1);
+    const id = s.ribs[0].find(prefixOf('10.1.0.0/16'));
+    expect(s.withheld(OTHER, IPV4, id)).toBe('its next hop is the peer itself (RFC 4271 5.1.3)');
+    expect(s.withheld(third, IPV4, id)).toBeNull();
+    expect(status(s, OTHER).families[0]!.sent).toBe(0);
+    expect(status(s, third).families[0]!.sent).toBe(1);
+    from.send(...announcement('10.0.0.9', ['10.1.0.0/16']));
+    await until('it is told', () => told(target).includes('10.1.0.0/16 via 10.0.0.9'));
+    expect(status(s, OTHER).families[0]!.sent).toBe(1);
+    from.send(...announcement(OTHER, ['10.1.0.0/16']));
+    await until('it loses that', () => told(target).at(-1) === '-10.1.0.0/16');
+    expect(told(bystander).at(-1)).toBe(`10.1.0.0/16 via ${OTHER}`);
+    expect(told(target)).not.toContain(`10.1.0.0/16 via ${OTHER}`);
+  });
+
   it('of an internal peer are not passed to another, those of an external one are', async () => {
     const s = await speaker({
       originate: [{ prefix: '10.65.0.0/26' }],

@@ -2,8 +2,9 @@
  * What peers are told: one group for all sessions to which routes leave in the same form (Adj-RIBs-Out of RFC 4271
  * 3.2, kept once). A change is worked out and encoded once, and the same bytes go to every member.
  *
- * A route is not told to the peer that it is from: that is the one thing in which members differ, and what the group
- * noted of a prefix (attributes and source) tells what each member has.
+ * A route is not told to the peer that it is from, nor to one whose address is its next hop (RFC 4271 5.1.3): those are
+ * the things in which members differ, and what the group noted of a prefix (attributes and source) tells what each
+ * member has.
  *
  * A member whose connection has no room, and one that is new, falls behind: it leaves the common stream for a cohort
  * which remembers numbers of prefixes, not messages, and tells the latest of each at its own pace. Who has caught up
@@ -61,6 +62,23 @@ interface Told {
   uses: number;
 }
 
+/** Whether a route is a peer's own, or leads to it. */
+const isOwn = ({ set, source }: Pick<Told, 'set' | 'source'>, peer: PathSource): boolean =>
+  source === peer || set.nextHop!.text === peer.name;
+
+/** Announcements of one source's routes. */
+interface Batch {
+  /** By set. */
+  readonly parts: {
+    readonly set: AttributeSet;
+    readonly list: PrefixList;
+    readonly messages: Uint8Array[];
+  }[];
+  readonly messages: Uint8Array[];
+  /** Addresses of their next hops. */
+  readonly hops: Set<string>;
+}
+
 /** How a set of a source leaves. */
 interface Outcome {
   readonly set: AttributeSet;
@@ -86,7 +104,7 @@ interface Cohort {
   isInitial: boolean;
 }
 
-/** What one round of encoding has for members, by whose routes they are: a member is not told its own. */
+/** What one round of encoding has for members, by whose routes they are: a member is not told its own, nor what leads to it. */
 class Outbox {
   readonly #format: UpdateFormat;
   readonly #encode: (set: AttributeSet) => EncodedAttributes;
@@ -130,30 +148,54 @@ class Outbox {
 
   /** Send to members; answers those that have no room for more. Announcements go first: make before break. */
   flush(members: Iterable<Member>): Member[] {
-    const bySource = new Map<PathSource, Uint8Array[]>();
+    const bySource = new Map<PathSource, Batch>();
+    const hops = new Set<string>();
     for (const [source, sets] of this.#announced) {
-      const messages: Uint8Array[] = [];
+      const batch: Batch = { parts: [], messages: [], hops: new Set() };
       for (const [set, list] of sets) {
-        for (const message of encodeAnnouncements(this.#encode(set), list, this.#format))
-          messages.push(message);
+        const messages = [...encodeAnnouncements(this.#encode(set), list, this.#format)];
+        batch.parts.push({ set, list, messages });
+        for (const message of messages) batch.messages.push(message);
+        batch.hops.add(set.nextHop!.text);
+        hops.add(set.nextHop!.text);
       }
-      bySource.set(source, messages);
+      bySource.set(source, batch);
     }
     const withdrawals = [...encodeWithdrawals(this.#withdrawn, this.#format)];
-    const all = Buffer.concat([...bySource.values(), withdrawals].flat());
+    const all = Buffer.concat(
+      [...[...bySource.values()].map(({ messages }) => messages), withdrawals].flat(),
+    );
     const full: Member[] = [];
     for (const member of members) {
       const { source } = member;
       let bytes: Uint8Array = all;
-      if (bySource.has(source) || this.#lost.has(source)) {
-        const others = [...bySource].filter(([from]) => from !== source).map(([, messages]) => messages);
-        const list = this.#lost.get(source);
-        const lost = list ? [...encodeWithdrawals(list, this.#format)] : [];
-        bytes = Buffer.concat([...others, withdrawals, lost].flat());
+      if (bySource.has(source) || this.#lost.has(source) || hops.has(source.name)) {
+        bytes = Buffer.concat(this.#without(source, bySource, withdrawals));
       }
       if (bytes.length > 0 && !member.send(bytes)) full.push(member);
     }
     return full;
+  }
+
+  /** What is for a member that is not told all. */
+  #without(source: PathSource, bySource: Map<PathSource, Batch>, withdrawals: Uint8Array[]): Uint8Array[] {
+    const told: Uint8Array[][] = [];
+    const lost: PrefixList[] = [];
+    for (const [from, { parts, messages, hops }] of bySource) {
+      if (from === source) continue;
+      if (!hops.has(source.name)) {
+        told.push(messages);
+        continue;
+      }
+      // Of a prefix that leads to the member now, it loses what it had.
+      for (const part of parts) {
+        if (isOwn({ set: part.set, source: from }, source)) lost.push(part.list);
+        else told.push(part.messages);
+      }
+    }
+    const own = this.#lost.get(source);
+    if (own) lost.push(own);
+    return [...told, withdrawals, ...lost.map((list) => [...encodeWithdrawals(list, this.#format)])].flat();
   }
 }
 
@@ -178,6 +220,8 @@ export class UpdateGroup {
   /** How many prefixes are told, and how many of these are of each source. */
   #count = 0;
   readonly #countOf = new Map<PathSource, number>();
+  /** How many of those that are not of the peer of that address lead to it. */
+  readonly #countTo = new Map<string, number>();
   /** Prefixes that are told no more and some cohort has still to hear it: their numbers are held. */
   readonly #graves = new Set<number>();
   /** By number of the set, which may be another's by now. */
@@ -253,7 +297,7 @@ export class UpdateGroup {
 
   /** Prefixes that a member has from us. */
   countFor({ source }: Member): number {
-    return this.#count - (this.#countOf.get(source) ?? 0);
+    return this.#count - (this.#countOf.get(source) ?? 0) - (this.#countTo.get(source.name) ?? 0);
   }
 
   /** What a member has, or will have when it has heard all. */
@@ -263,8 +307,9 @@ export class UpdateGroup {
 
   /** The same of one prefix, by its number. */
   *toldAt(member: Member, id: number): Generator<Route> {
-    for (const [pathId, { set, source }] of this.#toldOf(id)) {
-      if (source === member.source) continue;
+    for (const [pathId, told] of this.#toldOf(id)) {
+      if (isOwn(told, member.source)) continue;
+      const { set, source } = told;
       yield {
         prefix: this.#rib.prefixOf(id),
         pathId,
@@ -291,7 +336,9 @@ export class UpdateGroup {
     const verdict = config.policy.evaluate({ prefix: this.#rib.prefixOf(id), attributes, source });
     if (!verdict.accept) return `refused by the export policy: ${verdict.reason}`;
     const outcome = exportedOr(attributes, source, isStale, verdict.operations, config);
-    return typeof outcome === 'string' ? outcome : null;
+    if (typeof outcome === 'string') return outcome;
+    const leadsThere = outcome.nextHop!.text === member.source.name;
+    return leadsThere ? 'its next hop is the peer itself (RFC 4271 5.1.3)' : null;
   }
 
   // ---- What is to be told ----------------------------------------------------------------------------
@@ -403,7 +450,7 @@ export class UpdateGroup {
       this.#rib.hold(id);
       this.#count++;
     }
-    this.#tally(next.source, 1);
+    this.#tally(next, 1);
     if (pathId === 0) this.#told[id] = next;
     else {
       let paths = this.#toldPaths.get(id);
@@ -428,12 +475,17 @@ export class UpdateGroup {
   }
 
   #drop(told: Told): void {
-    this.#tally(told.source, -1);
+    this.#tally(told, -1);
     if (--told.uses === 0) this.#table.release(told.set.id);
   }
 
-  #tally(source: PathSource, by: 1 | -1): void {
+  #tally({ set, source }: Told, by: 1 | -1): void {
     this.#countOf.set(source, (this.#countOf.get(source) ?? 0) + by);
+    const nextHop = set.nextHop!;
+    if (nextHop === this.config.self || nextHop.text === source.name) return;
+    const count = (this.#countTo.get(nextHop.text) ?? 0) + by;
+    if (count > 0) this.#countTo.set(nextHop.text, count);
+    else this.#countTo.delete(nextHop.text);
   }
 
   /** Something of a prefix is told no more: cohorts that may have told it are to withdraw it. */
@@ -573,7 +625,7 @@ export class UpdateGroup {
     for (const { prefix, pathId } of this.#had.get(member) ?? []) {
       const id = this.#rib.find(prefix);
       const told = id < 0 ? undefined : [...this.#toldOf(id)].find(([path]) => path === pathId);
-      if (told?.[1].source === member.source || !told) {
+      if (!told || isOwn(told[1], member.source)) {
         outbox.withdraw(Array.from(prefix.words), prefix.length, pathId);
       }
     }
