@@ -12,6 +12,7 @@ import {
   HEADER,
   KEEPALIVE,
   keepalive,
+  MAX_EXTENDED_MESSAGE,
   NOTIFICATION,
   OPEN,
   ROUTE_REFRESH,
@@ -509,6 +510,33 @@ describe('routes', () => {
     await until('told', () => told(peer).length === 1);
     peer.send(encodeRouteRefresh({ afi: 1, subtype: 1, safi: 1 }));
     await until('told again', () => told(peer).length === 2);
+  });
+
+  it('whose attributes have no room in a message are withdrawn from who was told them shorter (RFC 4271 9.2)', async () => {
+    const s = await speaker({
+      originate: [{ prefix: '10.65.0.0/26' }],
+      peers: [PEER, OTHER].map((address) => passive(address, { reflectorClient: true })),
+    });
+    const short = openOf(ASN, PEER);
+    // Extended messages become a capability that nobody knows.
+    short[Buffer.from(short).indexOf(hex('06 00 41 04'))] = 250;
+    const peer = await establish(s, PEER, short);
+    const other = await establish(s, OTHER);
+    const route = (count: number) =>
+      announcing(
+        attributesOf('10.0.0.9', { communities: Array.from({ length: count }, (_, i) => i) }),
+        listOf('10.1.0.0/16'),
+        { maxMessage: MAX_EXTENDED_MESSAGE },
+      );
+    other.send(...route(3));
+    await until('it is told', () => told(peer).includes('10.1.0.0/16 via 10.0.0.9'));
+    other.send(...route(2000));
+    await until('it is withdrawn', () => told(peer).at(-1) === '-10.1.0.0/16');
+    const id = s.ribs[0].find(prefixOf('10.1.0.0/16'));
+    expect(s.withheld(PEER, IPV4, id)).toBe('its attributes leave no room for a prefix in 4096 bytes');
+    expect([...s.adjOut(PEER, IPV4)].map(({ prefix }) => formatPrefix(prefix))).toEqual(['10.65.0.0/26']);
+    other.send(...route(4));
+    await until('it is told again', () => told(peer).at(-1) === '10.1.0.0/16 via 10.0.0.9');
   });
 
   it('are not told to the peer that they lead to, which loses what it had (RFC 4271 5.1.3)', async () => {

@@ -26,6 +26,7 @@ import {
   type EncodedAttributes,
   encodeAnnouncements,
   encodeWithdrawals,
+  hasRoom,
   type UpdateFormat,
 } from './update.ts';
 
@@ -337,8 +338,12 @@ export class UpdateGroup {
     if (!verdict.accept) return `refused by the export policy: ${verdict.reason}`;
     const outcome = exportedOr(attributes, source, isStale, verdict.operations, config);
     if (typeof outcome === 'string') return outcome;
-    const leadsThere = outcome.nextHop!.text === member.source.name;
-    return leadsThere ? 'its next hop is the peer itself (RFC 4271 5.1.3)' : null;
+    if (outcome.nextHop!.text === member.source.name)
+      return 'its next hop is the peer itself (RFC 4271 5.1.3)';
+    const told = this.#table.acquire(outcome);
+    const fits = this.#fits(told);
+    this.#table.release(told.id);
+    return fits ? null : `its attributes leave no room for a prefix in ${config.maxMessage} bytes`;
   }
 
   // ---- What is to be told ----------------------------------------------------------------------------
@@ -426,8 +431,23 @@ export class UpdateGroup {
     }
     const { attributes } = outcome;
     if (!attributes) return null;
-    if (!outcome.told?.uses) outcome.told = { set: this.#table.acquire(attributes), source, uses: 0 };
+    if (!outcome.told?.uses) {
+      const told = { set: this.#table.acquire(attributes), source, uses: 0 };
+      if (!this.#fits(told.set)) {
+        this.#table.release(told.set.id);
+        if (!isStale) this.#outcomes[set.id] = { ...outcome, attributes: null };
+        return null;
+      }
+      outcome.told = told;
+    }
     return outcome.told;
+  }
+
+  /** Whether its attributes leave room for a prefix in a message to these members. */
+  #fits(set: AttributeSet): boolean {
+    // Not even with two-octet ASes beside four-octet ones do they take twice as much.
+    if (set.bytes.length * 2 < this.config.maxMessage / 2) return true;
+    return hasRoom(this.#encode(set), this.#format);
   }
 
   // ---- What is told ----------------------------------------------------------------------------------

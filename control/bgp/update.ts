@@ -228,19 +228,31 @@ export function* encodeWithdrawals(list: PrefixList, format: UpdateFormat): Gene
   }
 }
 
+/** Bytes that attributes leave for prefixes in one message. */
+function roomFor({ bytes, nextHop }: EncodedAttributes, { family, maxMessage }: UpdateFormat): number {
+  const reach = nextHop ? reachHeader(family, nextHop).length : 0;
+  return maxMessage - HEADER - 4 - bytes.length - reach;
+}
+
+/** Whether attributes leave room for any prefix: a route for which they do not is not to be told (RFC 4271 9.2). */
+export function hasRoom(encoded: EncodedAttributes, format: UpdateFormat): boolean {
+  return roomFor(encoded, format) >= prefixSize(format.family.bits, format.addPath);
+}
+
 /**
  * UPDATEs that announce all prefixes of a list. Nothing at all when the attributes leave no room for a prefix (RFC
  * 4271 9.2: such a route is not advertised).
  */
 export function* encodeAnnouncements(
-  { bytes, nextHop }: EncodedAttributes,
+  encoded: EncodedAttributes,
   list: PrefixList,
   format: UpdateFormat,
 ): Generator<Uint8Array> {
-  const { family, addPath, maxMessage } = format;
+  const { bytes, nextHop } = encoded;
+  const { family, addPath } = format;
+  if (!hasRoom(encoded, format)) return;
   const reach = nextHop ? reachHeader(family, nextHop) : new Uint8Array(0);
-  const room = maxMessage - HEADER - 4 - bytes.length - reach.length;
-  if (room < prefixSize(family.bits, addPath)) return;
+  const room = roomFor(encoded, format);
   for (const [from, to, size] of runs(list, room, addPath)) {
     const body = new Uint8Array(4 + bytes.length + reach.length + size);
     const attributes = bytes.length + (nextHop ? reach.length + size : 0);
