@@ -50,12 +50,13 @@ export class Fib4Writer {
   }
 
   /**
-   * Read what `set` will look at. Where many routes follow one another, each waits for memory three times: asked for ahead, these
-   * waits overlap.
+   * Read what `set` will look at. Where many routes follow one another, each waits for memory two or three times: asked for ahead,
+   * these waits overlap.
    */
   fetch(prefix: number, length: number): void {
     const at = prefix >>> 8;
-    this.fetched ^= this.#routes.fetch(prefix, length) ^ this.#fib.base[at]! ^ this.#baseDepth[at]!;
+    const depth = length < 24 ? this.#baseDepth[at]! : 0;
+    this.fetched ^= this.#routes.fetch(prefix, length) ^ this.#fib.base[at]! ^ depth;
   }
 
   /** Insert a route or replace its adjacency. `prefix` is an int32 without host bits. */
@@ -125,6 +126,10 @@ export class Fib4Writer {
       const cell = base[i]!;
       if (cell >= GROUP_FLAG) {
         this.#paintGroup((cell & 0x7fff) << 8, GROUP_CELLS, adjacency, depth, maxDepth, minDepth);
+      } else if (minDepth === 0 && maxDepth === 24) {
+        // Nothing in these cells is longer: no need to look.
+        base[i] = adjacency;
+        depths[i] = depth;
       } else if (depths[i]! <= maxDepth && depths[i]! >= minDepth) {
         base[i] = adjacency;
         depths[i] = depth;
