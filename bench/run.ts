@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { againstBefore, checkOut } from './before.ts';
 import { type BenchEntry, createContext, measure, type Result, reasonOf } from './harness.ts';
 import { fetchNode } from './node.ts';
 import { describeMachine, type Report, textTable } from './report.ts';
@@ -17,6 +18,8 @@ interface Options {
   json?: string | true;
   node?: string;
   charts?: boolean;
+  ours?: boolean;
+  before?: string;
   list?: boolean;
 }
 
@@ -85,12 +88,22 @@ async function main(options: Options): Promise<number> {
     for (const entry of entries) console.log(`${entry.name}\t${entry.unit}\t${entry.peers.join(' ')}`);
     return 0;
   }
-  if (!inLab()) return enterLab(context.root, options.node);
+  if (!inLab()) {
+    if (options.before) checkOut(context.root, options.before);
+    return enterLab(context.root, options.node);
+  }
   const rounds = Number(options.rounds ?? (context.quick ? QUICK_ROUNDS : ROUNDS));
   if (!Number.isInteger(rounds) || rounds < 1)
     throw new Error(`--rounds ${options.rounds}: must be 1 or more`);
   const results: Result[] = [];
-  for (const entry of entries) results.push(await measure(entry, context, rounds));
+  for (const entry of entries) {
+    const race = options.before
+      ? againstBefore(entry, context.root, context.quick)
+      : options.ours
+        ? { ...entry, peers: [] }
+        : entry;
+    results.push(await measure(race, context, rounds));
+  }
   const report: Report = { machine: describeMachine(context.root), rounds, results };
   if (options.json === true) console.log(JSON.stringify(report));
   else console.log(textTable(report));
@@ -105,6 +118,8 @@ const program = new Command('npm run bench --')
   .option('--rounds <count>', `that many rounds instead of ${ROUNDS}`)
   .option('--json [file]', 'one JSON object into a file beside the table, or on stdout instead of it')
   .option('--node <version>', 'run under this Node, e.g. 24 or 20.19.0, fetched from the npm registry')
+  .option('--before <commit>', 'race this checkout against a commit, instead of against peers')
+  .option('--ours', 'leave the peers out')
   .option('--charts', 'measure cost against size instead, and draw docs/charts/: routes, packets, pods')
   .option('--list', 'print entries, units and peers, and stop')
   .addHelpText('after', '\nExample:\n  npm run bench -- --only encap-vxlan,tap-tcp --quick');
