@@ -16,8 +16,7 @@ const FOLDER = 'TORTIE_BENCH_BEFORE';
 
 /** Have a revision in .cache/before/COMMIT, installed and built; asks the npm registry, so it is for outside of labs. */
 export function checkOut(root: string, revision: string): void {
-  const git = ['-C', root, 'rev-parse', '--short', '--verify', `${revision}^{commit}`];
-  const commit = execFileSync('git', git, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
+  const commit = commitOf(root, revision);
   const folder = join(root, '.cache/before', commit);
   const done = join(folder, 'dist/.built');
   if (!existsSync(done)) {
@@ -28,6 +27,15 @@ export function checkOut(root: string, revision: string): void {
     execFileSync('scripts/setup', ['--for', 'bench'], { cwd: folder, stdio: ['ignore', 2, 2] });
   }
   process.env[FOLDER] = folder;
+}
+
+function commitOf(root: string, revision: string): string {
+  const git = ['-C', root, 'rev-parse', '--short', '--verify', '--quiet', `${revision}^{commit}`];
+  try {
+    return execFileSync('git', git, { encoding: 'utf8' }).trim();
+  } catch {
+    throw new Error(`--before ${revision}: there is no such commit in ${root}`);
+  }
 }
 
 /** The entry as a race of ours against what `checkOut` brought. */
