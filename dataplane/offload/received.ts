@@ -128,9 +128,10 @@ export function describeUnfinished(
 }
 
 /**
- * Whether what a device says of a packet at `ip`, `total` bytes long, can be true: a partial checksum within
- * it, and of a super-frame a transport header of the kind named, segments that are smaller than the whole.
- * Notes where its headers end. Anything else is a lie that a later device would stumble over.
+ * Whether what a device says of a packet at `ip`, `total` bytes long, can be true: a partial checksum behind
+ * its IP header, and of a super-frame a transport header of the kind named, segments that are smaller than the whole.
+ * Notes where its headers end. Anything else is a lie that a later device would stumble over, or a pod's (PACKET_VNET_HDR)
+ * that would have its source written anew once that has been checked.
  */
 export function isPlausible(
   bytes: DataView,
@@ -142,16 +143,16 @@ export function isPlausible(
   const offload = rows[row + OFFLOAD];
   const start = rows[row + CHECKSUM_START];
   const end = ip + total;
+  const transport = transportOf(bytes, ip);
   if ((offload & PARTIAL_CHECKSUM) !== 0) {
-    if (start < ip || rows[row + CHECKSUM_FIELD] < start || rows[row + CHECKSUM_FIELD] + 2 > end)
+    if (start < transport || rows[row + CHECKSUM_FIELD] < start || rows[row + CHECKSUM_FIELD] + 2 > end)
       return false;
   }
   const kind = offload & SUPER_MASK;
   if (kind === 0) return true;
   if ((offload & PARTIAL_CHECKSUM) === 0 || rows[row + SEGMENT] === 0 || isFragment(bytes, ip)) return false;
   const ipv4 = isIpv4(bytes, ip);
-  const transport = ipv4 ? transportOf(bytes, ip) : start;
-  if (start !== transport) return false;
+  if (ipv4 && start !== transport) return false;
   const field = rows[row + CHECKSUM_FIELD] - start;
   let header = UDP_LENGTH;
   if (kind === SUPER_UDP) {

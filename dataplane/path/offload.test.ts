@@ -19,18 +19,23 @@ import {
 import { HEADROOM } from '../memory/layout.ts';
 import {
   frame,
+  GATEWAY,
   ip4,
+  MAC_A,
   MAC_B,
   PEER_VXLAN,
   POD_A,
   POD_B,
   packet,
+  packet6,
   Scenario,
   VTEP_PEER,
   VXLAN_PORT_ID,
   vxlanPayload,
 } from '../scenario.ts';
 import { put16, viewOf } from '../wire/bytes.ts';
+import { TYPE_IPV6 } from '../wire/ethernet.ts';
+import * as ipv4 from '../wire/ipv4.ts';
 import { pseudoSum } from '../wire/ipv4.ts';
 
 const ETHERNET = 14;
@@ -74,6 +79,15 @@ describe('a super-frame', () => {
     expect(offloadOf(scenario).slice(2, 4)).toEqual([start, start + 16]);
   });
 
+  it('has its own TOS outside, however long it is with its outer header', () => {
+    const scenario = new Scenario();
+    const whole = unfinished('10.65.0.2', '10.65.2.2', 65_535 - 40);
+    ipv4.setTos(viewOf(whole), 0, 2);
+    const [sent] = scenario.receive(POD_A, frame(whole), 0, described(1400));
+    expect(sent!.bytes).toHaveLength(65_535 + 20);
+    expect([...sent!.bytes.subarray(0, 2)]).toEqual([0x45, 2]);
+  });
+
   it('is measured against an MTU by its segments', () => {
     const scenario = new Scenario();
     const inner = frame(unfinished('10.65.0.2', '10.65.1.2', 9000));
@@ -89,6 +103,20 @@ describe('a super-frame', () => {
       expect(scenario.receive(POD_A, inner, 0, { ...described(1400), ...lie })).toEqual([]);
     }
     expect(scenario.drops(POD_A)).toEqual({ offload_header: 3 });
+  });
+
+  it('nor may a checksum be written into addresses once they have been checked', () => {
+    const scenario = new Scenario();
+    const inner = frame(packet6({ destination: 'fd65::1:2' }), GATEWAY, MAC_A, TYPE_IPV6);
+    const lastOfSource = HEADROOM + ETHERNET + 22;
+    const unfinishedFrom = (start: number) => ({
+      [OFFLOAD]: PARTIAL_CHECKSUM,
+      [CHECKSUM_START]: start,
+      [CHECKSUM_FIELD]: start + 6,
+    });
+    expect(scenario.receive(POD_A, inner, 0, unfinishedFrom(lastOfSource - 6))).toEqual([]);
+    expect(scenario.receive(POD_A, inner, 0, unfinishedFrom(HEADROOM + ETHERNET + 40))).toHaveLength(1);
+    expect(scenario.drops(POD_A)).toEqual({ offload_header: 1 });
   });
 
   it('that could not be cut has a reason of its own', () => {

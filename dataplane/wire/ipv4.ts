@@ -105,7 +105,7 @@ export function setTos(bytes: DataView, offset: number, tosByte: number): void {
   put16(bytes, offset + 10, updateChecksum(get16(bytes, offset + 10), before, after));
 }
 
-/** Write a header of 20 bytes without options, checksum included. */
+/** Write a header of 20 bytes without options, checksum included. Of a `total` that no field holds, the low 16 bits: a super-frame's is cut later. */
 export function putIpv4(
   bytes: DataView,
   offset: number,
@@ -118,7 +118,7 @@ export function putIpv4(
   sourceAddress: number,
   destinationAddress: number,
 ): void {
-  const first = 0x45000000 | (tosByte << 16) | total;
+  const first = 0x45000000 | (tosByte << 16) | (total & 0xffff);
   const second = ((identification & 0xffff) << 16) | flags;
   const third = (timeToLive << 24) | (protocolNumber << 16);
   const sum =
