@@ -28,10 +28,11 @@ function piece(
   end: number,
   id = 1,
   last = end === inner.length,
+  tos = 0,
 ): Uint8Array {
   const bytes = new Uint8Array(20 + end - start);
   const flags = (last ? 0 : MORE_FRAGMENTS) | (start / 8);
-  ipv4.putIpv4(viewOf(bytes), 0, 0, bytes.length, id, flags, 64, ipv4.PROTOCOL_IPIP, PEER_IPIP, NODE);
+  ipv4.putIpv4(viewOf(bytes), 0, tos, bytes.length, id, flags, 64, ipv4.PROTOCOL_IPIP, PEER_IPIP, NODE);
   bytes.set(inner.subarray(start, end), 20);
   return bytes;
 }
@@ -106,6 +107,42 @@ it('makes the largest packet there can be', () => {
   expect(sent.length).toBeGreaterThan(40);
   expect(account(scenario)).toMatchObject({ delivered: 1, held: 0, drops: {} });
   expect(HEADROOM + MAX_FRAME).toBeGreaterThan(65535);
+});
+
+describe('of fragments that routers marked', () => {
+  const [NOT_ECT, ECT_1, ECT_0, CE] = [0, 1, 2, 3] as const;
+  const inner = innerOf(800);
+  ipv4.setTos(viewOf(inner), 0, ECT_0);
+  const marked = (...tos: number[]) => {
+    const scenario = node();
+    const cuts = [0, 160, 320, 800];
+    const sent = tos.flatMap((each, i) =>
+      scenario.receive(UPLINK, piece(inner, cuts[i]!, cuts[i + 1]!, 1, i === 2, each)),
+    );
+    return { scenario, sent };
+  };
+
+  it.each([
+    [[ECT_0, CE, ECT_0], CE],
+    [[ECT_0, ECT_0, CE], CE],
+    [[CE, ECT_1, ECT_0], CE],
+    [[ECT_0, ECT_0, ECT_0], ECT_0],
+    [[ECT_1, ECT_1, ECT_1], ECT_1],
+    [[NOT_ECT, NOT_ECT, NOT_ECT], ECT_0],
+  ])('one that is marked marks the packet (RFC 3168 5.3): %j', (tos, expected) => {
+    const { sent } = marked(...tos);
+    expect(ipv4.checkIpv4(viewOf(sent[0]!.bytes), 14, 800)).toBe(ipv4.IPV4_OK);
+    expect(ipv4.tos(viewOf(sent[0]!.bytes), 14)).toBe(expected);
+  });
+
+  it.each([[[NOT_ECT, CE, CE]], [[ECT_0, NOT_ECT, ECT_0]], [[NOT_ECT, NOT_ECT, ECT_1]]])(
+    'those that do not agree on ECN are of no one packet: %j',
+    (tos) => {
+      const { scenario, sent } = marked(...tos);
+      expect(sent).toEqual([]);
+      expect(account(scenario)).toMatchObject({ held: 0, drops: { fragment_overlap: 3 } });
+    },
+  );
 });
 
 describe('is wary of fragments that', () => {

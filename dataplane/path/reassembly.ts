@@ -14,6 +14,7 @@ import { DROP } from '../drops.ts';
 import * as step from '../trace.ts';
 import { put16, viewOf } from '../wire/bytes.ts';
 import * as ipv4 from '../wire/ipv4.ts';
+import { ECN_MASK } from './ecn.ts';
 import type { Path } from './path.ts';
 
 /** Packets that may wait for fragments. */
@@ -24,6 +25,9 @@ const MAX_PACKET = 65535;
 /** Fragments begin at multiples of this; bytes. */
 const UNIT = 8;
 const UNITS = (MAX_PACKET + 1) / UNIT;
+/** Bits of codepoints that decide: one marked fragment marks the packet (RFC 3168 5.3), as with Linux. */
+const HAD_NOT_ECT = 1 << 0;
+const HAD_CE = 1 << 3;
 /** Where payloads begin, behind room for the longest header. */
 const PAYLOAD = 60;
 
@@ -47,6 +51,8 @@ class Pending {
   end = -1;
   /** Bytes of the first fragment's header; 0: it has not come. */
   header = 0;
+  /** A bit for each codepoint of ECN that a fragment had. */
+  codepoints = 0;
 
   begin(port: number, now: number): void {
     this.#units.fill(0);
@@ -58,6 +64,7 @@ class Pending {
     this.reach = 0;
     this.end = -1;
     this.header = 0;
+    this.codepoints = 0;
   }
 
   /** How many units of payload bytes [start, end) are there. */
@@ -103,13 +110,10 @@ export class Reassembler {
     const contradicts = isLast
       ? pending.end >= 0 || end < pending.reach
       : pending.end >= 0 && end >= pending.end;
-    if (covered > 0 || contradicts) {
-      path.drop(DROP.fragment_overlap);
-      release(path, pending, DROP.fragment_overlap);
-      return 0;
-    }
+    if (covered > 0 || contradicts) return giveUp(path, pending, DROP.fragment_overlap);
     pending.mark(start, end);
     pending.got += size;
+    pending.codepoints |= 1 << (ipv4.tos(bytes, offset) & ECN_MASK);
     pending.reach = Math.max(pending.reach, end);
     if (isLast) pending.end = end;
     copy(bytes, offset + header, pending.bytes, PAYLOAD + start, size);
@@ -171,6 +175,13 @@ export class Reassembler {
   }
 }
 
+/** Drop the fragment in hand and those that wait. */
+function giveUp(path: Path, pending: Pending, reason: number): number {
+  path.drop(reason);
+  release(path, pending, reason);
+  return 0;
+}
+
 /** Drop the fragments that wait. */
 function release(path: Path, pending: Pending, reason: number): void {
   pending.isUsed = false;
@@ -179,14 +190,11 @@ function release(path: Path, pending: Pending, reason: number): void {
 
 /** Put the whole packet into the spare room, as if it had come so. */
 function finish(path: Path, pending: Pending): number {
-  const { header, end } = pending;
+  const { header, end, codepoints } = pending;
   const total = header + end;
+  if (!agree(codepoints)) return giveUp(path, pending, DROP.fragment_overlap);
   const at = total > MAX_PACKET ? 0 : path.takeSpare(total);
-  if (at === 0) {
-    path.drop(DROP.outer_fragment);
-    release(path, pending, DROP.outer_fragment);
-    return 0;
-  }
+  if (at === 0) return giveUp(path, pending, DROP.outer_fragment);
   if (path.traced) path.step(step.REASSEMBLED, pending.held + 1, total);
   pending.isUsed = false;
   path.settleHeld(pending.port, pending.held, counter.CONSUMED);
@@ -194,8 +202,14 @@ function finish(path: Path, pending: Pending): number {
   copy(pending.bytes, PAYLOAD - header, bytes, at, total);
   put16(bytes, at + 2, total);
   put16(bytes, at + 6, 0);
+  if ((codepoints & HAD_CE) !== 0) bytes.setUint8(at + 1, ipv4.tos(bytes, at) | ECN_MASK);
   ipv4.putHeaderChecksum(bytes, at);
   return at;
+}
+
+/** Whether these codepoints may be of one packet's fragments (RFC 3168 5.3): one that knows ECN does so in all of them. */
+function agree(codepoints: number): boolean {
+  return (codepoints & HAD_NOT_ECT) === 0 || codepoints === HAD_NOT_ECT;
 }
 
 function copy(from: DataView, at: number, to: DataView, toAt: number, length: number): void {
