@@ -200,6 +200,8 @@ describe('from a pod', () => {
   });
 });
 
+const fromB = { source: '10.65.0.3', destination: '10.65.0.2' };
+
 describe('ICMP errors', () => {
   it.each([
     ['no_route', adj.NO_ROUTE, 0],
@@ -278,6 +280,20 @@ describe('ICMP errors', () => {
     expect(scenario.counters(POD_A).totals.icmpLimited).toBe(50);
     scenario.now += 30;
     expect(send() + send() + send() + send()).toBe(3);
+  });
+
+  it('about path MTU has a rate of its own, which no flood of others uses up', () => {
+    const scenario = new Scenario();
+    scenario.route('203.0.113.0', 24, { kind: adj.PROHIBIT });
+    const big = { flags: ipv4.DONT_FRAGMENT, payload: new Uint8Array(1432), destination: '10.65.1.5' };
+    const tooBig = () => scenario.receive(POD_A, frame(packet(big))).length;
+    for (let i = 0; i < 150; i++)
+      scenario.receive(POD_B, frame(packet({ ...fromB, ttl: 1 }), GATEWAY, MAC_B));
+    expect(scenario.counters(POD_B).totals.icmpLimited).toBe(50);
+    let sent = 0;
+    for (let i = 0; i < 150; i++) sent += tooBig();
+    expect(sent).toBe(100);
+    expect(scenario.counters(POD_A).totals.icmpLimited).toBe(50);
   });
 });
 

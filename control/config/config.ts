@@ -129,7 +129,12 @@ export const agentSchema = z.strictObject({
     .describe('Underlay device. Default: the one that has the address of this node.'),
   hostDevice: deviceName.default('tortie0').describe('Name of the TAP that joins tortie with the host.'),
   workers: z.int().min(1).max(16).default(1).describe('Packet threads.'),
-  icmpRate: z.int().min(1).max(100000).default(100).describe('ICMP errors a second and worker.'),
+  icmpRate: z
+    .int()
+    .min(1)
+    .max(100000)
+    .default(100)
+    .describe('ICMP errors a second and worker, and as many that tell of path MTUs.'),
   dscp: dscpSchema,
   vni: z.int().min(1).max(16777215).default(4096).describe('VXLAN network identifier.'),
   sockets: z

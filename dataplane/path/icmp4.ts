@@ -30,7 +30,7 @@ export function reject4(
     if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, 0);
     return;
   }
-  if (!path.takeIcmpToken()) {
+  if (!(mtu === 0 ? path.takeIcmpToken() : path.takePathMtuToken())) {
     path.count(counter.ICMP_LIMITED, 1);
     if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, 1);
     return;

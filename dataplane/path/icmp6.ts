@@ -38,7 +38,7 @@ export function reject6(
     if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, 0);
     return;
   }
-  if (!path.takeIcmpToken()) {
+  if (!(type === icmpv6.TOO_BIG6 ? path.takePathMtuToken() : path.takeIcmpToken())) {
     path.count(counter.ICMP_LIMITED, 1);
     if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, 1);
     return;

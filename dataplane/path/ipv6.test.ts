@@ -279,6 +279,10 @@ describe('ICMPv6 errors', () => {
     const node = new Scenario();
     for (let i = 0; i < 150; i++) node.receive(POD_A, frame6({ hopLimit: 0 }));
     expect(node.counters(POD_A).totals).toMatchObject({ originated: 100, icmpLimited: 50 });
+    // Those about path MTU have a rate of their own.
+    const big = frame6({ destination: 'fd65::1:2', payload: new Uint8Array(1420) });
+    for (let i = 0; i < 150; i++) node.receive(POD_A, big);
+    expect(node.counters(POD_A).totals).toMatchObject({ originated: 200, icmpLimited: 100 });
   });
 
   it('come from the gateway, and to pods only, while the node has no address', () => {

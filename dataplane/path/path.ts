@@ -65,6 +65,22 @@ const NOBODY6 = [0, 0, 0, 0] as const;
 /** Cells of a row that are places in the packet. */
 const PLACES = [CHECKSUM_START, CHECKSUM_FIELD, HEADERS_END] as const;
 
+interface Bucket {
+  tokens: number;
+  /** Milliseconds. */
+  refilled: number;
+}
+
+/** Take one of a bucket that has `rate` of them, and gets as many a second. */
+function takeToken(bucket: Bucket, rate: number, now: number): boolean {
+  const refill = ((now - bucket.refilled) * rate) / 1000;
+  bucket.tokens = Math.min(rate, bucket.tokens + refill);
+  bucket.refilled = now;
+  if (bucket.tokens < 1) return false;
+  bucket.tokens -= 1;
+  return true;
+}
+
 export class Path {
   readonly egress = new Egress();
   readonly bytes: DataView;
@@ -137,8 +153,8 @@ export class Path {
   readonly #clock: () => number;
   readonly #time: () => number;
   #icmpRate = 0;
-  #icmpTokens = 0;
-  #icmpRefilled = 0;
+  readonly #errors: Bucket = { tokens: 0, refilled: 0 };
+  readonly #pathMtus: Bucket = { tokens: 0, refilled: 0 };
   #identification = 0;
 
   // Of the arena's spare part: where it begins, ends, and is free.
@@ -198,8 +214,10 @@ export class Path {
     this.tosKept = dscp === undefined ? 0xff : ECN_MASK;
     this.tosSet = (dscp ?? 0) << 2;
     this.#icmpRate = node.icmpRate;
-    this.#icmpTokens = node.icmpRate;
-    this.#icmpRefilled = this.#clock();
+    for (const bucket of [this.#errors, this.#pathMtus]) {
+      bucket.tokens = node.icmpRate;
+      bucket.refilled = this.#clock();
+    }
   }
 
   // ---- Addresses -----------------------------------------------------------------------------------
@@ -324,15 +342,14 @@ export class Path {
     return this.#clock();
   }
 
-  /** Token bucket: icmpRate errors a second, as many at once. */
+  /** Whether one more ICMP error may be made now. */
   takeIcmpToken(): boolean {
-    const now = this.#clock();
-    const refill = ((now - this.#icmpRefilled) * this.#icmpRate) / 1000;
-    this.#icmpTokens = Math.min(this.#icmpRate, this.#icmpTokens + refill);
-    this.#icmpRefilled = now;
-    if (this.#icmpTokens < 1) return false;
-    this.#icmpTokens -= 1;
-    return true;
+    return takeToken(this.#errors, this.#icmpRate, this.#clock());
+  }
+
+  /** The same of those about path MTU: what others do must not take them from a sender, which would stall in silence. */
+  takePathMtuToken(): boolean {
+    return takeToken(this.#pathMtus, this.#icmpRate, this.#clock());
   }
 
   // ---- How a frame ends ----------------------------------------------------------------------------
