@@ -7,6 +7,7 @@ import * as adj from '../fib/adjacency.ts';
 import { ADJ_ROW } from '../fib/adjacency.ts';
 import { lookup6 } from '../fib/fib6.ts';
 import { hasNextHop } from '../fib/groups.ts';
+import { peer6Cell } from '../fib/peers6.ts';
 import { SEGMENTED } from '../memory/burst.ts';
 import { describeUnfinished, isPlausible } from '../offload/received.ts';
 import * as step from '../trace.ts';
@@ -66,10 +67,12 @@ export function decapsulated6(path: Path, ip: number, length: number, peer: numb
   if (path.traced) traceHeader6(path, ip);
   if (isMartianSource6(path, ip)) return path.drop(DROP.martian_source);
   if (ipv6.isMulticast6(bytes, ip + ipv6.DESTINATION)) return path.drop(DROP.multicast);
+  // A node's own address needs no route via itself: ICMPv6 errors come from it where it has no address in the tunnel.
   const back = lookup6(path.fib6, bytes, ip + ipv6.SOURCE) * ADJ_ROW;
   if (
     path.adjacencies[back + adj.ADJ_NEXT_HOP] !== peer &&
-    !hasNextHop(path.adjacencies, path.buckets, back, peer)
+    !hasNextHop(path.adjacencies, path.buckets, back, peer) &&
+    !isPeer6(path, ip + ipv6.SOURCE, peer)
   ) {
     return path.drop(DROP.peer_source);
   }
@@ -79,6 +82,11 @@ export function decapsulated6(path: Path, ip: number, length: number, peer: numb
     describeUnfinished(bytes, path.rows, path.row, ip, total, path.mtus[path.port]);
   }
   forward6(path, ip, total);
+}
+
+/** Whether the address at `at` is that of the peer, which may be one over IPv6 (fib/peers6.ts). */
+function isPeer6(path: Path, at: number, peer: number): boolean {
+  return peer >>> 24 === 0 && ipv6.isAddress(path.bytes, at, path.peers6, peer6Cell(peer));
 }
 
 /** Unspecified, loopback, mapped and groups are nobody's source; link-local ones are no source beyond the link. */

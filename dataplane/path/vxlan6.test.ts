@@ -245,6 +245,16 @@ describe('out of VXLAN over IPv6', () => {
     expect(node.drops(UNDERLAY_PORT)).toEqual({ [reason]: 1 });
   });
 
+  it('may come from its node’s own address, and from no other node’s', () => {
+    const node = underlay();
+    expect(node.receive(UNDERLAY_PORT, outer6(payload6({ source: PEER_VXLAN6 })))).toHaveLength(1);
+    expect(node.receive(UNDERLAY_PORT, outer6(payload6({ source: '2001:db8::3' })))).toEqual([]);
+    // Over IPv4 nobody knows whose address it is.
+    expect(node.receive(VXLAN_PORT_ID, payload6({ source: PEER_VXLAN6 }), PEER_VXLAN)).toEqual([]);
+    expect(node.drops(UNDERLAY_PORT)).toEqual({ peer_source: 1 });
+    expect(node.drops(VXLAN_PORT_ID)).toEqual({ peer_source: 1 });
+  });
+
   it('is for the VTEP’s MAC of IPv6, where it has one of its own', () => {
     const node = new Scenario();
     const spec = { address: 1, local: [1], vtepMac: VTEP_OWN, vtepMac6: VTEP_PEER, vni: 4096, icmpRate: 10 };
