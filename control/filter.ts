@@ -2,7 +2,7 @@
  * Expressions that say which packets are meant, in the manner of pcap-filter(7), compiled for the dataplane: "tcp and dst port 80 and
  * host 10.65.1.2", "icmp or icmp6", "net 10.65.0.0/16 and not arp", and, of a packet that has come to its end, "verdict drop" and
  * "reason no_route". As there, "and" and "or" have equal precedence and associate to the left, and a bare value repeats
- * the qualifiers before it: "port 80 or 443".
+ * the qualifiers before it: "tcp port 80 or 443".
  *
  *   expression := term (("and" | "or") term)*
  *   term       := ("not" | "!") term | "(" expression ")" | primitive
@@ -13,7 +13,7 @@ import { TYPE_ARP, TYPE_IPV4, TYPE_IPV6 } from '../dataplane/wire/ethernet.ts';
 import { mask4, mask6, tryAddress4, tryAddress6, tryPrefix4, tryPrefix6 } from './address.ts';
 import { TortieError } from './error.ts';
 
-const PROTOCOLS: Record<string, number> = { icmp: 1, ipip: 4, tcp: 6, udp: 17, icmp6: 58 };
+const PROTOCOLS: Record<string, number> = { icmp: 1, ipip: 4, tcp: 6, udp: 17, icmp6: 58, sctp: 132 };
 const NETWORKS: Record<string, number> = { ip: TYPE_IPV4, ip6: TYPE_IPV6, arp: TYPE_ARP };
 const VERDICTS: Record<string, number> = {
   sent: filter.SENT,
@@ -33,10 +33,14 @@ interface Token {
   readonly at: number;
 }
 
+/** A code and its operand: "tcp" in front of "port 80". */
+type Guard = readonly [code: number, operand: number];
+
 /** What a bare value repeats. */
 interface Qualifiers {
   readonly direction: number;
   readonly kind: 'host' | 'net' | 'port' | 'portrange' | 'proto' | 'verdict' | 'reason';
+  readonly guards: readonly Guard[];
 }
 
 /** Compile; "" holds for all packets. Throws a TortieError FILTER that says where and what was expected. */
@@ -113,18 +117,15 @@ class Compiler {
     this.#depth--;
   }
 
-  #primitive(): void {
+  /** `guards`: what stands in front of it, and has been tested. */
+  #primitive(guards: readonly Guard[] = []): void {
     const token = this.#tokens[this.#next]!;
     const { text } = token;
     if (Object.hasOwn(NETWORKS, text)) {
-      this.#next++;
-      this.#test(filter.NETWORK, NETWORKS[text]!);
-      return this.#qualified();
+      return this.#qualified([...guards, [filter.NETWORK, NETWORKS[text]!]]);
     }
     if (Object.hasOwn(PROTOCOLS, text)) {
-      this.#next++;
-      this.#test(filter.PROTOCOL, PROTOCOLS[text]!);
-      return this.#qualified();
+      return this.#qualified([...guards, [filter.PROTOCOL, PROTOCOLS[text]!]]);
     }
     if (text === 'less' || text === 'greater') {
       this.#next++;
@@ -136,15 +137,24 @@ class Compiler {
     const qualifiers = this.#qualifiers();
     if (!qualifiers)
       throw fault(`"${text}" is nothing that a packet is described by; see tortie trace --help`, token.at);
-    this.#last = qualifiers;
+    const repeated = guards.length > 0 ? [] : qualifiers.guards;
+    this.#last = { ...qualifiers, guards: guards.length > 0 ? guards : repeated };
+    for (const guard of repeated) this.#test(...guard);
     this.#value(qualifiers);
+    for (let i = 0; i < repeated.length; i++) this.#and();
   }
 
-  /** "tcp port 80" is "tcp and port 80". */
-  #qualified(): void {
+  /** "tcp port 80" is "tcp and port 80". The last guard is the word in hand. */
+  #qualified(guards: readonly Guard[]): void {
+    this.#next++;
+    this.#test(...guards.at(-1)!);
     const next = this.#peek();
     if (next === undefined || WORDS.has(next)) return;
-    this.#primitive();
+    this.#primitive(guards);
+    this.#and();
+  }
+
+  #and(): void {
     this.#stack--;
     this.#program.push(filter.AND);
   }
@@ -171,19 +181,20 @@ class Compiler {
       case 'port':
       case 'portrange':
         this.#next++;
-        return { direction, kind };
+        return { direction, kind, guards: [] };
       case 'proto':
       case 'verdict':
       case 'reason':
         if (isQualified) return null;
         this.#next++;
-        return { direction, kind };
+        return { direction, kind, guards: [] };
     }
-    if (isQualified) return { direction, kind: kindOf(kind ?? '') };
+    if (isQualified) return { direction, kind: kindOf(kind ?? ''), guards: [] };
     const last = this.#last;
     if (!isAddress(kind ?? '')) return last?.kind === 'host' || last?.kind === 'net' ? null : last;
-    const before = last?.kind === 'host' || last?.kind === 'net' ? last.direction : BOTH;
-    return { direction: before, kind: kindOf(kind!) };
+    const isRepeated = last?.kind === 'host' || last?.kind === 'net';
+    const { direction: before, guards } = isRepeated ? last : { direction: BOTH, guards: [] };
+    return { direction: before, kind: kindOf(kind!), guards };
   }
 
   #value({ direction, kind }: Qualifiers): void {

@@ -23,7 +23,7 @@ export const ADDRESS4 = 4;
 export const ADDRESS6 = 5;
 /** An IP protocol, behind extension headers. */
 export const PROTOCOL = 6;
-/** direction, least, most; of TCP and UDP. */
+/** direction, least, most; of TCP, UDP and SCTP. */
 export const PORTS = 7;
 /** EtherType of the packet: IPv4, IPv6 or ARP. */
 export const NETWORK = 8;
@@ -64,6 +64,7 @@ export const IP = 2;
 
 const TCP = 6;
 const UDP = 17;
+const SCTP = 132;
 const ARP_ADDRESSES = [14, 24] as const;
 const ARP_LENGTH = 28;
 
@@ -143,7 +144,9 @@ export class FrameFilter {
       const found = ipv6.upperLayer(bytes, at, end - at);
       this.#protocol = found === ipv6.CHAIN_BROKEN ? ipv6.nextHeader(bytes, at) : ipv6.upperProtocol(found);
       const upper = found === ipv6.CHAIN_BROKEN ? end : at + ipv6.upperOffset(found);
-      if (upper + 4 <= end) this.#ports = upper;
+      // A later fragment has its packet's protocol, as one of IPv4 has, and no ports.
+      if (this.#protocol === ipv6.NEXT_FRAGMENT && upper < end) this.#protocol = bytes.getUint8(upper);
+      else if (upper + 4 <= end) this.#ports = upper;
     } else {
       return -1;
     }
@@ -222,7 +225,8 @@ export class FrameFilter {
 
   #isPort(bytes: DataView, direction: number, least: number, most: number): boolean {
     const ports = this.#ports;
-    if (ports === 0 || (this.#protocol !== TCP && this.#protocol !== UDP)) return false;
+    const protocol = this.#protocol;
+    if (ports === 0 || (protocol !== TCP && protocol !== UDP && protocol !== SCTP)) return false;
     const source = get16(bytes, ports);
     const destination = get16(bytes, ports + 2);
     return (

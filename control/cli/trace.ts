@@ -37,7 +37,7 @@ const SNAP = 256;
 const HELP = `
 An expression says which packets are meant, as tcpdump's does: host, net, port,
 portrange (each after src or dst, or of either), ip, ip6, arp, icmp, icmp6, tcp,
-udp, ipip, proto N, less N, greater N, and, or, not, parentheses. It holds if it
+udp, sctp, ipip, proto N, less N, greater N, and, or, not, parentheses. It holds if it
 holds for a packet, or for what is inside it; so "not tcp" holds for a tunnel
 packet with TCP inside. Of what became of it: verdict sent, consumed, drop or
 held, and reason NAME (docs/DROPS.md).
@@ -59,9 +59,9 @@ export function addTrace(program: Command, io: Io): void {
     .option('--host <ip>', 'only packets from or to this address, inside a tunnel too', addressArgument)
     .option('--src <ip>', 'only packets from this address', addressArgument)
     .option('--dst <ip>', 'only packets to this address', addressArgument)
-    .option('--proto <name>', 'only tcp, udp, icmp, icmp6, ipip, or a number')
-    .option('--sport <n>', 'only packets from this port of TCP or UDP', numberUpTo(65_535))
-    .option('--dport <n>', 'only packets to this port of TCP or UDP', numberUpTo(65_535))
+    .option('--proto <name>', 'only tcp, udp, sctp, icmp, icmp6, ipip, or a number')
+    .option('--sport <n>', 'only packets from this port of TCP, UDP or SCTP', numberUpTo(65_535))
+    .option('--dport <n>', 'only packets to this port of TCP, UDP or SCTP', numberUpTo(65_535))
     .option('--verdict <verdict>', 'only packets of this end: sent, consumed, drop or held')
     .option('--reason <name>', 'only packets dropped for this reason', reasonArgument)
     .option('--sample <n>', 'one in so many of those that match', numberUpTo(1_000_000))
