@@ -43,6 +43,7 @@ const ICMP_ERRORS: Record<number, string> = {
 const ICMP6_ERRORS: Record<number, string> = {
   [(1 << 8) | 0]: '1/0 no route',
   [(1 << 8) | 1]: '1/1 prohibited',
+  [(1 << 8) | 2]: '1/2 beyond the scope of the source',
   [(1 << 8) | 3]: '1/3 address unreachable',
   [(2 << 8) | 0]: '2/0 packet too big',
   [(3 << 8) | 0]: '3/0 time exceeded',

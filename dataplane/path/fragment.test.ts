@@ -22,6 +22,8 @@ import {
   VTEP_PEER,
   VXLAN_PORT_ID,
 } from '../scenario.ts';
+import type { TracedPacket } from '../trace.ts';
+import * as step from '../trace.ts';
 import { put16, sum16, viewOf } from '../wire/bytes.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import { putUdp } from '../wire/udp.ts';
@@ -230,13 +232,18 @@ describe('a super-frame without DF', () => {
   });
 
   it('of TCP leaves as smaller segments', () => {
-    const payload = new Uint8Array(20 + 2800);
+    // Each has headers of its own: 1,980 bytes are three of 1,000.
+    const payload = new Uint8Array(20 + 1940);
     payload[12] = 0x50;
     const scenario = nodeOf(1000);
     const whole = packet({ destination: WAYS.vxlan.destination, protocol: 6, payload });
+    scenario.pipeline.setTrace({ count: 1 });
     const sent = scenario.receive(POD_A, frame(whole), 0, describedAs(burst.SUPER_TCP4, 1400, 54, 50));
     expect(sent).toHaveLength(1);
     expect(scenario.queued[0]![burst.SEGMENT]).toBe(1000 - 40);
+    const [{ steps }] = scenario.pipeline.takeTraces() as [TracedPacket];
+    const told = steps.findIndex((code, i) => i % step.STEP_CELLS === 0 && code === step.FRAGMENTED);
+    expect([...steps.subarray(told + 1, told + 3)]).toEqual([3, 1000]);
   });
 
   it('of UDP is cut into datagrams, each in pieces of its own', () => {

@@ -80,7 +80,8 @@ function sendSmaller(path: Path, row: number, kind: number, ip: number, length: 
   const { rows } = path;
   const segment = mtu - (rows[path.row + HEADERS_END] - ip);
   if (segment <= 0) return path.drop(DROP.too_big);
-  if (path.traced) path.step(step.FRAGMENTED, Math.ceil(length / mtu), mtu);
+  const payload = length - (mtu - segment);
+  if (path.traced) path.step(step.FRAGMENTED, Math.ceil(payload / segment), mtu);
   rows[path.row + SEGMENT] = segment;
   send(path, row, kind, ip, length, path.port);
 }
