@@ -73,6 +73,7 @@ function optionsOf(difference: Difference): { types: number[]; readable: boolean
   return { types, readable: true };
 }
 const ADVERTISED = /ICMP6 136\/0$/;
+const UNKNOWN_OPTION = /ICMP6 4\/2$/;
 const DESTINATION_OPTIONS = '60';
 const EXTENSIONS = ['0', '43', '44', '51', '60', '135'];
 const RECORD_ROUTE = 7;
@@ -349,12 +350,13 @@ export const DIFFERENCES: readonly { readonly topic: string; readonly listed: re
     listed: [
       {
         title: 'Destination options in front of a tunnel packet',
-        kernel: 'drops the packet for options that it cannot read, or that want it if unknown',
+        kernel:
+          'drops the packet for options that it cannot read, or that want it if unknown, and answers 4/2 where they ask for it',
         tortie: 'passes them over in replay, where no kernel is in front of it',
         reason: 'No VTEP sends them.',
         claims: (d) =>
           isOutcome(d) &&
-          isSilence(d.kernel) &&
+          (isSilence(d.kernel) || UNKNOWN_OPTION.test(d.kernel)) &&
           d.of.input.port === 'underlay' &&
           d.of.input.fields['ip.next'] === DESTINATION_OPTIONS,
       },
