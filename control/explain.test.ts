@@ -1,5 +1,17 @@
-import { expect, it } from 'vitest';
-import { frame, POD_A, packet, Scenario } from '../dataplane/scenario.ts';
+import { describe, expect, it } from 'vitest';
+import {
+  frame,
+  GATEWAY,
+  MAC_A,
+  PEER_VXLAN,
+  POD_A,
+  packet,
+  packet6,
+  Scenario,
+  VXLAN_PORT_ID,
+  vxlanPayload,
+} from '../dataplane/scenario.ts';
+import { TYPE_IPV6 } from '../dataplane/wire/ethernet.ts';
 import { formatAddress4 } from './address.ts';
 import { explain, type Names } from './explain.ts';
 
@@ -53,4 +65,38 @@ it('tells a drop and the error that it caused, and keeps the drop as the verdict
   expect(steps.at(-4)!.text).toBe('dropped: ttl_expired, TTL ran out here');
   expect(steps.at(-3)!.text).toBe('ICMP 11/0 time exceeded to 10.65.0.2');
   expect(verdict).toBe('dropped: ttl_expired');
+});
+
+describe('for programs', () => {
+  const stepsOf = (port: number, bytes: Uint8Array, from = 0) => {
+    const scenario = new Scenario();
+    scenario.pipeline.setTrace({ count: 1 });
+    scenario.receive(port, bytes, from);
+    const { steps } = explain(scenario.pipeline.takeTraces()[0]!.steps, names);
+    return (name: string) => {
+      const { step: _, text: __, ...rest } = steps.find(({ step }) => step === name)!;
+      return rest;
+    };
+  };
+
+  it('has fields of IPv4 apart, and addresses of both layers as text', () => {
+    const of = stepsOf(POD_A, frame(packet({ ttl: 9 })));
+    const ends = { source: '10.65.0.2', destination: '10.65.0.3' };
+    expect(of('header')).toEqual({ ...ends, ttl: 9, protocol: 17, length: 32 });
+    expect(of('source-checked')).toEqual({ source: '10.65.0.2', against: 'pod' });
+    expect(of('link')).toEqual({ mac: '02:00:00:00:00:0b' });
+  });
+
+  it('has addresses of IPv6 as text', () => {
+    const inner = packet6({ source: 'fd65::1:2', destination: 'fd65::2' });
+    const of = stepsOf(VXLAN_PORT_ID, vxlanPayload(inner, { type: TYPE_IPV6 }), PEER_VXLAN);
+    expect(of('source6')).toEqual({ address: 'fd65::1:2' });
+    expect(of('source-checked6')).toEqual({ against: 'peer' });
+  });
+
+  it('names errors by type and code', () => {
+    const beyond = packet6({ source: 'fe80::2', destination: 'fd65::1:2' });
+    const of = stepsOf(POD_A, frame(beyond, GATEWAY, MAC_A, TYPE_IPV6));
+    expect(of('icmp6-error')).toEqual({ type: 1, code: 2, word: 0 });
+  });
 });

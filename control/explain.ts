@@ -29,7 +29,21 @@ export interface Explanation {
   readonly verdict: string;
 }
 
-const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6' };
+const PROTOCOLS: Record<number, string> = {
+  1: 'ICMP',
+  4: 'IPIP',
+  6: 'TCP',
+  17: 'UDP',
+  58: 'ICMPv6',
+  132: 'SCTP',
+};
+/** Next headers of IPv6 that are no protocol. */
+const EXTENSIONS: Record<number, string> = {
+  0: 'hop-by-hop options',
+  43: 'routing header',
+  44: 'fragment',
+  60: 'destination options',
+};
 /** Codepoints of RFC 3168. */
 const ECN_NAMES = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'] as const;
 const ICMP_ERRORS: Record<number, string> = {
@@ -64,7 +78,7 @@ export function explain(record: Int32Array, names: Names): Explanation {
     const code = record[at]!;
     const args = record.subarray(at + 1, at + STEP_CELLS);
     const [name, ...labels] = STEPS[code]!;
-    const data = Object.fromEntries(labels.map((label, i) => [label, readable(label, args[i]!, names)]));
+    const data = Object.assign({}, ...labels.map((label, i) => readable(label, i, args, names)));
     if (code === step.DESTINATION6) destination6 = formatAddress6(args);
     const text =
       code === step.LOOKUP6 ? lookupText(destination6, args[2]!, names) : textOf(code, args, names);
@@ -80,7 +94,31 @@ export function explain(record: Int32Array, names: Names): Explanation {
 
 const ADDRESSES = new Set(['source', 'destination', 'sender', 'target', 'peer', 'nextHop']);
 
-function readable(label: string, value: number, names: Names): unknown {
+/** The argument by its label, of which some stand for several values, and some for one value of several arguments. */
+function readable(label: string, at: number, args: Int32Array, names: Names): Record<string, unknown> {
+  const value = args[at]!;
+  switch (label) {
+    case 'ttlProtocol':
+      return { ttl: value >> 8, protocol: value & 255 };
+    case 'typeCode':
+      return { type: value >> 8, code: value & 255 };
+    case 'against':
+      return { against: value === AGAINST_POD ? 'pod' : 'peer' };
+    case 'a':
+      return { address: formatAddress6(args) };
+    case 'hi':
+      return { mac: macText(value, args[at + 1]!) };
+    case 'b':
+    case 'c':
+    case 'd':
+    case 'lo':
+      return {};
+    default:
+      return { [label]: plain(label, value, names) };
+  }
+}
+
+function plain(label: string, value: number, names: Names): unknown {
   // A peer over IPv6 has a number of 0/8 here, and its address in a step of its own.
   if (label === 'nextHop' && value >>> 24 === 0) return null;
   if (ADDRESSES.has(label)) return formatAddress4(value);
@@ -132,7 +170,7 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     case step.DESTINATION6:
       return `to ${formatAddress6([a!, b!, c!, d!])}`;
     case step.HEADER6:
-      return `IPv6, ${PROTOCOLS[b!] ?? `next header ${b}`}, hop limit ${a}, ${c} bytes: header good`;
+      return `IPv6, ${PROTOCOLS[b!] ?? EXTENSIONS[b!] ?? `next header ${b}`}, hop limit ${a}, ${c} bytes: header good`;
     case step.SOURCE_CHECKED6:
       return `source is ${a === AGAINST_POD ? 'the pod’s own' : 'routed via that peer'}`;
     case step.SOLICITATION:

@@ -36,6 +36,11 @@ it.each([
     frame(packet6(), GATEWAY, MAC_A, TYPE_IPV6),
     '[fd65::2]:1000 > [fd65::3]:2000 UDP, hop limit 64, 52 bytes',
   ],
+  [
+    'SCTP',
+    frame(packet({ protocol: 132, payload: Uint8Array.of(3, 232, 7, 208, 0, 0, 0, 0) })),
+    '10.65.0.2:1000 > 10.65.0.3:2000 SCTP, ttl 64, 28 bytes',
+  ],
   ['ARP', arp(), 'ARP who has 169.254.1.1, 10.65.0.2 says'],
   [
     'another protocol',

@@ -19,9 +19,17 @@ import { formatAddress4, formatAddress6, formatMac } from './address.ts';
 /** What the bytes begin with. */
 export type Outermost = 'ethernet' | 'vxlan' | 'ip';
 
-const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6' };
+const PROTOCOLS: Record<number, string> = {
+  1: 'ICMP',
+  4: 'IPIP',
+  6: 'TCP',
+  17: 'UDP',
+  58: 'ICMPv6',
+  132: 'SCTP',
+};
 const TCP = 6;
 const UDP = 17;
+const SCTP = 132;
 
 export function frameText(bytes: Uint8Array, outermost: Outermost): string {
   const view = viewOf(bytes);
@@ -99,7 +107,7 @@ function flow(
 ): string {
   const name = PROTOCOLS[protocol] ?? `protocol ${protocol}`;
   const here = isFirst ? view.byteLength - upper : 0;
-  if ((protocol === TCP || protocol === UDP) && here >= 4) {
+  if ((protocol === TCP || protocol === UDP || protocol === SCTP) && here >= 4) {
     const [from, to] = [get16(view, upper), get16(view, upper + 2)];
     const ends = `${endpoint(source, from)} > ${endpoint(destination, to)} ${name}, ${notes}`;
     const isVxlan = protocol === UDP && to === VXLAN_PORT;

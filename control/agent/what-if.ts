@@ -136,9 +136,9 @@ function putUpper(
   put16(view, field, ~sum16(view, at, length, pseudo));
 }
 
-/** What the port speaks from: a pod by its first address, the host by the node's. */
+/** What the port speaks from: a pod by its first address, the host by that of its device, as its routes to pods say, or the node's. */
 function source4({ desired }: OpenPort, node: NodeSpec): number {
-  const source = desired.kind === 'host' ? node.address : desired.addresses[0];
+  const source = desired.addresses[0] ?? (desired.kind === 'host' ? node.address : undefined);
   if (source) return source;
   throw new TortieError('FAMILY', `${desired.name} has no IPv4 address; ask for an IPv6 destination`);
 }

@@ -22,7 +22,8 @@ export function addExplain(program: Command, io: Io): void {
       'after',
       `
 The packet goes through the pipeline that forwards, with the node's tables as they
-are, and with counters of its own.
+are, and with counters of its own. From "host" it is one that the host's kernel has
+routed to the host device; what "ip route get" sends elsewhere never comes here.
 
 Example:
   tortie explain --from 10.65.0.2 --to 10.65.1.2 --proto tcp --dport 80 --size 1500`,

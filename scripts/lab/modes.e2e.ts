@@ -156,6 +156,19 @@ describe.skipIf(noLab).each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (b
       );
       expect(tooBig).toMatchObject({ verdict: 'dropped: too_big', from: 'calipod1a' });
       expect(tooBig.steps.map(({ text }: { text: string }) => text)).toContain('1451 bytes where 1450 fit');
+      // The host speaks from the address that its route has.
+      const [, source] = (await lab.run('node1', 'ip', ['route', 'get', '10.65.2.2'])).match(/ src (\S+)/)!;
+      const byHost = await cluster.tortie(
+        1,
+        'explain',
+        '--node',
+        'node1',
+        '--from',
+        'host',
+        '--to',
+        '10.65.2.2',
+      );
+      expect(byHost.split(' ')[0]).toBe(source);
       const account = await cluster.api(1).ports();
       expect(account.every(({ counters }) => (counters.icmpLimited ?? 0) === 0)).toBe(true);
     });
