@@ -210,13 +210,21 @@ describe('ICMP errors', () => {
   ])('%s tells the pod, and quotes the packet as it came', (reason, kind, code) => {
     const scenario = new Scenario();
     scenario.route('203.0.113.0', 24, { kind });
-    const inner = packet({ destination: '203.0.113.9', payload: new Uint8Array(1000), protocol: 6 });
+    const inner = packet({
+      destination: '203.0.113.9',
+      payload: new Uint8Array(1000),
+      protocol: 6,
+      tos: 0x30,
+    });
     const [sent] = scenario.receive(POD_A, frame(inner));
     expect(sent!.port).toBe(POD_A);
     expect(sent!.bytes.slice(0, 12)).toEqual(Uint8Array.from([...MAC_A, ...GATEWAY]));
     const error = icmpError(sent!.bytes.slice(14));
     expect(error).toMatchObject({ type: 3, code, from: NODE, to: ip4('10.65.0.2') });
     expect(error.quoted).toEqual(inner.slice(0, 548));
+    // Precedence "internetwork control" (RFC 1812 4.3.2.5), and the rest of the offender's TOS.
+    expect(ipv4.tos(viewOf(sent!.bytes), 14)).toBe(0xd0);
+    expect(ipv4.ttl(viewOf(sent!.bytes), 14)).toBe(64);
     expect(scenario.drops(POD_A)).toEqual({ [reason]: 1 });
     expect(scenario.counters(POD_A).totals).toMatchObject({ originated: 1, delivered: 0 });
     expectBalanced(scenario);
@@ -324,6 +332,14 @@ describe('proxy ARP', () => {
     const scenario = new Scenario();
     expect(scenario.receive(POD_A, bytes)).toEqual([]);
     expect(scenario.drops(POD_A)).toEqual({ [reason]: 1 });
+  });
+
+  it('keeps silent about each of the pod’s addresses, whichever of them asks', () => {
+    const scenario = new Scenario();
+    scenario.attach(POD_A, 'pod', MAC_A, ['10.65.0.2', '10.65.0.7']);
+    expect(scenario.receive(POD_A, arpRequest('10.65.0.2', '10.65.0.7'))).toEqual([]);
+    expect(scenario.receive(POD_A, arpRequest('10.65.0.7', '10.65.0.3'))).toHaveLength(1);
+    expect(scenario.drops(POD_A)).toEqual({ arp_silent: 1 });
   });
 
   it('answers the host for pods, but not for the node’s own addresses', () => {
