@@ -1,4 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { type PortCounters, readPortCounters } from '../dataplane/counters.ts';
+import { BLACKHOLE } from '../dataplane/fib/adjacency.ts';
+import { PipelineFuzzer } from '../dataplane/fuzz.ts';
 import {
   frame,
   GATEWAY,
@@ -14,6 +17,7 @@ import {
 import { TYPE_IPV6 } from '../dataplane/wire/ethernet.ts';
 import { formatAddress4 } from './address.ts';
 import { explain, type Names } from './explain.ts';
+import { frameText } from './frame-text.ts';
 
 const names: Names = {
   port: (id) => `port${id}`,
@@ -100,3 +104,57 @@ describe('for programs', () => {
     expect(of('icmp6-error')).toEqual({ type: 1, code: 2, word: 0 });
   });
 });
+
+it('tells of ICMP errors that nobody gets', () => {
+  const scenario = new Scenario();
+  // Of a tunnel's far end, by whose address nothing leads back.
+  scenario.route('192.0.2.2', 32, { kind: BLACKHOLE });
+  scenario.pipeline.setTrace({ count: 1 });
+  const expired = packet({ source: '192.0.2.2', destination: '10.65.0.2', ttl: 1 });
+  expect(scenario.receive(VXLAN_PORT_ID, vxlanPayload(expired), PEER_VXLAN)).toEqual([]);
+  const { steps } = explain(scenario.pipeline.takeTraces()[0]!.steps, names);
+  expect(steps.at(-1)).toMatchObject({
+    text: 'ICMP 11/0 time exceeded not sent: nothing leads to the sender',
+    why: 'nothing leads to the sender',
+  });
+});
+
+it('tells the end that the account has, of any frames', () => {
+  const fuzzer = new PipelineFuzzer(11);
+  const { pipeline, tables } = fuzzer.scenario;
+  const counters = new Float64Array(tables.counters);
+  const receive = pipeline.receiveBurst.bind(pipeline);
+  const trace = pipeline.setTrace.bind(pipeline);
+  const take = pipeline.takeTraces.bind(pipeline);
+  pipeline.setTrace = () => undefined;
+  pipeline.takeTraces = () => [];
+  pipeline.receiveBurst = (port, rows, count) => {
+    const before = dropsOf(readPortCounters(counters, port));
+    trace({ count });
+    receive(port, rows, count);
+    const told: Record<string, number> = {};
+    const packets = take();
+    expect(packets).toHaveLength(count);
+    for (const { steps: record, bytes } of packets) {
+      for (const outermost of ['ethernet', 'vxlan', 'ip'] as const) frameText(bytes, outermost);
+      const { steps, verdict } = explain(record, names);
+      expect(steps.filter(({ text }) => /undefined|NaN|null/.test(text))).toEqual([]);
+      expect(verdict).toMatch(/^(sent on|dropped: |consumed|held: )/);
+      const [, reason] = /^dropped: (.*)/.exec(verdict) ?? [];
+      if (reason) told[reason] = (told[reason] ?? 0) + 1;
+    }
+    const after = dropsOf(readPortCounters(counters, port));
+    for (const reason of Object.keys({ ...told, ...after })) {
+      // Fragments that waited may end with another packet than their own.
+      if (WITH_OTHERS.has(reason)) continue;
+      expect([reason, told[reason] ?? 0]).toEqual([reason, (after[reason] ?? 0) - (before[reason] ?? 0)]);
+    }
+  };
+  for (let frames = 0; frames < 10_000; ) frames += fuzzer.burst();
+  fuzzer.report();
+});
+
+const WITH_OTHERS = new Set(['fragment_overlap', 'outer_fragment', 'reassembly_full', 'reassembly_timeout']);
+
+const dropsOf = ({ drops }: PortCounters): Record<string, number> =>
+  Object.fromEntries(drops.map(({ reason, packets }) => [reason, packets]));

@@ -44,6 +44,12 @@ const EXTENSIONS: Record<number, string> = {
   44: 'fragment',
   60: 'destination options',
 };
+/** Why an ICMP error was not sent. */
+const WHY_NOT: Record<number, string> = {
+  [step.FORBIDDEN]: 'forbidden about this packet',
+  [step.LIMITED]: 'rate limit',
+  [step.NO_WAY_BACK]: 'nothing leads to the sender',
+};
 /** Codepoints of RFC 3168. */
 const ECN_NAMES = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'] as const;
 const ICMP_ERRORS: Record<number, string> = {
@@ -102,6 +108,8 @@ function readable(label: string, at: number, args: Int32Array, names: Names): Re
       return { ttl: value >> 8, protocol: value & 255 };
     case 'typeCode':
       return { type: value >> 8, code: value & 255 };
+    case 'why':
+      return { why: WHY_NOT[value] };
     case 'against':
       return { against: value === AGAINST_POD ? 'pod' : 'peer' };
     case 'a':
@@ -162,7 +170,7 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     case step.ICMP_ERROR:
       return `ICMP ${icmpName(a!)} to ${address(b)}${c ? `, MTU ${c}` : ''}`;
     case step.ICMP_SUPPRESSED:
-      return `ICMP ${icmpName(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
+      return `ICMP ${icmpName(a!)} not sent: ${WHY_NOT[b!]}`;
     case step.SENT:
       return `sent on ${names.port(a!)}, ${b} bytes`;
     case step.SOURCE6:
@@ -180,7 +188,7 @@ function textOf(code: number, [a, b, c, d]: Int32Array, names: Names): string {
     case step.ICMP6_ERROR:
       return `ICMPv6 ${icmp6Name(a!)} to the sender${b ? `, ${a! >> 8 === 2 ? 'MTU' : 'byte'} ${b}` : ''}`;
     case step.ICMP6_SUPPRESSED:
-      return `ICMPv6 ${icmp6Name(a!)} not sent: ${b ? 'rate limit' : 'forbidden about this packet'}`;
+      return `ICMPv6 ${icmp6Name(a!)} not sent: ${WHY_NOT[b!]}`;
     case step.ECN:
       return `ECN ${ECN_NAMES[a!]} in ${ECN_NAMES[b!]}${c! < 0 ? '' : `: ${ECN_NAMES[c!]}`}`;
     case step.PEER6:

@@ -67,6 +67,14 @@ it('tells of tunnels and what is inside', () => {
   );
 });
 
+it('goes no further into a header that is too short to be one', () => {
+  const endless = packet({ protocol: 4, payload: packet() });
+  for (let words = 0; words < 5; words++) {
+    endless[0] = 0x40 | words;
+    expect(frameText(endless, 'ip')).toBe('10.65.0.2 > 10.65.0.3 IPIP, ttl 64, 52 bytes');
+  }
+});
+
 it('knows a frame to a device from a packet to a tunnel', () => {
   expect(outermostOfSent(frame(packet(), MAC_A, GATEWAY))).toBe('ethernet');
   expect(outermostOfSent(packet())).toBe('ip');

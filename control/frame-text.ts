@@ -74,7 +74,9 @@ function ipText(view: DataView, at: number): string {
 
 function text4(view: DataView, at: number): string {
   const protocol = ipv4.protocol(view, at);
-  const upper = at + ipv4.headerLength(view, at);
+  const header = ipv4.headerLength(view, at);
+  // A header that cannot be one says not where it ends; it would be taken for what is inside it.
+  const upper = header < ipv4.IPV4_LENGTH ? view.byteLength : at + header;
   const flags = ipv4.fragment(view, at);
   const offset = (flags & ipv4.FRAGMENT_OFFSET) * 8;
   const source = formatAddress4(ipv4.source(view, at));

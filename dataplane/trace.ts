@@ -37,7 +37,7 @@ export const STEPS = [
   ['too-big', 'length', 'mtu'],
   ['encapsulated', 'kind', 'source', 'destination', 'detail'],
   ['icmp-error', 'typeCode', 'destination', 'mtu'],
-  ['icmp-suppressed', 'typeCode', 'limited'],
+  ['icmp-suppressed', 'typeCode', 'why'],
   ['sent', 'port', 'length'],
   ['consumed'],
   ['dropped', 'reason'],
@@ -49,7 +49,7 @@ export const STEPS = [
   ['solicitation', 'a', 'b', 'c', 'd'],
   ['advertisement', 'a', 'b', 'c', 'd'],
   ['icmp6-error', 'typeCode', 'word'],
-  ['icmp6-suppressed', 'typeCode', 'limited'],
+  ['icmp6-suppressed', 'typeCode', 'why'],
   ['ecn', 'inner', 'outer', 'merged'],
   ['peer6', 'a', 'b', 'c', 'd'],
   ['tunnel6', 'kind', 'vni'],
@@ -111,6 +111,11 @@ export const LINK = 34;
 /** `against` of source-checked. */
 export const AGAINST_POD = 0;
 export const AGAINST_PEER = 1;
+
+/** `why` of icmp-suppressed: by RFC 1812 4.3.2.7 or RFC 4443 2.4 (e), by the rate limit, or as nothing leads to the sender. */
+export const FORBIDDEN = 0;
+export const LIMITED = 1;
+export const NO_WAY_BACK = 2;
 
 const VERDICTS: Readonly<Record<number, number>> = {
   [SENT]: filter.SENT,

@@ -27,12 +27,12 @@ export function reject4(
 ): void {
   path.drop(reason);
   if (!mayReport4(path, ip, length)) {
-    if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, 0);
+    if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, step.FORBIDDEN);
     return;
   }
   if (!(mtu === 0 ? path.takeIcmpToken() : path.takePathMtuToken())) {
     path.count(counter.ICMP_LIMITED, 1);
-    if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, 1);
+    if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, step.LIMITED);
     return;
   }
   // The offending packet stays where it is and becomes the quotation.
@@ -58,13 +58,15 @@ export function reject4(
     path.address,
     to,
   );
-  if (path.traced) path.step(step.ICMP_ERROR, (type << 8) | code, to, mtu);
-
   let row = lookup4(path.fib4, to) * ADJ_ROW;
   if (path.adjacencies[row + adj.ADJ_KIND] === adj.GROUP) row = memberOf4(path, row, start, total);
   const kind = path.adjacencies[row + adj.ADJ_KIND];
   const sendable = kind === adj.POD || kind === adj.HOST || kind === adj.VXLAN || kind === adj.IPIP;
-  if (!sendable) return path.lost(~path.port, reason);
+  if (!sendable) {
+    if (path.traced) path.step(step.ICMP_SUPPRESSED, (type << 8) | code, step.NO_WAY_BACK);
+    return path.lost(~path.port, reason);
+  }
+  if (path.traced) path.step(step.ICMP_ERROR, (type << 8) | code, to, mtu);
   const from = sourceOf(path, kind);
   if (from !== path.address) ipv4.setSource(bytes, start, from);
   send(path, row, kind, start, total, ~path.port);

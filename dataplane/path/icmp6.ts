@@ -35,12 +35,12 @@ export function reject6(
 ): void {
   path.drop(reason);
   if (!mayReport6(path, ip, length)) {
-    if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, 0);
+    if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, step.FORBIDDEN);
     return;
   }
   if (!(type === icmpv6.TOO_BIG6 ? path.takePathMtuToken() : path.takeIcmpToken())) {
     path.count(counter.ICMP_LIMITED, 1);
-    if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, 1);
+    if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, step.LIMITED);
     return;
   }
   // The offending packet stays where it is and becomes the quotation.
@@ -58,16 +58,21 @@ export function reject6(
   icmpv6.putError6(bytes, message, type, code, word);
   const pseudo = ipv6.pseudoSum6(bytes, start, ipv6.NEXT_ICMPV6, ICMPV6_LENGTH + quoted);
   icmpv6.putIcmpv6Checksum(bytes, message, ICMPV6_LENGTH + quoted, pseudo);
-  if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, word);
-
-  if (isOnLink) return sendOnLink(path, start, quoted + HEADERS);
+  if (isOnLink) {
+    if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, word);
+    return sendOnLink(path, start, quoted + HEADERS);
+  }
   let row = lookup6(path.fib6, bytes, start + ipv6.DESTINATION) * ADJ_ROW;
   if (path.adjacencies[row + adj.ADJ_KIND] === adj.GROUP) row = memberOf6(path, row, start, quoted + HEADERS);
   const kind = path.adjacencies[row + adj.ADJ_KIND];
   // A node without an address of its own speaks as the gateway, which only its pods have as a neighbour.
   const isFar = kind === adj.HOST || kind === adj.VXLAN || kind === adj.VXLAN6;
   const sendable = kind === adj.POD || (isFar && !ipv6.isLinkLocal6(address6, 0));
-  if (!sendable) return path.lost(~path.port, reason);
+  if (!sendable) {
+    if (path.traced) path.step(step.ICMP6_SUPPRESSED, (type << 8) | code, step.NO_WAY_BACK);
+    return path.lost(~path.port, reason);
+  }
+  if (path.traced) path.step(step.ICMP6_ERROR, (type << 8) | code, word);
   if (kind === adj.VXLAN6) sendVxlan6(path, row, start, quoted + HEADERS, ~path.port);
   else send(path, row, kind, start, quoted + HEADERS, ~path.port);
 }
