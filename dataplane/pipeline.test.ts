@@ -413,6 +413,7 @@ describe('from a tunnel', () => {
     ['peer_source', vxlanPayload(packet({ source: '10.65.0.3', destination: '10.65.0.2' })), PEER_VXLAN],
     ['martian_source', vxlanPayload(packet({ source: '127.0.0.1', destination: '10.65.0.2' })), PEER_VXLAN],
     ['multicast', vxlanPayload(packet({ source: '10.65.1.5', destination: '224.0.0.1' })), PEER_VXLAN],
+    ['broadcast', vxlanPayload(packet({ source: '10.65.1.5', destination: '255.255.255.255' })), PEER_VXLAN],
     ['ip4_total_length', vxlanPayload(inner).slice(0, 50), PEER_VXLAN],
   ])('VXLAN drop: %s', (reason, bytes, from) => {
     const scenario = new Scenario();
@@ -517,6 +518,18 @@ describe('loops', () => {
       expect(scenario.receive(POD_A, frame(packet({ destination })))).toEqual([]);
     }
     expect(scenario.drops(POD_A)).toEqual({ tunnel_loop: 2 });
+  });
+
+  it('nor what comes from a tunnel’s end into the tunnel', () => {
+    const scenario = new Scenario();
+    for (const [source, destination] of [
+      ['192.0.2.2', '10.65.1.5'],
+      ['192.0.2.3', '10.65.2.5'],
+    ]) {
+      const looping = frame(packet({ source, destination }), GATEWAY, MAC_HOST);
+      expect(scenario.receive(HOST_PORT, looping)).toEqual([]);
+    }
+    expect(scenario.drops(HOST_PORT)).toEqual({ tunnel_loop: 2 });
   });
 });
 

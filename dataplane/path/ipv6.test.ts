@@ -10,6 +10,7 @@ import {
   MAC_A,
   MAC_B,
   MAC_HOST,
+  NODE,
   NODE6,
   type Packet6Options,
   PEER_VXLAN,
@@ -105,6 +106,14 @@ describe('IPv6 from a pod', () => {
     expect([...whole.subarray(36, 50)]).toEqual([...VTEP_PEER, ...VTEP_OWN, 0x86, 0xdd]);
     expect(get16(viewOf(whole), 20)).toBeGreaterThanOrEqual(49152);
     expect(bytes).toEqual(packet6({ destination: 'fd65::1:2', hopLimit: 63, trafficClass: 0xb8 }));
+  });
+
+  it('never goes into VXLAN over IPv4 that ends here', () => {
+    const node = new Scenario();
+    const tunnel = { kind: adj.VXLAN, port: VXLAN_PORT_ID, mtu: 1450, dmac: VTEP_PEER, smac: VTEP_OWN };
+    node.route6('fd65::5:0', 122, { ...tunnel, source: NODE, nextHop: NODE, vni: 4096 });
+    expect(node.receive(POD_A, frame6({ destination: 'fd65::5:2' }))).toEqual([]);
+    expect(node.drops(POD_A)).toEqual({ tunnel_loop: 1 });
   });
 
   it('trims padding, and goes to the host without losing a hop', () => {

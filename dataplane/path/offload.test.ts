@@ -14,6 +14,7 @@ import {
   SEGMENTED,
   STATUS,
   SUPER_TCP4,
+  SUPER_TCP6,
   TIGHT,
 } from '../memory/burst.ts';
 import { HEADROOM } from '../memory/layout.ts';
@@ -31,6 +32,7 @@ import {
   Scenario,
   VTEP_PEER,
   VXLAN_PORT_ID,
+  VXLAN6_PORT_ID,
   vxlanPayload,
 } from '../scenario.ts';
 import { put16, viewOf } from '../wire/bytes.ts';
@@ -94,6 +96,31 @@ describe('a super-frame', () => {
     expect(scenario.receive(POD_A, inner, 0, described(1410))).toHaveLength(1);
     expect(scenario.receive(POD_A, inner, 0, described(1411)).map(({ port }) => port)).toEqual([POD_A]);
     expect(scenario.drops(POD_A)).toEqual({ too_big: 1 });
+  });
+
+  it('of IPv6 is measured so, too, into VXLAN over either family', () => {
+    const start = HEADROOM + ETHERNET + 40;
+    const segment = new Uint8Array(20 + 9000);
+    segment[12] = 0x50;
+    for (const [destination, port, fits] of [
+      ['fd65::1:2', VXLAN_PORT_ID, 1450],
+      ['fd65::3:2', VXLAN6_PORT_ID, 1430],
+    ] as const) {
+      const scenario = new Scenario();
+      const inner = packet6({ destination, next: TCP, payload: segment });
+      const send = (size: number) =>
+        scenario.receive(POD_A, frame(inner, GATEWAY, MAC_A, TYPE_IPV6), 0, {
+          ...described(size - 60, start),
+          [OFFLOAD]: PARTIAL_CHECKSUM | SUPER_TCP6,
+        });
+      expect(send(fits)).toMatchObject([{ port }]);
+      const [tooBig] = send(fits + 1);
+      expect(tooBig!.port).toBe(POD_A);
+      // Type, code, checksum, MTU.
+      const message = viewOf(tooBig!.bytes.subarray(ETHERNET + 40));
+      expect([message.getUint16(0), message.getUint32(4)]).toEqual([0x0200, fits]);
+      expect(scenario.drops(POD_A)).toEqual({ too_big: 1 });
+    }
   });
 
   it('of which the device lies is dropped and counted', () => {

@@ -94,6 +94,28 @@ it('makes packets of different identifications apart', () => {
   expect(sent.map(({ bytes }) => bytes.slice(14))).toEqual([arrival(b), arrival(a)]);
 });
 
+it('keeps fragments apart by all that names their packet (RFC 791 3.2)', () => {
+  const scenario = node();
+  const inner = innerOf(400);
+  const [first, last] = pieces(inner, [200]) as [Uint8Array, Uint8Array];
+  const other = (change: (bytes: Uint8Array) => void): Uint8Array => {
+    const bytes = first.slice();
+    change(bytes);
+    ipv4.putHeaderChecksum(viewOf(bytes), 0);
+    return bytes;
+  };
+  const strangers = [
+    other((bytes) => bytes.set([17], 9)),
+    other((bytes) => bytes.set([192, 0, 2, 2], 12)),
+    other((bytes) => bytes.set([0, 2], 4)),
+  ];
+  for (const bytes of strangers) expect(scenario.receive(UPLINK, bytes)).toEqual([]);
+  expect(scenario.receive(UPLINK, last)).toEqual([]);
+  expect(account(scenario)).toMatchObject({ held: 4, drops: {} });
+  expect(scenario.receive(UPLINK, first)).toHaveLength(1);
+  expect(account(scenario)).toMatchObject({ held: 3, drops: {} });
+});
+
 it('makes the largest packet there can be', () => {
   const scenario = new Scenario(64);
   scenario.attach(UPLINK, 'underlay', null, []);
