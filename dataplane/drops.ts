@@ -20,7 +20,7 @@ const registry = {
   ],
   not_ip: [
     'EtherType that is neither IP nor ARP',
-    'a protocol of the link, such as LLDP or spanning tree, in a pod',
+    'a protocol of the link, such as LLDP or spanning tree, in a pod; in a capture of the underlay ARP, too',
     'nothing, unless a pod must speak that protocol: this network carries IP',
   ],
   vlan_tag: ['802.1Q tag', 'a VLAN device in the pod', 'send untagged frames'],

@@ -259,6 +259,10 @@ describe('ICMP errors', () => {
     expect(sent).toMatchObject({ port: IPIP_PORT_ID, to: PEER_IPIP });
     const error = icmpError(sent!.bytes.slice(20));
     expect(error).toMatchObject({ type: 3, code: 13, from: TUNNEL, to: ip4('10.65.2.7') });
+    const byVxlan = vxlanPayload(packet({ source: '10.65.1.7', destination: '203.0.113.9' }));
+    const [other] = scenario.receive(VXLAN_PORT_ID, byVxlan, PEER_VXLAN);
+    expect(other).toMatchObject({ port: VXLAN_PORT_ID, to: PEER_VXLAN });
+    expect(icmpError(other!.bytes.slice(50))).toMatchObject({ from: TUNNEL, to: ip4('10.65.1.7') });
   });
 
   it('is never sent about an ICMP error, a later fragment, or a headless ICMP', () => {
@@ -501,6 +505,7 @@ describe('an underlay port takes whole packets', () => {
     ['outer_fragment', packet({ source: '192.0.2.2', destination: '192.0.2.1', flags: 0x2000 })],
     ['udp_length', packet({ source: '192.0.2.2', destination: '192.0.2.1', payload: new Uint8Array(7) })],
     ['ip4_short', new Uint8Array(3)],
+    ['not_ip', new Uint8Array(0)],
   ])('drops %s', (reason, bytes) => {
     const made = scenario();
     expect(made.receive(UNDERLAY_PORT, bytes)).toEqual([]);

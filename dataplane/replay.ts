@@ -108,7 +108,7 @@ function adapt(record: PcapRecord, wanted: number): Uint8Array {
     return record.data;
   }
   if (record.link === LINK_ETHERNET && wanted === LINK_RAW) {
-    // What is not IP on the underlay is the kernel's business: hand it on to be counted as no packet of ours.
+    // What is not IP on the underlay is the kernel's business: hand on nothing, to be counted as no packet.
     const type = record.data.length >= ETHERNET_LENGTH ? etherType(viewOf(record.data), 0) : 0;
     const isIp = type === TYPE_IPV4 || type === TYPE_IPV6;
     return isIp ? record.data.subarray(ETHERNET_LENGTH) : record.data.subarray(record.data.length);

@@ -23,7 +23,9 @@ import type { Path } from './path.ts';
  */
 export function fromUnderlay(path: Path, offset: number, length: number): void {
   const bytes = path.bytes;
-  if (length > 0 && bytes.getUint8(offset) >> 4 === 6) return fromUnderlay6(path, offset, length);
+  // What replay leaves of a frame that has no packet.
+  if (length === 0) return path.drop(DROP.not_ip);
+  if (bytes.getUint8(offset) >> 4 === 6) return fromUnderlay6(path, offset, length);
   const problem = ipv4.checkIpv4(bytes, offset, length);
   if (problem !== ipv4.IPV4_OK) return path.drop(IPV4_DROPS[problem]);
   const destination = ipv4.destination(bytes, offset);
