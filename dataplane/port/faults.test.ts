@@ -9,7 +9,7 @@ const SLOT = 256;
 const FRAMES = 64;
 
 /** A device that keeps what it is sent, and has frames numbered from 0 to give. */
-function faulty(faults: { from?: Faults; to?: Faults }, seed = 1) {
+function faulty(faults: { from?: Faults; to?: Faults }, seed = 1, least = 1) {
   const clock = { now: 0 };
   const sent: number[][] = [];
   const arena = new Uint8Array(4 * (HEADROOM + MAX_FRAME));
@@ -41,6 +41,7 @@ function faulty(faults: { from?: Faults; to?: Faults }, seed = 1) {
     { seed, from: faults.from ?? {}, to: faults.to ?? {} },
     arena,
     () => clock.now,
+    least,
   );
   return {
     port,
@@ -103,6 +104,14 @@ describe('a port with faults', () => {
     expect(bent.length).toBeGreaterThan(5);
     expect(bent.every((frame) => frame.filter((byte, at) => at > 0 && byte !== 0).length === 1)).toBe(true);
     expect(port.tally.corrupted).toBeGreaterThan(15);
+  });
+
+  it('cuts no frame so short that its device could not send it', () => {
+    const { sent, send } = faulty({ to: { truncate: 1 } }, 1, 48);
+    expect(send()).toBe(FRAMES);
+    const lengths = sent.map(({ length }) => length);
+    expect(Math.min(...lengths)).toBe(48);
+    expect(Math.max(...lengths)).toBeGreaterThan(48);
   });
 
   it('loses what it would corrupt, where a device completes the checksum and so would hide it', () => {

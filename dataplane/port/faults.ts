@@ -39,18 +39,29 @@ export class FaultyPort implements TimedPort {
   readonly #port: Port;
   readonly #arena: Uint8Array;
   readonly #now: () => number;
+  readonly #least: number;
   readonly #random: Random;
   readonly #from: Faults;
   readonly #to: Faults;
   #waiting: Waiting[] = [];
   readonly #out = new Int32Array(BURST * ROW);
 
-  /** `arena`: the worker's, of which the receive slots are free between bursts. */
-  constructor(port: Port, { seed, from, to }: FaultSpec, arena: Uint8Array, now: () => number) {
+  /**
+   * `arena`: the worker's, of which the receive slots are free between bursts. `least`: bytes that the port needs of a frame, and
+   * that no cut takes.
+   */
+  constructor(
+    port: Port,
+    { seed, from, to }: FaultSpec,
+    arena: Uint8Array,
+    now: () => number,
+    least: number,
+  ) {
     this.inputs = port.inputs;
     this.#port = port;
     this.#arena = arena;
     this.#now = now;
+    this.#least = least;
     this.#random = new Random(seed);
     this.#from = from;
     this.#to = to;
@@ -66,7 +77,7 @@ export class FaultyPort implements TimedPort {
       }
       if (kept !== i) rows.copyWithin(kept * ROW, i * ROW, (i + 1) * ROW);
       kept++;
-      if (!this.#harm(arena, rows, (kept - 1) * ROW, this.#from)) kept--;
+      if (!this.#harm(arena, rows, (kept - 1) * ROW, this.#from, 1)) kept--;
     }
     this.#reorder(rows, kept, this.#from);
     return kept;
@@ -94,7 +105,7 @@ export class FaultyPort implements TimedPort {
         this.#wait(arena, rows, row, this.#random.below((this.#to.delayMs ?? DEFAULT_DELAY_MS) + 1));
       } else if (isLost) {
         this.tally.lost++;
-      } else if (this.#harm(arena, rows, row, this.#to)) {
+      } else if (this.#harm(arena, rows, row, this.#to, this.#least)) {
         continue;
       }
       flush(i);
@@ -136,7 +147,7 @@ export class FaultyPort implements TimedPort {
   }
 
   /** Corrupt and truncate. False: the frame is lost, as whoever completes its checksum would have hidden the damage. */
-  #harm(arena: Uint8Array, rows: Int32Array, row: number, faults: Faults): boolean {
+  #harm(arena: Uint8Array, rows: Int32Array, row: number, faults: Faults, least: number): boolean {
     const length = rows[row + LENGTH];
     const isCorrupt = this.#happens(faults.corrupt);
     const isCut = this.#happens(faults.truncate);
@@ -151,7 +162,7 @@ export class FaultyPort implements TimedPort {
     }
     if (isCut) {
       this.tally.truncated++;
-      rows[row + LENGTH] = 1 + this.#random.below(length);
+      rows[row + LENGTH] = Math.min(length, Math.max(least, 1 + this.#random.below(length)));
     }
     return true;
   }

@@ -126,6 +126,19 @@ describe('a VXLAN port', () => {
     }
   });
 
+  it('sends what faults cut short, whatever is left', () => {
+    const faults = { seed: 1, from: {}, to: { truncate: 1 } };
+    const arena = new Uint8Array(4096);
+    const room = new Workspace(native, arena, 0);
+    const port = openPort(room, { ...spec('vxlan', sockets(LEFT)), faults }, 0);
+    const rows = new Int32Array(ROW);
+    for (let i = 0; i < 100; i++) {
+      rows.set([0, 60]);
+      rows[ADDRESS] = RIGHT;
+      expect(port.transmit(arena, rows, 1)).toBe(1);
+    }
+  });
+
   it('reports failures row by row, and restores the rows all the same', () => {
     const port = new VxlanPort(workspace(), spec('vxlan', sockets(LEFT)), 0);
     const rows = new Int32Array(2 * ROW);

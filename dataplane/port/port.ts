@@ -11,11 +11,15 @@
 
 import { ROW } from '../memory/burst.ts';
 import { BURST, EGRESS_ROWS } from '../memory/layout.ts';
-import type { OffloadTally, PortSpec } from '../messages.ts';
+import type { OffloadTally, PortKind, PortSpec } from '../messages.ts';
 import type { Native } from '../native/index.ts';
 import { Cutter, MAX_SEGMENTS } from '../offload/cut.ts';
 import { Joiner } from '../offload/join.ts';
 import { viewOf } from '../wire/bytes.ts';
+import { ETHERNET_LENGTH } from '../wire/ethernet.ts';
+import { IPV4_LENGTH } from '../wire/ipv4.ts';
+import { IPV6_LENGTH } from '../wire/ipv6.ts';
+import { UDP_LENGTH } from '../wire/udp.ts';
 import { FaultyPort } from './faults.ts';
 import { IpipPort } from './ipip.ts';
 import { ShapedPort } from './shaper.ts';
@@ -90,8 +94,18 @@ export function openPort(workspace: Workspace, spec: PortSpec, worker: number): 
   const { bytes, now } = workspace;
   const arena = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   // Workers do not make the same mistakes.
-  return new FaultyPort(port, { ...faults, seed: faults.seed + worker }, arena, now);
+  return new FaultyPort(port, { ...faults, seed: faults.seed + worker }, arena, now, LEAST[spec.kind]);
 }
+
+/** Bytes that each kind needs of what it sends: the headers that its device or its socket's kernel reads, or writes itself. */
+const LEAST: Record<PortKind, number> = {
+  pod: ETHERNET_LENGTH,
+  host: ETHERNET_LENGTH,
+  vxlan: IPV4_LENGTH + UDP_LENGTH,
+  vxlan6: IPV6_LENGTH + UDP_LENGTH,
+  ipip: IPV4_LENGTH,
+  underlay: 1,
+};
 
 function openSound(workspace: Workspace, spec: PortSpec, worker: number): Port {
   switch (spec.kind) {
