@@ -112,7 +112,7 @@ const registry = {
   too_big: [
     'packet larger than the next link',
     'a sender that sets DF and learned a larger MTU, or has not heard of this one',
-    'let ICMP 3/4 and ICMPv6 2 through to the sender; give pods the MTU of the underlay minus the tunnel',
+    'let ICMP 3/4 and ICMPv6 2 through to the sender; give pods the MTU of the underlay minus the tunnel; for IPv6 in VXLAN, paths of 1,350 bytes or more',
   ],
   tunnel_loop: [
     'tunnel towards ourselves, or a tunnel’s end inside itself',
