@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { readPcap } from '../dataplane/port/pcap.ts';
-import { frame, packet, vxlanPayload } from '../dataplane/scenario.ts';
+import { frame, packet, packet6, vxlanPayload } from '../dataplane/scenario.ts';
+import { TYPE_IPV6 } from '../dataplane/wire/ethernet.ts';
 import { type PcapngPacket, PcapngWriter } from './pcapng.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tortie-pcapng-'));
@@ -45,6 +46,14 @@ const packets: PcapngPacket[] = [
     length: ping.length,
     comment: '',
   },
+  {
+    port: 'vxlan6',
+    kind: 'vxlan6',
+    time: 1_700_000_000_127,
+    bytes: vxlanPayload(packet6(), { type: TYPE_IPV6 }),
+    length: 82,
+    comment: 'tunnel peer 2001:db8::2',
+  },
 ];
 const writer = new PcapngWriter();
 const file = Buffer.concat([writer.head('tortie 1.2.3'), ...packets.map((each) => writer.packet(each))]);
@@ -56,6 +65,7 @@ it('is read again as it was written', () => {
     { time: 1_700_000_000_124_000_000n, link: 252, wireLength: 62 + 24 },
     { time: 1_700_000_000_125_000_000n, link: 101, wireLength: 52 },
     { time: 1_700_000_000_126_000_000n, link: 1, wireLength: 46 },
+    { time: 1_700_000_000_127_000_000n, link: 252, wireLength: 82 + 24 },
   ]);
   expect(Buffer.from(records[0]!.data)).toEqual(Buffer.from(ping));
   expect(records[3]!.data).toHaveLength(41);
@@ -80,6 +90,7 @@ it.runIf(hasTshark)('is shown by Wireshark with its comments, ports and headers'
     'frame.packet_flags_direction',
     'vxlan.vni',
     'ip.src',
+    'ipv6.src',
     '_ws.malformed',
   ];
   const args = [
@@ -94,10 +105,11 @@ it.runIf(hasTshark)('is shown by Wireshark with its comments, ports and headers'
   ];
   const output = execFileSync('tshark', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   expect(output.trim().split('\n')).toEqual([
-    'cali1|received on cali1\\n=> sent on vxlan|46|0x00000001||10.65.0.2|',
-    'vxlan|ça va: “10.65.0.2”|86|0x00000001|4096|10.65.0.2|',
-    'ipip|=> dropped: no_route|52|0x00000001||192.0.2.1,10.65.0.2|',
-    'cali1||46|0x00000001||10.65.0.2|',
+    'cali1|received on cali1\\n=> sent on vxlan|46|0x00000001||10.65.0.2||',
+    'vxlan|ça va: “10.65.0.2”|86|0x00000001|4096|10.65.0.2||',
+    'ipip|=> dropped: no_route|52|0x00000001||192.0.2.1,10.65.0.2||',
+    'cali1||46|0x00000001||10.65.0.2||',
+    'vxlan6|tunnel peer 2001:db8::2|106|0x00000001|4096||fd65::2|',
   ]);
 });
 it.skipIf(hasTshark)('is not shown by Wireshark', () => {

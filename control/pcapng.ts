@@ -80,8 +80,8 @@ const isVxlan = (kind: PortKind): boolean => kind === 'vxlan' || kind === 'vxlan
 
 function interfaceBlock(name: string, kind: PortKind): Buffer {
   const fixed = Buffer.alloc(8);
-  const link =
-    kind === 'vxlan' ? LINK_EXPORTED_PDU : kind === 'pod' || kind === 'host' ? LINK_ETHERNET : LINK_RAW;
+  const isDevice = kind === 'pod' || kind === 'host';
+  const link = isVxlan(kind) ? LINK_EXPORTED_PDU : isDevice ? LINK_ETHERNET : LINK_RAW;
   fixed.writeUInt16LE(link, 0);
   return block(INTERFACE, fixed, [
     option(IF_NAME, Buffer.from(name)),
