@@ -76,8 +76,16 @@ it('goes no further into a header that is too short to be one', () => {
 });
 
 it('knows a frame to a device from a packet to a tunnel', () => {
-  expect(outermostOfSent(frame(packet(), MAC_A, GATEWAY))).toBe('ethernet');
-  expect(outermostOfSent(packet())).toBe('ip');
+  expect(outermostOfSent(frame(packet(), MAC_A, GATEWAY), 'ethernet')).toBe('ethernet');
+  expect(outermostOfSent(frame(packet(), MAC_A, GATEWAY), 'vxlan')).toBe('ethernet');
+  expect(outermostOfSent(packet(), 'ethernet')).toBe('ip');
+  expect(outermostOfSent(packet6(), 'vxlan')).toBe('ip');
+});
+
+it('knows what was dropped as it had been received, since no queue had room for what it would become', () => {
+  expect(outermostOfSent(frame(packet()), 'ethernet')).toBe('ethernet');
+  expect(outermostOfSent(vxlanPayload(packet()), 'vxlan')).toBe('vxlan');
+  expect(outermostOfSent(packet(), 'ip')).toBe('ip');
 });
 
 it('says something of any bytes', () => {

@@ -37,12 +37,17 @@ export function frameText(bytes: Uint8Array, outermost: Outermost): string {
   return outermost === 'ip' ? ipText(view, 0) : ethernetText(view, 0);
 }
 
-/** Where the bytes of a frame that tortie was about to send begin: those to a device come from the gateway's MAC. */
-export function outermostOfSent(bytes: Uint8Array): Outermost {
+/**
+ * What the bytes of a frame begin with that tortie was about to send: those to a device come from the gateway's MAC, those to a tunnel have
+ * an outer header. What found no room in a queue before anything was written is as it was `received`.
+ */
+export function outermostOfSent(bytes: Uint8Array, received: Outermost): Outermost {
   const view = viewOf(bytes);
   const isFrame =
     bytes.length >= ETHERNET_LENGTH && sourceHi(view, 0) === GATEWAY_HI && sourceLo(view, 0) === GATEWAY_LO;
-  return isFrame ? 'ethernet' : 'ip';
+  if (isFrame) return 'ethernet';
+  const version = bytes.length > 0 ? bytes[0]! >> 4 : 0;
+  return version === 4 || version === 6 ? 'ip' : received;
 }
 
 function ethernetText(view: DataView, at: number): string {

@@ -52,7 +52,8 @@ function lastDropped(tables: SharedTables, port: CountedPort, reason: DropName):
   const evidence = readEvidence(tables.evidence, port.id, DROP[reason]);
   if (!evidence) return null;
   const { time, length, bytes } = evidence;
-  const outermost = isSending(reason) ? outermostOfSent(bytes) : RECEIVED[port.kind];
+  const received = RECEIVED[port.kind];
+  const outermost = isSending(reason) ? outermostOfSent(bytes, received) : received;
   return {
     at: new Date(time).toISOString(),
     text: frameText(bytes, outermost),
