@@ -89,6 +89,17 @@ describe('ports', () => {
     expect(a!.mac![0]! & 3).toBe(2);
   });
 
+  it('is known by what people call its pod', () => {
+    const called = workload('n1-k8s-web--7d-eth0', ['10.65.0.2/32'], {
+      interfaceName: 'cali7d',
+      pod: 'web-7d',
+    });
+    const { podNames } = desiredState(settings, [pool('10.65.0.0/16'), self, called], []);
+    expect([...podNames]).toEqual([
+      ['cali7d', ['n1-k8s-web--7d-eth0', 'web-7d', 'default/n1-k8s-web--7d-eth0', 'default/web-7d']],
+    ]);
+  });
+
   it.each([
     [{ ipipMode: 'Always' }, ['ipip'], 1480],
     [{ vxlanMode: 'CrossSubnet' }, ['vxlan'], 1450],

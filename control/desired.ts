@@ -121,6 +121,8 @@ export interface KernelRoute {
 export interface Desired {
   readonly node: NodeSpec;
   readonly ports: readonly DesiredPort[];
+  /** What people call a pod, by its port's name: its workload and its pod, with their namespace and without. */
+  readonly podNames: ReadonlyMap<string, readonly string[]>;
   /** The FIB, by `routeKey`. */
   readonly routes: ReadonlyMap<number, DesiredRoute>;
   /** Addresses that may send us tunnel packets. */
@@ -258,6 +260,7 @@ class Builder {
   readonly #routes = new Map<number, DesiredRoute>();
   readonly #kernelRoutes = new Map<number, KernelRoute>();
   readonly #ports: DesiredPort[] = [];
+  readonly #podNames = new Map<string, readonly string[]>();
   readonly #peers = new Set<number>();
   readonly #problems: string[] = [];
   readonly #originate: string[] = [];
@@ -340,6 +343,7 @@ class Builder {
         ...(typeof dscp === 'number' && { dscp }),
       },
       ports: this.#ports,
+      podNames: this.#podNames,
       routes: this.#routes,
       peers: this.#peers,
       kernelRoutes: this.#kernelRoutes,
@@ -438,6 +442,9 @@ class Builder {
       queues: spec.queues,
       ...limitsOf(spec.qosControls),
     });
+    const called = [metadata.name, spec.pod].filter((text) => text !== undefined);
+    const within = metadata.namespace ? called.map((text) => `${metadata.namespace}/${text}`) : [];
+    this.#podNames.set(name, [...called, ...within]);
     const leave = { ...none, kind: adj.POD, port: name, mtu, dmac: mac, smac: GATEWAY_MAC };
     const adjacency = this.#share(leave);
     this.#pods6.push({ origin, addresses: networks6, adjacency });

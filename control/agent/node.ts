@@ -85,6 +85,7 @@ export class NodeAgent {
   readonly paths: Paths;
   /** What the workers know of the node; null before the first reconcile. */
   node: NodeSpec | null = null;
+  podNames: Desired['podNames'] = new Map();
   /** Until when routes of the agent before stand in, or null. */
   staleUntil: Date | null = null;
   resources: readonly Resource[] = [];
@@ -327,6 +328,7 @@ export class NodeAgent {
     this.ports.faults = faultsOf(config.faults);
     await this.ports.setNode(desired.node);
     this.node = desired.node;
+    this.podNames = desired.podNames;
     const { address, local } = desired.node;
     this.paths.listen(local.includes(address) ? address : null, problems);
     // Make before break: ports, then the kernel's ways to other nodes, our routes to both, the kernel's routes to

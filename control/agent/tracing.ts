@@ -69,7 +69,7 @@ export class Tracing {
     };
   }
 
-  /** A port by its name, its pod's namespace, or an address. */
+  /** A port by its name, its pod's name, network namespace, or address. */
   #find(wanted: string): OpenPort {
     const words = tryAddress6(wanted)?.join();
     const address = tryAddress4(wanted);
@@ -80,7 +80,8 @@ export class Tracing {
       if (kind !== 'pod') return false;
       const isAddress =
         (address !== null && addresses.includes(address)) || addresses6.some((own) => own.join() === words);
-      return wanted === name || wanted === netns || isAddress;
+      const isCalled = this.#agent.podNames.get(name)?.includes(wanted) ?? false;
+      return wanted === name || wanted === netns || isAddress || isCalled;
     });
     const [port] = found;
     if (port && found.length === 1) return port;
@@ -88,7 +89,7 @@ export class Tracing {
     const what = port ? `"${wanted}" is more than one port` : `no pod "${wanted}"`;
     throw new TortieError(
       'PORT_UNKNOWN',
-      `${what}; give a port's name, a namespace or an address: host, ${names.join(', ')}`,
+      `${what}; give a pod's name, a port's, a network namespace or an address: host, ${names.join(', ')}`,
     );
   }
 

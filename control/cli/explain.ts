@@ -10,7 +10,10 @@ type ExplainOptions = DaemonOptions & ExplainRequest;
 export function addExplain(program: Command, io: Io): void {
   asksDaemon(program.command('explain'))
     .description('what would become of a packet on this node, and why; nothing is sent')
-    .requiredOption('--from <pod>', 'who would send it: a port, a pod’s namespace or address, or host')
+    .requiredOption(
+      '--from <pod>',
+      'who would send it: a pod’s name, port, network namespace or address, or host',
+    )
     .requiredOption('--to <ip>', 'its destination', addressArgument)
     .addOption(new Option('--proto <name>', 'its protocol').choices(['icmp', 'tcp', 'udp']).default('icmp'))
     .option('--sport <n>', 'its source port (default: 40000)', numberArgument(65_535))

@@ -146,7 +146,7 @@ describe.skipIf(noLab).each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (b
           '--node',
           'node1',
           '--from',
-          'pod1a',
+          'default/pod1a',
           '--to',
           '10.65.2.2',
           '--size',
