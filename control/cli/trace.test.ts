@@ -63,6 +63,7 @@ describe('tortie trace of a capture', () => {
     [['--reason', 'nothing'], /It is no drop reason/],
     [['--port', 'nobody'], /no port "nobody" in .*; ports: .*cali-a/],
     [['--write', '/nonexistent/file.pcapng'], /cannot write \/nonexistent\/file.pcapng: ENOENT/],
+    [['--write', '/dev/full'], /cannot write \/dev\/full: ENOSPC/],
     [['--snap', '5000'], /It is no number from 1 to 2048/],
   ])('refuses %s', async (args, what) => {
     const { code, err } = await trace(...args);

@@ -1,5 +1,5 @@
 /** `tortie trace`: what happens to packets, told by the code that moves them. */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import { DROP_REASONS } from '../../dataplane/drops.ts';
 import { MOST_SNAP } from '../../dataplane/trace.ts';
@@ -148,15 +148,18 @@ function textSink(io: Io, json: boolean | undefined): Sink {
 }
 
 function fileSink(io: Io, file: string): Sink {
-  let fd: number;
-  try {
-    fd = openSync(file, 'w');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new TortieError('OUTPUT', `cannot write ${file}: ${code}`, EX_CANTCREAT);
-  }
+  const orSay = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new TortieError('OUTPUT', `cannot write ${file}: ${code}`, EX_CANTCREAT);
+    }
+  };
+  const fd = orSay(() => openSync(file, 'w'));
+  const write = (piece: Uint8Array) => orSay(() => writeFileSync(fd, piece));
   const writer = new PcapngWriter();
-  writeSync(fd, writer.head(`tortie ${VERSION}`));
+  write(writer.head(`tortie ${VERSION}`));
   let missed = 0;
   let count = 0;
   return {
@@ -166,7 +169,7 @@ function fileSink(io: Io, file: string): Sink {
       const { port, kind, length, bytes = '', steps, verdict } = packet;
       const comment = [...steps.map(({ text }) => text), `=> ${verdict}`].join('\n');
       const time = Date.parse(packet.at);
-      writeSync(fd, writer.packet({ port, kind, time, length, bytes: Buffer.from(bytes, 'hex'), comment }));
+      write(writer.packet({ port, kind, time, length, bytes: Buffer.from(bytes, 'hex'), comment }));
     },
     end() {
       closeSync(fd);
