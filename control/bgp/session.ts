@@ -851,8 +851,9 @@ export class Session implements ConnectionOwner {
 
   #dial(): void {
     const { peer, port, localAddress, connectMs } = this.config;
+    // One that waits to be dialled is no more at rest, if it was.
     if (!this.#running || peer.passive || this.#established || this.#connections.some((c) => c.outgoing))
-      return;
+      return this.#refreshState();
     const dialing = dial({
       address: this.name,
       port,
@@ -909,6 +910,7 @@ export class Session implements ConnectionOwner {
       Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(this.#attempts++, 16)) * (0.75 + Math.random() / 4);
     this.#retry = setTimeout(
       () => {
+        this.#idleUntil = 0;
         if (!this.#dialing) this.#dial();
       },
       Math.max(pause, this.#idleUntil - Date.now()),

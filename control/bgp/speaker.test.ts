@@ -301,6 +301,19 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     expect(state(s)).toBe('Idle');
     const again = await dial(s);
     expect(await again.notification()).toBe('6/5');
+    s.reset(PEER);
+    await until('it is waited for', () => state(s) === 'Active');
+    await establish(s);
+  });
+
+  it('may come back when its rest after too many prefixes is over', async () => {
+    const s = await speaker({ peers: [passive(PEER, { maxPrefixes: 1, maxPrefixesRestart: 1 })] });
+    const peer = await establish(s);
+    peer.send(...announcement('10.0.0.9', ['10.0.0.0/24', '10.0.1.0/24']));
+    await peer.notification();
+    expect(state(s)).toBe('Idle');
+    await until('it is waited for', () => state(s) === 'Active');
+    await establish(s);
   });
 });
 
