@@ -136,34 +136,167 @@ describe('a rule', () => {
   });
 });
 
-it('lets the first rule that is meant decide, over all filters, as a naive reading does', () => {
-  const cidr = fc.constantFrom('10.0.0.0/8', '10.65.0.0/16', '10.65.1.0/24', '0.0.0.0/0');
-  const rule = fc.record({
-    action: fc.constantFrom('Accept', 'Reject'),
-    cidr,
-    matchOperator: fc.constantFrom('Equal', 'NotEqual', 'In', 'NotIn'),
-  });
-  const inside = (inner: string, outer: string) => {
-    const bits = (text: string) =>
-      text
-        .split('/')[0]!
+/** A naive reading of Calico's documentation, on texts: what a rule means is said once more, by other means. */
+describe('rules of all kinds, over all filters', () => {
+  type Direction = 'import' | 'export';
+  interface AnyRule {
+    action: 'Accept' | 'Reject';
+    cidr?: string;
+    matchOperator?: 'Equal' | 'NotEqual' | 'In' | 'NotIn';
+    prefixLength?: { min?: number; max?: number };
+    source?: 'RemotePeers';
+    interface?: string;
+    peerType?: 'eBGP' | 'iBGP';
+    communities?: { values: string[] };
+    asPathPrefix?: number[];
+    priority?: number;
+    operations?: object[];
+  }
+  interface AnyRoute {
+    prefix: string;
+    communities: string[];
+    large: string[];
+    path: number[];
+    priority: number | null;
+    isOwn: boolean;
+  }
+  const FOUR = ['0.0.0.0/0', '10.0.0.0/8', '10.64.0.0/10', '10.65.0.0/16', '10.65.1.0/24', '10.65.1.1/32'];
+  const SIX = ['::/0', 'fd65::/16', 'fd65::/48', 'fd65:0:0:1::/64', 'fd65:0:0:1::1:0/122', 'fd66::/48'];
+  const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 2 });
+  const asns = fc.array(fc.constantFrom(65001, 65002, 4_200_000_000), { minLength: 1, maxLength: 3 });
+  const small = fc.constantFrom('64512:1', '65535:0', '0:7');
+  const large = fc.constantFrom('64512:1:2', '4200000000:0:7');
+  const priorities = fc.constantFrom(1, 512, 1024);
+
+  const anyRule = (cidrs: readonly string[]): fc.Arbitrary<AnyRule> =>
+    fc
+      .record({
+        action: fc.constantFrom('Accept' as const, 'Reject' as const),
+        match: maybe(
+          fc.record({
+            cidr: fc.constantFrom(...cidrs),
+            matchOperator: fc.constantFrom(
+              'Equal' as const,
+              'NotEqual' as const,
+              'In' as const,
+              'NotIn' as const,
+            ),
+          }),
+        ),
+        lengths: maybe(fc.tuple(maybe(fc.constantFrom(0, 8, 24)), maybe(fc.constantFrom(24, 32)))),
+        source: maybe(fc.constant('RemotePeers' as const)),
+        interface: maybe(fc.constant('eth*')),
+        peerType: maybe(fc.constantFrom('eBGP' as const, 'iBGP' as const)),
+        community: maybe(fc.oneof(small, large)),
+        asPathPrefix: maybe(asns),
+        priority: maybe(priorities),
+        addCommunity: maybe(small),
+      })
+      .map(({ action, match, lengths, community, addCommunity, ...rest }) => {
+        const isRange = match && lengths && match.matchOperator.endsWith('In');
+        const [min, max] = lengths ?? [];
+        const rule = {
+          action,
+          ...match,
+          ...(isRange && { prefixLength: { min, max } }),
+          ...rest,
+          ...(community && { communities: { values: [community] } }),
+          ...(addCommunity &&
+            action === 'Accept' && { operations: [{ addCommunity: { value: addCommunity } }] }),
+        };
+        return JSON.parse(JSON.stringify(rule)) as AnyRule;
+      });
+  const anyRoute = (prefixes: readonly string[]): fc.Arbitrary<AnyRoute> =>
+    fc.record({
+      prefix: fc.constantFrom(...prefixes),
+      communities: fc.uniqueArray(small),
+      large: fc.uniqueArray(large),
+      path: fc.array(fc.constantFrom(65001, 65002, 4_200_000_000), { maxLength: 4 }),
+      priority: fc.option(priorities),
+      isOwn: fc.boolean(),
+    });
+
+  /** An address's bits as text. */
+  function bitsOf(address: string): string {
+    if (!address.includes(':'))
+      return address
         .split('.')
         .map((part) => Number(part).toString(2).padStart(8, '0'))
-        .join('')
-        .slice(0, Number(text.split('/')[1]));
-    return bits(inner).startsWith(bits(outer));
+        .join('');
+    const [head = '', tail] = address.split('::').map((half) => half.split(':').filter((part) => part));
+    const zeros = new Array(8 - head.length - (tail?.length ?? 0)).fill('0');
+    return [...head, ...zeros, ...(tail ?? [])]
+      .map((part) => Number.parseInt(part, 16).toString(2).padStart(16, '0'))
+      .join('');
+  }
+  const networkOf = (prefix: string) => {
+    const [address = '', length] = prefix.split('/');
+    return bitsOf(address).slice(0, Number(length));
   };
-  const meant = ({ cidr: own, matchOperator }: { cidr: string; matchOperator: string }, route: string) =>
-    ({ Equal: own === route, NotEqual: own !== route, In: inside(route, own), NotIn: !inside(route, own) })[
-      matchOperator
-    ];
-  fc.assert(
-    fc.property(fc.array(fc.array(rule, { maxLength: 4 }), { maxLength: 3 }), cidr, (lists, route) => {
-      const policy = importPolicy(session(lists.map((importV4, i) => filter(`f${i}`, { importV4 }))));
-      const first = lists.flat().find((candidate) => meant(candidate, route));
-      expect(ask(policy, route).accept).toBe(first?.action !== 'Reject');
-    }),
-  );
+
+  function isMeant(rule: AnyRule, route: AnyRoute, internal: boolean): boolean {
+    const { cidr, prefixLength, communities, asPathPrefix, priority } = rule;
+    if (rule.interface) return false;
+    if (rule.peerType && rule.peerType !== (internal ? 'iBGP' : 'eBGP')) return false;
+    if (rule.source && route.isOwn) return false;
+    if (cidr) {
+      const length = networkOf(route.prefix).length;
+      const isIn =
+        networkOf(route.prefix).startsWith(networkOf(cidr)) &&
+        length >= (prefixLength?.min ?? 0) &&
+        length <= (prefixLength?.max ?? 128);
+      const isTrue = {
+        Equal: route.prefix === cidr,
+        NotEqual: route.prefix !== cidr,
+        In: isIn,
+        NotIn: !isIn,
+      };
+      if (!isTrue[rule.matchOperator!]) return false;
+    }
+    if (communities && ![...route.communities, ...route.large].includes(communities.values[0]!)) return false;
+    if (asPathPrefix && !`${route.path.join()},`.startsWith(`${asPathPrefix.join()},`)) return false;
+    return priority === undefined || priority === route.priority;
+  }
+
+  const numbers = (text: string) => text.split(':').map(Number);
+
+  it.each<[Direction, 4 | 6]>([
+    ['import', 4],
+    ['import', 6],
+    ['export', 4],
+    ['export', 6],
+  ])('decide as a naive reading has it: %s of IPv%i', (direction, version) => {
+    const prefixes = version === 4 ? FOUR : SIX;
+    const lists = fc.array(fc.array(anyRule(prefixes), { maxLength: 4 }), { maxLength: 3 });
+    const cluster = version === 4 ? '10.65.0.0/16' : 'fd65::/48';
+    const pools = [{ cidr: cluster, disableBGPExport: false }];
+    fc.assert(
+      fc.property(lists, anyRoute(prefixes), fc.boolean(), (filters, route, internal) => {
+        const field = `${direction}V${version}`;
+        const made = filters.map((rules, i) => filter(`f${i}`, { [field]: rules }));
+        const policy = (direction === 'import' ? importPolicy : exportPolicy)(
+          session(made, { internal, pools }),
+        );
+        const verdict = ask(
+          policy,
+          route.prefix,
+          {
+            communities: route.communities.map((text) => numbers(text).reduce((a, b) => a * 65536 + b)),
+            largeCommunities: route.large.flatMap(numbers),
+            asPath: route.path.length > 0 ? [{ set: false, asns: route.path }] : [],
+            localPref: route.priority && 2147483647 - route.priority,
+          },
+          route.isOwn ? own : peer,
+        );
+        const first = filters.flat().find((rule) => isMeant(rule, route, internal));
+        const isOfCluster = networkOf(route.prefix).startsWith(networkOf(cluster));
+        const otherwise = direction === 'import' || route.isOwn || isOfCluster;
+        expect(verdict.accept).toBe(first ? first.action === 'Accept' : otherwise);
+        expect(verdict.operations).toHaveLength(first?.operations?.length ?? 0);
+      }),
+      { numRuns: 500 },
+    );
+  });
 });
 
 describe('without a word', () => {
