@@ -85,7 +85,7 @@ export interface Timers {
   /** Time between attempts, doubling: default 2 s to 60 s. */
   retryMinMs: number;
   retryMaxMs: number;
-  /** How long a peer may take nothing of what is sent. Default 8 min (RFC 9687). */
+  /** How long a peer may take nothing of what is sent. Default 8 min, or twice the hold time (RFC 9687 section 3.1). */
   sendHoldMs: number;
 }
 

@@ -65,6 +65,12 @@ describe('a peer that does not read', () => {
     expect(await until('the end', () => status().lastError)).toMatch(/send hold timer expired \(8\/0\)/);
   });
 
+  it('may take nothing for eight minutes, or twice the hold time (RFC 9687 3.1)', async () => {
+    const peers = [90, 600].map((holdTime, i) => ({ ...PEER, address: `10.0.0.${2 + i}`, holdTime }));
+    const { s } = await speaker({ peers });
+    expect(peers.map(({ address }) => s.session(address)!.config.sendHoldMs)).toEqual([480_000, 1_200_000]);
+  });
+
   it('is sent no more UPDATEs than the mark, and the rest when it reads again', async () => {
     const { s, connect, status } = await speaker();
     for (let i = 0; i < 20_000; i++) {

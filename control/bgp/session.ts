@@ -92,6 +92,8 @@ const DEFAULT_MAX_PREFIXES_RESTART = 300;
 /** How long a peer that has come back may take to tell all its routes until the stale ones go. */
 const STALE_PATH_MS = 360_000;
 const MAX_SHUTDOWN_TEXT = 255;
+/** Bytes of an UPDATE that are logged where it is malformed (RFC 7606 section 8). */
+const MAX_LOGGED = 4096;
 
 /** The live session: at most one a peer. */
 interface Established {
@@ -355,6 +357,7 @@ export class Session implements ConnectionOwner {
         this.#failAll(new BgpError(CEASE, CEASE_CONFIG_CHANGE, 'the import policy is another'));
     }
     if (!this.#host.isRestarting) this.#regroup();
+    for (const family of FAMILIES) this.#checkLimit(family);
     if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
   }
 
@@ -471,6 +474,7 @@ export class Session implements ConnectionOwner {
       isRefreshing: [false, false],
     };
     this.#established = live;
+    this.#importer.config = this.#importConfig();
     this.#lastError = null;
     this.counters.established++;
     clearTimeout(this.#retry);
@@ -489,9 +493,10 @@ export class Session implements ConnectionOwner {
     if (live?.connection !== connection) return;
     const update = live.decoder.decode(bytes, offset, end);
     const { fault, discarded } = update;
-    if (fault) this.#sometimes(++this.counters.updatesMalformed, 'routes treated as withdrawn', fault);
+    const body = () => Buffer.from(bytes.slice(offset, Math.min(end, offset + MAX_LOGGED))).toString('hex');
+    if (fault) this.#sometimes(++this.counters.updatesMalformed, 'routes treated as withdrawn', fault, body);
     for (const text of discarded) {
-      this.#sometimes(++this.counters.attributesDiscarded, 'attribute left out', text);
+      this.#sometimes(++this.counters.attributesDiscarded, 'attribute left out', text, body);
     }
     for (const count of this.#importer.take(update)) {
       for (const family of FAMILIES) this.#checkLimit(family);
@@ -761,7 +766,11 @@ export class Session implements ConnectionOwner {
         allowOwnAs: peer.allowOwnAs ?? 0,
         routerId,
         clusterId,
-        ownAddresses: new Set(ownAddresses),
+        // Where we listen on all addresses, the session alone tells which is ours.
+        ownAddresses: new Set([
+          ...ownAddresses,
+          ...(this.#established ? [this.#established.connection.localAddress] : []),
+        ]),
         role: internal ? null : (peer.role ?? null),
         peerAsn: peer.asn,
       },
@@ -934,8 +943,9 @@ export class Session implements ConnectionOwner {
   }
 
   /** A peer may repeat itself a thousand times a second: log the 1st, 2nd, 4th, 8th... time. */
-  #sometimes(count: number, message: string, reason: string): void {
-    if ((count & (count - 1)) === 0) this.#host.log('warn', message, { peer: this.name, reason, count });
+  #sometimes(count: number, message: string, reason: string, update: () => string): void {
+    if ((count & (count - 1)) !== 0) return;
+    this.#host.log('warn', message, { peer: this.name, reason, count, update: update() });
   }
 }
 

@@ -306,6 +306,16 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     await establish(s);
   });
 
+  it('is left when the limit becomes less than what it has announced', async () => {
+    const s = await speaker();
+    const peer = await establish(s);
+    peer.send(...announcement('10.0.0.9', ['10.0.0.0/24', '10.0.1.0/24']));
+    await until('two routes', () => routes(s).length === 2);
+    const listen = { addresses: [US], port: s.port! };
+    await s.reconfigure(config({ listen, peers: [passive(PEER, { maxPrefixes: 1 })] }));
+    expect(await peer.notification()).toBe('6/9 060100010100000001');
+  });
+
   it('may come back when its rest after too many prefixes is over', async () => {
     const s = await speaker({ peers: [passive(PEER, { maxPrefixes: 1, maxPrefixesRestart: 1 })] });
     const peer = await establish(s);
@@ -380,6 +390,15 @@ describe('routes', () => {
     expect(status(s)).toMatchObject({ state: 'Established', counters: { routesRefused: 4 } });
   });
 
+  it('that lead to ourselves are refused where we listen on all addresses, too', async () => {
+    const s = await speaker({ listen: { addresses: ['0.0.0.0'], port: 0 } });
+    const peer = await establish(s);
+    peer.send(...announcement(US, ['10.65.1.0/26']), ...announcement('10.0.0.9', ['10.65.2.0/26']));
+    await until('the other is there', () => routes(s).length > 0);
+    expect(routes(s)).toEqual(['10.65.2.0/26 via 10.0.0.9']);
+    expect(status(s).counters.routesRefused).toBe(1);
+  });
+
   it('of IPv6 are refused in the same way, and the session goes on', async () => {
     const s = await speaker({ peers: [passive(PEER, { families: ['ipv4', 'ipv6'] })] });
     const peer = await establish(s);
@@ -439,6 +458,10 @@ describe('routes', () => {
     peer.send(frame(UPDATE, hex('0000 000d 40 01 01 07 40 02 00 40 03 03 010203 1a 0a410100')));
     await until('it is withdrawn', () => routes(s).length === 0);
     expect(status(s)).toMatchObject({ state: 'Established', counters: { updatesMalformed: 1 } });
+    // The bytes are told, too (RFC 7606 8).
+    expect(logs.find((line) => line.includes('treated as withdrawn'))).toContain(
+      '"update":"0000000d400101074002004003030102031a0a410100"',
+    );
   });
 
   it('by the hundred thousand do not hold up the event loop', async () => {

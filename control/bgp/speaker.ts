@@ -371,10 +371,12 @@ export class Speaker extends EventEmitter<{
   #sessionConfig(peer: PeerConfig): SessionConfig {
     const { asn, routerId, clusterId, listen, timers, maxOutputBytes } = this.#config;
     const isIp6 = peer.address.includes(':');
+    const holdTime = peer.holdTime ?? DEFAULT_HOLD_TIME;
     const listened = (listen?.addresses ?? []).filter((address) => !isWildcard(address));
     const own = listened.find((address) => address.includes(':') === isIp6) ?? null;
     return {
       ...DEFAULT_TIMERS,
+      sendHoldMs: Math.max(DEFAULT_TIMERS.sendHoldMs, 2000 * holdTime),
       ...timers,
       peer,
       asn,
@@ -383,7 +385,7 @@ export class Speaker extends EventEmitter<{
       port: peer.port ?? DEFAULT_PORT,
       families: (peer.families ?? [isIp6 ? 'ipv6' : 'ipv4']).map(familyNamed),
       localAddress: peer.localAddress === undefined ? own : peer.localAddress,
-      holdTime: peer.holdTime ?? DEFAULT_HOLD_TIME,
+      holdTime,
       maxPrefixes: peer.maxPrefixes ?? DEFAULT_MAX_PREFIXES,
       maxOutputBytes: maxOutputBytes ?? DEFAULT_MAX_OUTPUT,
       ownAddresses: [...new Set([...listened, peer.localAddress, peer.nextHop4, peer.nextHop6])].filter(
