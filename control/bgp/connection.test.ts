@@ -6,7 +6,7 @@ import { openOf } from './fake-peer.ts';
 import { FAMILIES, formatPrefix, IPV4 } from './family.ts';
 import { Framer } from './framing.ts';
 import { MemorySocket } from './memory-socket.ts';
-import { frame, keepalive } from './message.ts';
+import { encodeRouteRefresh, frame, keepalive } from './message.ts';
 import { Speaker } from './speaker.ts';
 import { announcing, attributesOf, IBGP, listOf, many, toldBy, withdrawing } from './test-routes.ts';
 import { until } from './until.ts';
@@ -64,6 +64,39 @@ describe('a peer that does not read', () => {
     socket.push(OPEN);
     expect(await until('the end', () => status().lastError)).toMatch(/send hold timer expired \(8\/0\)/);
   });
+
+  it.each(['as it comes up', 'as news'])(
+    'has little waiting for it of long attributes, told %s',
+    async (when) => {
+      const { s, connect, status } = await speaker();
+      const communities = Array.from({ length: 950 }, (_, i) => i);
+      /** Eight megabytes in all. */
+      const announce = () => {
+        for (let i = 0; i < 2000; i++) {
+          const { id } = s.table.acquire(attributesOf('10.0.0.9', { med: i, communities }));
+          s.ribs[0].announce(s.local, s.table.get(id), many(1, 0x0b000000 + i * 256));
+          s.table.release(id);
+        }
+        return until('settled', () => s.ribs[0].isSettled);
+      };
+      if (when === 'as it comes up') await announce();
+      const socket = connect();
+      socket.push(OPEN);
+      socket.push(keepalive);
+      await until('Established', () => status().state === 'Established');
+      socket.takes = false;
+      if (when === 'as news') await announce();
+      await until('it is stuck', () => status().queuedBytes > 256 * 1024);
+      // The answer is to have room, or the session ends.
+      socket.push(encodeRouteRefresh({ afi: 1, subtype: 0, safi: 1 }));
+      await until('it has asked', () => status().counters.refreshesIn === 1);
+      expect(status().state).toBe('Established');
+      expect(status().queuedBytes).toBeLessThan(1 << 20);
+      socket.takes = true;
+      await until('all is told', () => status().families[0]!.endOfRibSent && status().queuedBytes === 0);
+      expect(status().families[0]!.sent).toBe(2000);
+    },
+  );
 
   it('may take nothing for eight minutes, or twice the hold time (RFC 9687 3.1)', async () => {
     const peers = [90, 600].map((holdTime, i) => ({ ...PEER, address: `10.0.0.${2 + i}`, holdTime }));

@@ -20,7 +20,7 @@ import { Bitmap } from './bitmap.ts';
 import { type ExportRules, exported, exportedOr } from './export.ts';
 import type { Prefix } from './family.ts';
 import { IPV4 } from './family.ts';
-import { PrefixList } from './nlri.ts';
+import { PrefixList, prefixSize } from './nlri.ts';
 import { ACCEPT_ALL, type Operation } from './policy.ts';
 import {
   type EncodedAttributes,
@@ -113,11 +113,17 @@ class Outbox {
   /** For one source alone: its own route is the best now, so it loses what it was told. */
   readonly #lost = new Map<PathSource, PrefixList>();
   readonly #announced = new Map<PathSource, Map<AttributeSet, PrefixList>>();
+  #bytes = 0;
 
   constructor(format: UpdateFormat, encode: (set: AttributeSet) => EncodedAttributes) {
     this.#format = format;
     this.#encode = encode;
     this.#withdrawn = new PrefixList(format.family);
+  }
+
+  /** There is enough for one time: peers that have no room for it are to fall behind, not to be buried. */
+  get isFull(): boolean {
+    return this.#bytes >= MOST_BYTES;
   }
 
   announce(words: readonly number[], length: number, pathId: number, { set, source }: Told): void {
@@ -130,7 +136,9 @@ class Outbox {
     if (!list) {
       list = new PrefixList(this.#format.family);
       sets.set(set, list);
+      this.#bytes += set.bytes.length;
     }
+    this.#bytes += prefixSize(length, this.#format.addPath);
     list.add(words, length, pathId);
   }
 
@@ -202,6 +210,8 @@ class Outbox {
 
 /** Prefixes that a cohort is told of in one turn of the event loop. */
 const SLICE = 4096;
+/** Bytes of UPDATEs that are sent at a time, or a little more: routes of others may have very long attributes. */
+const MOST_BYTES = 512 * 1024;
 
 export class UpdateGroup {
   readonly config: GroupConfig;
@@ -350,8 +360,13 @@ export class UpdateGroup {
 
   readonly #onChange = (ids: Int32Array, count: number): void => {
     if (this.isEmpty) return;
-    const outbox = this.#outbox();
-    for (let i = 0; i < count; i++) this.#update(ids[i]!, outbox);
+    let outbox = this.#outbox();
+    for (let i = 0; i < count; i++) {
+      this.#update(ids[i]!, outbox);
+      if (!outbox.isFull) continue;
+      for (const member of outbox.flush(this.#current)) this.#fallBehind(member);
+      outbox = this.#outbox();
+    }
     for (const member of outbox.flush(this.#current)) this.#fallBehind(member);
   };
 
@@ -609,11 +624,11 @@ export class UpdateGroup {
     let left = SLICE;
     for (let id = cohort.behind.take(); id >= 0; id = cohort.behind.take()) {
       this.#tell(id, cohort, sources, outbox);
-      if (--left === 0) break;
+      if (--left === 0 || outbox.isFull) break;
     }
     // Others are in the stream already: what this walk is the first to find out is news to them too.
     const news = this.#outbox();
-    while (left > 0 && cohort.walkAt < this.#rib.end) {
+    while (left > 0 && cohort.walkAt < this.#rib.end && !outbox.isFull && !news.isFull) {
       const id = cohort.walkAt++;
       left--;
       if (!this.#rib.hasBest(id)) continue;
