@@ -125,7 +125,12 @@ export const bgpPeer = resource(
           })
           .optional()
           .describe('Several paths to a prefix (RFC 7911).'),
-        maxPrefixes: z.int().min(1).max(2147483647).optional().describe('More of a family end the session.'),
+        maxPrefixes: z
+          .int()
+          .min(1)
+          .max(2147483647)
+          .optional()
+          .describe('More of a family, with those that keepFiltered keeps, end the session.'),
         maxPrefixesRestart: durationWithin(0, 86_400, 'at most 24h')
           .optional()
           .meta({ description: 'Until it is tried again; 0: not before a change.', default: '5m' }),
