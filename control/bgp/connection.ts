@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { AS_TRANS } from './attributes.ts';
+import { get32 } from './bytes.ts';
 import {
   type Abilities,
   abilitiesOf,
@@ -19,6 +20,7 @@ import {
   BgpError,
   CEASE,
   CEASE_HARD_RESET,
+  CEASE_MAX_PREFIXES,
   CEASE_RESET,
   CEASE_RESOURCES,
   CEASE_SHUTDOWN,
@@ -338,7 +340,7 @@ export class Connection {
       const notification = decodeNotification(bytes, offset, end);
       const isHard = notification.code === CEASE && notification.subcode === CEASE_HARD_RESET;
       const graceful = (this.agreement?.notification ?? false) && !isHard;
-      this.#end(`the peer sent ${explain(notification)}`, null, graceful);
+      this.#end(`the peer sent ${explain(notification)}${this.#hint(notification)}`, null, graceful);
       return;
     }
     if (this.state === 'OpenSent') {
@@ -378,6 +380,13 @@ export class Connection {
       default:
         throw unexpected(3, type);
     }
+  }
+
+  /** What a NOTIFICATION does not say and its reader would look for. */
+  #hint({ code, subcode }: Notification): string {
+    return code === OPEN_ERROR && subcode === 2
+      ? `: it expects another AS than ours, ${this.#config.asn}`
+      : '';
   }
 
   #opened(bytes: Uint8Array, offset: number, end: number): void {
@@ -495,7 +504,7 @@ export const offerOf = (
   capabilities: describeCapabilities(capabilities),
 });
 
-/** What a NOTIFICATION says, with the operator's words in a shutdown (RFC 9003). */
+/** What a NOTIFICATION says, with the limit of a peer (RFC 4486), and the operator's words in a shutdown (RFC 9003). */
 export function explain({ code, subcode, data }: Notification): string {
   const text = describe(code, subcode);
   if (code !== CEASE) return text;
@@ -504,6 +513,10 @@ export function explain({ code, subcode, data }: Notification): string {
     // A hard reset within a hard reset has no meaning, and thousands of them would not fit the stack.
     if (inner.code === CEASE && inner.subcode === CEASE_HARD_RESET) inner.data = NOTHING;
     return `${text}: ${explain(inner)}`;
+  }
+  if (subcode === CEASE_MAX_PREFIXES && data.length >= 7) {
+    const family = familyOf((data[0]! << 8) | data[1]!, data[2]!)?.name;
+    return `${text}: more than ${get32(data, 3) >>> 0}${family ? ` ${family}` : ''} prefixes`;
   }
   if (subcode !== CEASE_SHUTDOWN && subcode !== CEASE_RESET) return text;
   const words = Buffer.from(data.subarray(1, 1 + (data[0] ?? 0))).toString('utf8');

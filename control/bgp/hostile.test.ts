@@ -5,7 +5,7 @@ import { AttributeTable } from './attribute-table.ts';
 import { distinct } from './attributes.ts';
 import { explain } from './connection.ts';
 
-import { CEASE, CEASE_HARD_RESET, CEASE_SHUTDOWN } from './error.ts';
+import { CEASE, CEASE_HARD_RESET, CEASE_MAX_PREFIXES, CEASE_SHUTDOWN } from './error.ts';
 import { IPV4, IPV6 } from './family.ts';
 import type { ImportRules } from './import.ts';
 import { Importer } from './importer.ts';
@@ -124,6 +124,19 @@ describe('a NOTIFICATION', () => {
     expect(said(words.length)).toBe('Cease: administrative shutdown (6/2): "a [2Jb c"');
     expect(said(255)).toBe(said(words.length));
     expect(said(0)).toBe('Cease: administrative shutdown (6/2)');
+  });
+});
+
+describe('a NOTIFICATION of too many prefixes', () => {
+  const said = (...data: number[]) =>
+    explain({ code: CEASE, subcode: CEASE_MAX_PREFIXES, data: Uint8Array.from(data) });
+  const text = 'Cease: maximum number of prefixes reached (6/1)';
+
+  it('tells the limit where the peer does (RFC 4486 4)', () => {
+    expect(said(0, 2, 1, 0xff, 0, 0, 1)).toBe(`${text}: more than 4278190081 ipv6 prefixes`);
+    expect(said(0, 25, 70, 0, 0, 0, 9)).toBe(`${text}: more than 9 prefixes`);
+    expect(said(0, 2, 1, 0, 0, 1)).toBe(text);
+    expect(said()).toBe(text);
   });
 });
 

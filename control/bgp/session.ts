@@ -284,7 +284,8 @@ export class Session implements ConnectionOwner {
   }
 
   start(): void {
-    if (this.config.peer.shutdown !== undefined) return;
+    const { shutdown } = this.config.peer;
+    if (shutdown !== undefined) return this.#failed(`shut down here${shutdown && `: ${shutdown}`}`);
     this.#running = true;
     this.#dial();
     this.#refreshState();
@@ -359,6 +360,9 @@ export class Session implements ConnectionOwner {
     if (!this.#host.isRestarting) this.#regroup();
     for (const family of FAMILIES) this.#checkLimit(family);
     if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
+    if (config.maxPrefixes < before.maxPrefixes) for (const family of FAMILIES) this.#checkLimit(family);
+    // What were too many prefixes may be so no longer.
+    else if (JSON.stringify(config.peer) !== JSON.stringify(before.peer)) this.#endRest();
   }
 
   /**
@@ -814,10 +818,19 @@ export class Session implements ConnectionOwner {
     this.#established?.connection.failHard(error);
   }
 
-  /** After too many prefixes: no attempt for a while, or until somebody resets the session. */
+  /** After too many prefixes: no attempt for a while, or until somebody resets the session or configures it otherwise. */
   #rest(): void {
     const seconds = this.config.peer.maxPrefixesRestart ?? DEFAULT_MAX_PREFIXES_RESTART;
     this.#idleUntil = seconds === 0 ? Number.POSITIVE_INFINITY : Date.now() + seconds * 1000;
+  }
+
+  #endRest(): void {
+    if (Date.now() >= this.#idleUntil) return;
+    this.#idleUntil = 0;
+    this.#attempts = 0;
+    clearTimeout(this.#retry);
+    this.#dial();
+    this.#refreshState();
   }
 
   #failAll(error: BgpError): void {

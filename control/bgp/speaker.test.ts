@@ -130,6 +130,16 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     await establish(s);
   });
 
+  it('that expects another AS of us shows which one it was told', async () => {
+    const s = await speaker();
+    const peer = await dial(s);
+    peer.send(encodeNotification({ code: 2, subcode: 2, data: new Uint8Array(0) }));
+    await until('the end', () => status(s).lastError);
+    expect(status(s).lastError).toBe(
+      'the peer sent OPEN message error: bad peer AS (2/2): it expects another AS than ours, 64512',
+    );
+  });
+
   it('takes and gives nothing where an external peer has no policy', async () => {
     const external = { asn: 65001, passive: true };
     const s = await speaker({
@@ -324,6 +334,27 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     expect(state(s)).toBe('Idle');
     await until('it is waited for', () => state(s) === 'Active');
     await establish(s);
+  });
+
+  it('comes back after too many prefixes once its configuration is another, however long it was to rest', async () => {
+    const limited = (maxPrefixes: number) =>
+      config({ peers: [passive(PEER, { maxPrefixes, maxPrefixesRestart: 0 })] });
+    const s = await speaker(limited(2));
+    const listen = { addresses: [US], port: s.port! };
+    const three = announcement(PEER, ['10.0.0.0/24', '10.0.1.0/24', '10.0.2.0/24']);
+    (await establish(s)).send(...three);
+    await until('it rests', () => state(s) === 'Idle');
+    await s.reconfigure({ ...limited(2), listen });
+    expect(state(s)).toBe('Idle');
+    await s.reconfigure({ ...limited(3), listen });
+    expect(state(s)).toBe('Active');
+    const peer = await establish(s);
+    peer.send(...three);
+    await until('three routes', () => routes(s).length === 3);
+    // A lower limit holds at once.
+    await s.reconfigure({ ...limited(2), listen });
+    expect(await peer.notification()).toBe('6/9 060100010100000002');
+    expect(state(s)).toBe('Idle');
   });
 });
 
@@ -932,9 +963,29 @@ describe('the speaker', () => {
     expect(await gone.notification()).toBe('6/9 0603');
     expect(s.peers().map(({ address }) => address)).toEqual([PEER, '127.77.0.9']);
     expect(status(s)).toMatchObject({ state: 'Established', since, label: 'node specific' });
+    // What is said aloud and was so before, and pauses between attempts, are nothing to the session either.
+    const same = passive(PEER, { holdTime: 90, families: ['ipv4'], localAddress: US, port: 179 });
+    await s.reconfigure(config({ listen, peers: [same], timers: { retryMinMs: 70, retryMaxMs: 300 } }));
+    expect(status(s)).toMatchObject({ state: 'Established', since });
     await s.reconfigure(config({ listen, peers: [passive(PEER, { holdTime: 30 })] }));
     expect(await kept.notification()).toBe('6/9 0606');
     await establish(s);
+  });
+
+  it('shuts a session down with words or without', async () => {
+    const s = await speaker({ peers: [passive(PEER), passive(OTHER)] });
+    const listen = { addresses: [US], port: s.port! };
+    const [one, other] = [await establish(s), await establish(s, OTHER)];
+    const peers = [passive(PEER, { shutdown: '' }), passive(OTHER, { shutdown: 'to the cellar' })];
+    await s.reconfigure(config({ listen, peers }));
+    expect(await one.notification()).toBe('6/9 0602');
+    expect(await other.notification()).toBe(`6/9 06020d${Buffer.from('to the cellar').toString('hex')}`);
+    expect(s.peers().map(({ state, lastError }) => [state, lastError])).toEqual([
+      ['Idle', 'shut down here'],
+      ['Idle', 'shut down here: to the cellar'],
+    ]);
+    const again = await dial(s);
+    expect(await again.notification()).toBe('6/5');
   });
 
   it('refuses a configuration that cannot be meant, and goes on', async () => {

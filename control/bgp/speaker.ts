@@ -156,8 +156,12 @@ export class Speaker extends EventEmitter<{
         if (next && sessionKey(next) === sessionKey(session.config)) session.reconfigure(next);
         else {
           this.#sessions.delete(address);
-          const text = next?.peer.shutdown ?? '';
-          const subcode = !next ? CEASE_DECONFIGURED : text ? CEASE_SHUTDOWN : CEASE_CONFIG_CHANGE;
+          const text = next?.peer.shutdown;
+          const subcode = !next
+            ? CEASE_DECONFIGURED
+            : text === undefined
+              ? CEASE_CONFIG_CHANGE
+              : CEASE_SHUTDOWN;
           stopping.push(session.stop(subcode, text).then(() => this.#forget(session)));
         }
       }
@@ -496,8 +500,22 @@ function sessionKey(config: SessionConfig): string {
     nextHop6: _six,
     gracefulShutdown: _graceful,
     bfd: _bfd,
+    // As they come out with all defaults, these are among the rest.
+    port: _port,
+    families: _families,
+    localAddress: _address,
+    holdTime: _hold,
     ...peer
   } = config.peer;
-  const { maxPrefixes: _limit, ownAddresses: _addresses, families, ...rest } = config;
+  const {
+    maxPrefixes: _limit,
+    ownAddresses: _addresses,
+    connectMs: _connect,
+    openMs: _open,
+    retryMinMs: _retryMin,
+    retryMaxMs: _retryMax,
+    families,
+    ...rest
+  } = config;
   return JSON.stringify({ ...rest, families: families.map(({ name }) => name), peer });
 }
