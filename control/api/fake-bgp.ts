@@ -110,7 +110,7 @@ export const fakePeers = (): PeerStatus[] => [
     internal: false,
     state: 'Active',
     since: new Date('2026-01-01T11:58:20Z'),
-    lastError: 'cannot connect: EHOSTUNREACH',
+    lastError: 'cannot connect: EHOSTUNREACH, it does not answer on its link, or a router cannot reach it',
     lastErrorAt: new Date('2026-01-01T11:59:57Z'),
     endReason: 'Cease: BFD says that the path is down (6/10): BFD: Down',
     endedAt: new Date('2026-01-01T11:58:20Z'),

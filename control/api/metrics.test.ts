@@ -62,7 +62,7 @@ it('renders what Prometheus reads: one HELP and TYPE a family, every sample with
     'tortie_bgp_peer_established{peer="192.0.2.2",type="node-to-node mesh"} 1',
     'bgp_peer_up{peer="192.0.2.2",asn="64512",type="node-to-node mesh"} 1',
     'bgp_peer_state{peer="198.51.100.1"} 3',
-    'bgp_last_error_info{peer="198.51.100.1",error="cannot connect: EHOSTUNREACH"} 1',
+    'bgp_last_error_info{peer="198.51.100.1",error="cannot connect: EHOSTUNREACH, it does not answer on its link, or a router cannot reach it"} 1',
     'bgp_routes_received{peer="192.0.2.2",route_family="ipv6-unicast"} 1',
     'bgp_routes_stale{peer="198.51.100.1",route_family="ipv4-unicast"} 1',
     'bgp_messages_total{peer="192.0.2.2",direction="in",type="update"} 4',

@@ -49,6 +49,7 @@ import {
   ROUTE_REFRESH,
   UPDATE,
 } from './message.ts';
+import { causeOf } from './socket.ts';
 import type { Offer, PeerCounters } from './status.ts';
 
 export interface ConnectionConfig {
@@ -121,6 +122,8 @@ export interface ConnectionOwner {
 export interface Ending {
   readonly reason: string;
   readonly error: unknown;
+  /** The peer's NOTIFICATION, if that ended it. */
+  readonly told: Notification | null;
   /** RFC 4724 and 8538: routes may be kept for a peer that comes back. */
   readonly graceful: boolean;
 }
@@ -180,7 +183,7 @@ export class Connection {
     });
     socket.setNoDelay(true);
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.#end(`connection lost: ${error.code ?? error.message}`, error, true);
+      this.#end(`connection lost: ${causeOf(error)}`, error, true);
     });
     socket.on('end', () => this.#end('connection closed by the peer', null, true));
     socket.on('close', () => this.#end('connection closed', null, true));
@@ -273,7 +276,13 @@ export class Connection {
     }
   }
 
-  #end(reason: string, error: unknown, graceful: boolean, notification: Notification | null = null): void {
+  #end(
+    reason: string,
+    error: unknown,
+    graceful: boolean,
+    notification: Notification | null = null,
+    told: Notification | null = null,
+  ): void {
     if (this.state === 'Closed') return;
     this.state = 'Closed';
     clearTimeout(this.#hold);
@@ -289,7 +298,7 @@ export class Connection {
       const linger = setTimeout(() => socket.destroy(), LINGER_MS);
       socket.once('close', () => clearTimeout(linger));
     } else socket.destroy();
-    this.#owner.onClosed(this, { reason, error, graceful });
+    this.#owner.onClosed(this, { reason, error, told, graceful });
   }
 
   /** Work off what has arrived, a slice in a turn of the event loop. */
@@ -340,7 +349,8 @@ export class Connection {
       const notification = decodeNotification(bytes, offset, end);
       const isHard = notification.code === CEASE && notification.subcode === CEASE_HARD_RESET;
       const graceful = (this.agreement?.notification ?? false) && !isHard;
-      this.#end(`the peer sent ${explain(notification)}${this.#hint(notification)}`, null, graceful);
+      const reason = `the peer sent ${explain(notification)}${this.#hint(notification)}`;
+      this.#end(reason, null, graceful, null, notification);
       return;
     }
     if (this.state === 'OpenSent') {

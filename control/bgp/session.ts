@@ -31,7 +31,7 @@ import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from 
 import type { NextHop } from './next-hop.ts';
 import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
 import { describeRefusals, type Refusals } from './refusals.ts';
-import { type Dialing, dial } from './socket.ts';
+import { causeOf, type Dialing, dial } from './socket.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from './status.ts';
 import { endOfRib, UpdateDecoder } from './update.ts';
 import type { GroupConfig, Member, UpdateGroup } from './update-group.ts';
@@ -418,14 +418,22 @@ export class Session implements ConnectionOwner {
     earlier?.fail(new BgpError(CEASE, CEASE_COLLISION, 'the peer has connected again'));
   }
 
-  /** Why a peer that is waited for may have been kept out: what the kernel refused, or a `fault` of our listening. */
+  /**
+   * Why a peer that is waited for may have been kept out: what the kernel refused, or a `fault` of our listening. A connection
+   * may be there and what comes over it be refused, as of a peer that has TTL security for none but its SYN.
+   */
   tellRefusals(fault: string | null): void {
-    if (!this.#running || !this.config.peer.passive || this.#connections.length > 0) return;
+    if (!this.#running || this.#established) return;
+    const isConnected = this.#connections.length > 0;
+    if (!isConnected && !this.config.peer.passive) return;
     const refused = this.#takeRefusals();
-    const reason = fault ?? refused;
+    const reason = isConnected ? refused && `no OPEN comes: ${refused}` : (fault ?? refused);
     if (reason === null || reason === this.#lastError) return;
     this.#failed(reason);
-    this.#host.log('warn', 'the peer cannot connect', { peer: this.name, reason });
+    this.#host.log('warn', isConnected ? 'no OPEN comes' : 'the peer cannot connect', {
+      peer: this.name,
+      reason,
+    });
   }
 
   /** Whether a connection of the peer is welcome now. */
@@ -537,10 +545,14 @@ export class Session implements ConnectionOwner {
     this.#host.onMessage(this, direction, messages);
   }
 
-  onClosed(connection: Connection, { reason, error, graceful }: Ending): void {
+  onClosed(connection: Connection, { reason: cause, error, told, graceful }: Ending): void {
     this.#connections = this.#connections.filter((c) => c !== connection);
     const live = this.#established;
-    const collided = error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_COLLISION;
+    const { code, subcode } = error instanceof BgpError ? error : (told ?? {});
+    // Whoever says so: another connection is there, and nothing is wrong.
+    const collided = code === CEASE && subcode === CEASE_COLLISION && this.#connections.length > 0;
+    const isTooMany = error instanceof BgpError && code === CEASE && subcode === CEASE_MAX_PREFIXES;
+    const reason = isTooMany && live?.connection === connection ? `${cause}; ${this.#restText()}` : cause;
     if (live?.connection === connection) {
       this.#established = null;
       this.#refusals = this.#host.refusals();
@@ -554,8 +566,7 @@ export class Session implements ConnectionOwner {
       if (this.#running && graceful) this.#keepRoutes(live.agreement);
       else this.#forgetRoutes();
       if (performance.now() - live.since > STABLE_MS) this.#attempts = 0;
-      if (error instanceof BgpError && error.code === CEASE && error.subcode === CEASE_MAX_PREFIXES)
-        this.#rest();
+      if (isTooMany) this.#rest();
       this.#host.onSynchronised(this);
     }
     const internal = error instanceof Error && !(error instanceof BgpError) && !('code' in error);
@@ -565,7 +576,8 @@ export class Session implements ConnectionOwner {
       'connection ended',
       fields,
     );
-    if (!collided) this.#failed(reason);
+    // What becomes of a second connection is no fault of a session that is up.
+    if (!collided && !this.#established) this.#failed(reason);
     this.#retryLater();
     this.#refreshState();
   }
@@ -820,8 +832,17 @@ export class Session implements ConnectionOwner {
 
   /** After too many prefixes: no attempt for a while, or until somebody resets the session or configures it otherwise. */
   #rest(): void {
-    const seconds = this.config.peer.maxPrefixesRestart ?? DEFAULT_MAX_PREFIXES_RESTART;
+    const seconds = this.#restSeconds;
     this.#idleUntil = seconds === 0 ? Number.POSITIVE_INFINITY : Date.now() + seconds * 1000;
+  }
+
+  get #restSeconds(): number {
+    return this.config.peer.maxPrefixesRestart ?? DEFAULT_MAX_PREFIXES_RESTART;
+  }
+
+  #restText(): string {
+    const seconds = this.#restSeconds;
+    return `tried again ${seconds === 0 ? 'not before' : `in ${seconds} s, or after`} a change or a reset`;
   }
 
   #endRest(): void {
@@ -898,11 +919,9 @@ export class Session implements ConnectionOwner {
       (error: NodeJS.ErrnoException) => {
         if (this.#dialing !== dialing) return;
         this.#dialing = null;
-        const isPlain = error.code === undefined || error instanceof TortieError;
+        const cause = error instanceof TortieError ? error.message : causeOf(error);
         const refused = this.#takeRefusals();
-        this.#failed(
-          `cannot connect: ${isPlain ? error.message : error.code}${refused ? `; ${refused}` : ''}`,
-        );
+        this.#failed(`cannot connect: ${cause}${refused ? `; ${refused}` : ''}`);
         this.#host.log(refused ? 'warn' : 'debug', 'cannot connect', {
           peer: this.name,
           reason: error.message,

@@ -288,4 +288,21 @@ function descriptorOf(socket: Socket): number {
   return handle.fd;
 }
 
+/** What the kernel says of connections, as their operators would. */
+const CAUSES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens on that port there',
+  ECONNRESET: 'the other side broke it off',
+  EPIPE: 'the other side broke it off',
+  EHOSTUNREACH: 'it does not answer on its link, or a router cannot reach it',
+  ENETUNREACH: 'there is no route to it',
+  ETIMEDOUT: 'the other side no longer answers',
+};
+
+/** "ECONNREFUSED, nothing listens on that port there". */
+export function causeOf({ code, message }: NodeJS.ErrnoException): string {
+  if (code === undefined) return message;
+  const words = CAUSES[code];
+  return words === undefined ? code : `${code}, ${words}`;
+}
+
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -306,6 +306,9 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     await until('two routes', () => routes(s).length === 2);
     peer.send(...announcement(PEER, ['10.0.2.0/24']));
     expect(await peer.notification()).toBe('6/9 060100010100000002');
+    expect(status(s).lastError).toBe(
+      'Cease: maximum number of prefixes reached (6/1): more than 2 ipv4 prefixes; tried again in 300 s, or after a change or a reset',
+    );
     await until('its routes are gone', () => routes(s).length === 0);
     // Also in a hard reset, it may not come back at once.
     expect(state(s)).toBe('Idle');
@@ -344,6 +347,7 @@ describe('a peer that does not keep to the rules gets the right NOTIFICATION', (
     const three = announcement(PEER, ['10.0.0.0/24', '10.0.1.0/24', '10.0.2.0/24']);
     (await establish(s)).send(...three);
     await until('it rests', () => state(s) === 'Idle');
+    expect(status(s).lastError).toMatch(/; tried again not before a change or a reset$/);
     await s.reconfigure({ ...limited(2), listen });
     expect(state(s)).toBe('Idle');
     await s.reconfigure({ ...limited(3), listen });
@@ -684,6 +688,26 @@ describe('connections', () => {
     }
   });
 
+  it('that the peer gives up for another one are no fault', async () => {
+    const listener = new FakeListener();
+    const port = await listener.listen(PEER);
+    closers.push(() => listener.close());
+    const s = await speaker({ peers: [passive(PEER, { passive: false, port })] });
+    const collision = encodeNotification({ code: 6, subcode: 7, data: new Uint8Array(0) });
+    const kept = await until('we are dialled', () => listener.peers[0]);
+    const lost = await dial(s);
+    kept.send(openOf(ASN, PEER), keepalive);
+    await until('Established', () => state(s) === 'Established');
+    lost.send(collision);
+    await until('it is heard', () => status(s).counters.notificationsIn === 1);
+    expect(status(s)).toMatchObject({ state: 'Established', lastError: null });
+    expect(logs.filter((line) => line.startsWith('warn'))).toEqual([]);
+    // Where there is no other one, it is.
+    kept.send(collision);
+    await until('the end', () => status(s).lastError);
+    expect(status(s).lastError).toBe('the peer sent Cease: connection collision resolution (6/7)');
+  });
+
   it('at equal identifiers are decided by the higher AS (RFC 6286 2.3)', async () => {
     for (const [asn, outgoingStays] of [
       [64000, true],
@@ -774,7 +798,10 @@ describe('connections', () => {
     const port = await listener.listen(PEER);
     await listener.close();
     const s = await speaker({ peers: [passive(PEER, { passive: false, port })] });
-    await until('refused', () => status(s).lastError?.includes('ECONNREFUSED'));
+    await until(
+      'refused',
+      () => status(s).lastError === 'cannot connect: ECONNREFUSED, nothing listens on that port there',
+    );
     const again = new FakeListener();
     again.server.listen(port, PEER);
     closers.push(() => again.close());

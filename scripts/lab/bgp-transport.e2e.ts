@@ -288,6 +288,14 @@ describe.skipIf(noLab || noBird)('BGP over', () => {
       await established(s);
     });
 
+    it('says why no OPEN comes of a neighbour that has no TTL security', async () => {
+      // What accepts connections in BIRD answers with 255, and each of them sends with 1.
+      await bird({ at: 'near', address: near, neighbour: ours, options: 'direct; passive;' });
+      const s = await speaker(ours, peerOf(near, { ttlSecurity: 1 }));
+      await says(s, /^no OPEN comes: the kernel refused .* from further away than TTL security allows/);
+      expect(s.peers()[0]!.state).toBe('OpenSent');
+    });
+
     it('sends with 255, and a peer that wants that of a neighbour knows one from a router', async () => {
       const dropped = async () => {
         const file = join(lab.folder, 'netstat');
