@@ -18,6 +18,8 @@ export const EX_DATAERR = 65;
 export const EX_NOINPUT = 66;
 /** sysexits.h: an output file cannot be made. */
 export const EX_CANTCREAT = 73;
+/** sysexits.h: something could not be written. */
+export const EX_IOERR = 74;
 /** sysexits.h: service unavailable. */
 export const EX_UNAVAILABLE = 69;
 /** sysexits.h: permission denied. */

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
+import { EX_IOERR } from '../error.ts';
 import type { Io } from './io.ts';
 import { run } from './program.ts';
 
@@ -27,17 +28,20 @@ const io: Io = {
   exitCode: 0,
 };
 
-// `tortie show routes | head` is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+  // `tortie show routes | head` is no error.
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`tortie: what was asked for cannot be written: ${error.message} (OUTPUT)\n`);
+  process.exit(EX_IOERR);
 });
 
 const [verb, ...more] = process.argv.slice(2);
 /** What goes on for ever, and what has a file to remove. */
 const GENTLE = ['monitor', 'dump'];
 // Only these are ended gently; the agent has handlers of its own.
-if (verb === 'trace' || (verb === 'bgp' && GENTLE.includes(more[0] ?? '')))
-  process.once('SIGINT', () => interrupt.abort());
+if (verb === 'trace' || (verb === 'bgp' && GENTLE.includes(more[0] ?? ''))) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => interrupt.abort());
+}
 
 process.exitCode = await run(process.argv.slice(2), io);

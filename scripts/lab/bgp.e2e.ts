@@ -1,5 +1,5 @@
 /** `tortie bgp` beside a real agent, which speaks with two BIRDs of their own ASes. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
@@ -265,6 +265,34 @@ describe.skipIf(noLab)('tortie bgp', () => {
     await tortie('dump', table, '--in', LEFT);
     expect(await load('--routes', '198.18.0.0/16')).toMatchObject({ peer: LEFT, state: 'best' });
     expect(await complaint('dump', table, '--in', '192.0.2.9')).toContain('PEER_UNKNOWN');
+  });
+
+  it.each(['SIGTERM', 'SIGHUP', 'SIGINT'] as const)(
+    'dump ended by %s leaves nothing behind',
+    async (signal) => {
+      const agent = cluster.agents.get(1)!;
+      const left = () => readdirSync(cluster.lab.folder).filter((name) => name.includes('ended.mrt'));
+      const command = [process.execPath, TORTIE, 'bgp', 'dump', file('ended.mrt')];
+      // An agent that does not answer keeps it waiting.
+      agent.signal('SIGSTOP');
+      const dump = new Daemon('node1', command, file(`${signal}.log`));
+      try {
+        await until('it has begun', () => left().length > 0);
+        expect(await dump.stop(signal)).toBe(1);
+      } finally {
+        agent.signal('SIGCONT');
+      }
+      expect(left()).toEqual([]);
+      expect(dump.output).toContain('is as it was: interrupted (DUMP_INTERRUPTED)');
+    },
+  );
+
+  it('says so in one line when its output has no room', async () => {
+    const command = `${process.execPath} ${TORTIE} bgp routes > /dev/full`;
+    await expect(cluster.lab.run('node1', 'sh', ['-c', command])).rejects.toMatchObject({
+      code: 74,
+      stderr: expect.stringMatching(/^tortie: what was asked for cannot be written: ENOSPC.*\n$/),
+    });
   });
 
   it.skipIf(noCollector)(
