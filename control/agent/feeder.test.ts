@@ -15,7 +15,7 @@ import { BUCKETS, bucketOf } from '../../dataplane/fib/groups.ts';
 import { hasPeer } from '../../dataplane/fib/peers.ts';
 import { bytesOf6, formatAddress4, mask4, parseAddress4, parsePrefix4, tryAddress6 } from '../address.ts';
 import { AttributeTable } from '../bgp/attribute-table.ts';
-import { IPV4, IPV6 } from '../bgp/family.ts';
+import { formatPrefix, IPV4, IPV6 } from '../bgp/family.ts';
 import { attributesOf, listOf, sourceOf } from '../bgp/test-routes.ts';
 import { until } from '../bgp/until.ts';
 import { desiredState } from '../desired.ts';
@@ -433,6 +433,22 @@ describe('routes of the agent before', () => {
     expect([found('10.65.1.1'), found('10.65.2.1')]).toEqual(['host', 'ipip 192.0.2.2']);
     feeder.endRestore();
     expect([found('10.65.2.1'), feeder.standins]).toEqual(['host', 0]);
+  });
+
+  it('are told apart by whether they go into tunnels, those that stand in as well', async () => {
+    feeder.restore([stale('10.65.9.0/26', '192.0.2.2'), stale('198.51.100.0/24', '192.0.2.2')]);
+    learn(ipip, self);
+    feeder.follow(ribs);
+    announce(one, '192.0.2.3', '10.65.1.0/26', '203.0.113.0/24');
+    announce(two, '192.0.2.3', ...Array.from({ length: 9000 }, (_, i) => `20.${i >> 8}.${i & 255}.0/24`));
+    await settled();
+    const found = [...feeder.tunnelled()];
+    expect(found.flatMap((route) => (route ? formatPrefix(route) : []))).toEqual([
+      '10.65.1.0/26',
+      '10.65.9.0/26',
+    ]);
+    // Among thousands of others, the reader may pause.
+    expect(found).toContain(null);
   });
 
   it('keep their next hops and buckets until all are told anew', async () => {

@@ -276,6 +276,24 @@ export class Feeder implements Learned {
     }
   }
 
+  /**
+   * Those of them that go into tunnels: packets of the others the host's kernel forwards, whether there is an agent or not. Null
+   * where none was found for a while, so that others get their turn.
+   */
+  *tunnelled(): Generator<LearnedRoute | null> {
+    for (const rib of this.#ribs) {
+      for (let id = 0; id < rib.end; id++) {
+        if (id % SLICE === SLICE - 1) yield null;
+        const way = this.wayOf(rib, id);
+        const route = way && isTunnelled(way) ? this.#routeOf(rib, id) : null;
+        if (route) yield route;
+      }
+    }
+    for (const { route, way } of this.#standins.values()) {
+      if (way?.reach && isTunnelled(way)) yield { ...route, ...travelOf(way, way.reach) };
+    }
+  }
+
   /** The routes that cover an address, the one that counts first. */
   *matches(family: Family, address: readonly number[]): Generator<LearnedRoute> {
     const rib = this.#ribs[family.index];

@@ -7,12 +7,21 @@
  */
 import { getSystemErrorName } from 'node:util';
 import { native as load } from '../../dataplane/native/index.ts';
+import { isIp6 } from '../address.ts';
 import { Bitmap } from '../bgp/bitmap.ts';
-import { type Family, formatPrefix, formatWords, IPV6, type Prefix } from '../bgp/family.ts';
+import {
+  type Family,
+  formatPrefix,
+  formatWords,
+  IPV4,
+  IPV6,
+  type Prefix,
+  parsePrefix,
+} from '../bgp/family.ts';
 import type { Reach } from '../desired.ts';
-import { type Failure, ipApply, type Link, type Route } from '../kernel/iproute.ts';
+import type { Failure, Link, Route } from '../kernel/iproute.ts';
 import { readRoutes } from '../kernel/netlink.ts';
-import { deleteRoute, LEARNED_PROTOCOL, type Resolved } from '../kernel/plan.ts';
+import { LEARNED_PROTOCOL, type Resolved } from '../kernel/plan.ts';
 import { aimRoute, encodeRoute, type FormHop, type RouteAction } from '../kernel/rtnetlink.ts';
 import type { Rib } from '../rib/rib.ts';
 import { branchesOf, type Feeder, type Follower, type Way } from './feeder.ts';
@@ -83,6 +92,7 @@ export class KernelRoutes implements Follower {
   #indices = new Map<string, number>();
   /** Routes of the agent before, by destination, until it is known whether they are still wanted. */
   #leftover: Map<string, Route> | null = null;
+  #sweeping = false;
   /** By destination, what could not be done. */
   readonly #failures = new Map<string, string>();
 
@@ -141,11 +151,10 @@ export class KernelRoutes implements Follower {
     this.#schedule();
   }
 
-  /** What the agent before left and nobody wants goes. */
-  async sweep(): Promise<void> {
-    const routes = [...(this.#leftover?.values() ?? [])];
-    this.#leftover?.clear();
-    await ipApply(null, routes.map(deleteRoute));
+  /** BGP has told all: what the agent before left and nobody wants goes, once the kernel has been told what is wanted. */
+  sweep(): void {
+    this.#sweeping = true;
+    this.#schedule();
   }
 
   /** Whether a next hop is reached, as far as is known. */
@@ -214,7 +223,7 @@ export class KernelRoutes implements Follower {
 
   #schedule(): void {
     if (this.#timer || this.#stopped || this.#hostDevice === '') return;
-    const hasWork = this.#queue.some(({ size }) => size > 0) || this.#orphans.length > 0;
+    const hasWork = this.#queue.some(({ size }) => size > 0) || this.#orphans.length > 0 || this.#mustSweep;
     if (!hasWork && this.#unasked.size === 0) return;
     const isBusy = this.#isBusy;
     this.#isBusy = false;
@@ -242,6 +251,20 @@ export class KernelRoutes implements Follower {
     }
     this.#tell(changes);
     for (const { rib, id } of changes) rib.unhold(id);
+    if (this.#mustSweep) this.#sweepSome();
+  }
+
+  /** While routes wait to be told, those of the agent before may be theirs. */
+  get #mustSweep(): boolean {
+    return this.#sweeping && this.isSettled && (this.#leftover?.size ?? 0) > 0;
+  }
+
+  /** At once, so that no route that is wanted anew meets one that is about to go. */
+  #sweepSome(): void {
+    const some: string[] = [];
+    for (const dst of this.#leftover!.keys()) if (some.push(dst) === BURST) break;
+    for (const dst of some) this.#leftover!.delete(dst);
+    send(some.map(prefixOf).map((to) => [removalOf(to.family), to]));
   }
 
   /** What the kernel should have for a way; null: nothing. */
@@ -398,6 +421,12 @@ function requestOf(form: Form, action: RouteAction, family: Family): Uint8Array 
   return request;
 }
 
+/** Removes a route of ours by its prefix, whatever else it says: several next hops are not named. */
+function removalOf(family: Family): Uint8Array {
+  const unnamed = { gateway: null, index: 0, weight: 1 };
+  return encodeRoute('del', family, { hops: [unnamed, unnamed], source: null }, LEARNED_PROTOCOL);
+}
+
 /** Tell the kernel; errno of each, or 0. */
 function send(requests: readonly (readonly [Uint8Array, Prefix])[]): Int32Array {
   const all = new Uint8Array(requests.reduce((sum, [{ length }]) => sum + length, 0));
@@ -438,3 +467,8 @@ function isOf({ gateway, dev, prefsrc, nexthops }: Route, form: Form): boolean {
 /** As the kernel's routes are named: a host's without its length. */
 const destinationOf = ({ family, words, length }: Prefix): string =>
   length === family.bits ? formatWords(family, words) : formatPrefix({ family, words, length });
+
+function prefixOf(dst: string): Prefix {
+  const { bits } = isIp6(dst) ? IPV6 : IPV4;
+  return parsePrefix(dst.includes('/') ? dst : `${dst}/${bits}`);
+}

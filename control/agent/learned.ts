@@ -6,9 +6,12 @@ import { closeSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } f
 import { dirname } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { formatPrefix, parsePrefix, parseWords } from '../bgp/family.ts';
-import type { LearnedRoute, StaleRoute } from './feeder.ts';
+import type { Feeder, LearnedRoute, StaleRoute } from './feeder.ts';
 
-/** More routes than this are not kept: writing them down would take longer than learning them anew. */
+/**
+ * More routes than this are not kept: writing them down would take longer than learning them anew. Of so many there are those
+ * into tunnels, which the kernel does not have.
+ */
 export const MAX_KEPT_ROUTES = 50_000;
 /** Routes that are written down in one turn of the event loop: a few milliseconds. */
 const SLICE = 2000;
@@ -17,13 +20,15 @@ const FORMAT = 4;
 /** The first line of the file; each other is a route. */
 interface Head {
   readonly format: number;
-  /** More than are kept: there were routes, but not these. */
+  /** More than are kept: there were others. */
   readonly tooMany: boolean;
   /** So that half a file is seen to be one. */
   readonly count: number;
 }
 /** `layout`: of several next hops the one that each bucket has, a byte each, in base64. */
 type Line = readonly [prefix: string, nextHops: readonly string[], peerLabel: string, layout?: string];
+
+export type InForce = Pick<Feeder, 'size' | 'standins' | 'routes' | 'tunnelled'>;
 
 export class LearnedRoutes {
   readonly #path: string;
@@ -45,15 +50,16 @@ export class LearnedRoutes {
   }
 
   /**
-   * Write down what is in force, for the next agent, a slice in a turn. False: it is too much, and nothing is kept of it.
-   * `size`: how many routes there are. What changes meanwhile may or may not be in it.
+   * Write down what is in force, for the next agent, a slice in a turn. False: it is too much, and only what goes into tunnels
+   * is kept of it, the first of them. What changes meanwhile may or may not be in it.
    */
-  async save(routes: Iterable<LearnedRoute>, size: number): Promise<boolean> {
-    const tooMany = size > MAX_KEPT_ROUTES;
+  async save(force: InForce): Promise<boolean> {
+    const tooMany = force.size + force.standins > MAX_KEPT_ROUTES;
     const lines: string[] = [];
-    for (const route of tooMany ? [] : routes) {
-      lines.push(lineOf(route));
-      if (lines.length % SLICE === 0) await turn();
+    for (const route of tooMany ? force.tunnelled() : force.routes()) {
+      if (lines.length === MAX_KEPT_ROUTES) break;
+      if (route !== null) lines.push(lineOf(route));
+      if (route === null || lines.length % SLICE === 0) await turn();
     }
     mkdirSync(dirname(this.#path), { recursive: true });
     const file = openSync(`${this.#path}.new`, 'w', 0o600);

@@ -409,7 +409,7 @@ export class NodeAgent {
   ): Promise<void> {
     const known = made ? readNamespace(null, ROUTE_PROTOCOL).links : links;
     this.kernelRoutes.refresh(device, known, refresh !== 'none');
-    if (sweep) await this.kernelRoutes.sweep();
+    if (sweep) this.kernelRoutes.sweep();
   }
 
   #isStaleOver(): boolean {
@@ -433,9 +433,11 @@ export class NodeAgent {
 
   async #keep(): Promise<void> {
     try {
-      const isKept = await this.#learned.save(this.feeder.routes(), this.feeder.size + this.feeder.standins);
+      const isKept = await this.#learned.save(this.feeder);
       if (!isKept && this.#remembers) {
-        this.#log.warn(`more than ${MAX_KEPT_ROUTES} BGP routes: a restart learns them anew`);
+        const others =
+          'a restart learns those anew that go into no tunnel, and leaves them to the kernel meanwhile';
+        this.#log.info(`more than ${MAX_KEPT_ROUTES} BGP routes: ${others}`);
       }
       this.#remembers = isKept;
     } catch (error) {

@@ -87,9 +87,16 @@ export function readRoutes6(netns: Netns, protocol?: number): Route[] {
   return readFamily(netns, AF_INET6, protocol);
 }
 
-/** The routes of one routing protocol in the main table of a namespace. */
+/**
+ * The routes of one routing protocol in the main table of a namespace. Those to everywhere are told apart: 0.0.0.0/0
+ * and ::/0.
+ */
 export function readRoutes(netns: Netns, protocol: number): Route[] {
-  return [...readFamily(netns, AF_INET, protocol), ...readFamily(netns, AF_INET6, protocol)];
+  return [[AF_INET, '0.0.0.0/0'] as const, [AF_INET6, '::/0'] as const].flatMap(([family, everywhere]) =>
+    readFamily(netns, family, protocol).map((route) =>
+      route.dst === 'default' ? { ...route, dst: everywhere } : route,
+    ),
+  );
 }
 
 /** How the kernel reaches an address. */

@@ -1,9 +1,13 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { MAX_KEPT_ROUTES } from '../../control/agent/learned.ts';
 import { until } from '../../control/bgp/until.ts';
 import { BURST } from '../../dataplane/memory/layout.ts';
 import { expectBalanced } from './account.ts';
-import { block, Cluster } from './cluster.ts';
+import { block, Cluster, Daemon } from './cluster.ts';
 import { noLab } from './in-lab.ts';
 import { ping, tcp } from './traffic.ts';
 
@@ -158,5 +162,102 @@ describe.skipIf(noLab)('routes that BGP told before a restart', () => {
       const { staleRoutes } = (await cluster.api(1).runtime()).restart;
       return staleRoutes === 0 && (await isRouted());
     });
+  });
+});
+
+describe.skipIf(noLab)('beside more routes than are written down for the next agent, a restart', () => {
+  const UPLINK = '192.0.2.240';
+  const TOLD = MAX_KEPT_ROUTES + 10_000;
+  const GONE = 1000;
+  let cluster: Cluster;
+  let uplink: Daemon;
+  const file = (name: string) => join(cluster.lab.folder, name);
+
+  /** The uplink tells so many prefixes. */
+  function configure(count: number): void {
+    const prefix = (i: number) => `20.${i >> 8}.${i & 255}.0/24`;
+    const routes = Array.from({ length: count }, (_, i) => `route ${prefix(i)} blackhole;`);
+    writeFileSync(
+      file('uplink.conf'),
+      `router id ${UPLINK};
+       protocol device {}
+       protocol static { ipv4; ${routes.join('\n')} }
+       protocol bgp node1 {
+         local ${UPLINK} as 64640; neighbor 192.0.2.1 as 64512; passive on; error wait time 1, 2;
+         ipv4 { import all; export where source = RTS_STATIC; };
+       }\n`,
+    );
+  }
+  const birdc = (...command: string[]) =>
+    cluster.lab.run('uplink', 'birdc', ['-s', file('uplink.ctl'), ...command], 20_000);
+  const inKernel = async () =>
+    (await cluster.lab.run('node1', 'sh', ['-c', 'ip route show proto 85 | wc -l'])).trim();
+  const kernelHas = (count: number) =>
+    until(`the kernel has ${count} routes`, async () => (await inKernel()) === String(count), 60_000);
+
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 2, podsPerNode: 1, bgp: 'bird', mode: 'ipip' });
+    await cluster.lab.netns('uplink');
+    await cluster.plug('uplink', UPLINK);
+    configure(TOLD);
+    const command = [
+      'bird',
+      '-f',
+      '-c',
+      file('uplink.conf'),
+      '-s',
+      file('uplink.ctl'),
+      '-P',
+      file('uplink.pid'),
+    ];
+    uplink = new Daemon('uplink', command, file('uplink.log'));
+    await until('BIRD answers', () => birdc('show', 'status').catch(() => null));
+    const peer = {
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'BGPPeer',
+      metadata: { name: 'uplink' },
+      spec: { node: 'node1', peerIP: UPLINK, asNumber: 64640 },
+    };
+    writeFileSync(join(cluster.resources, 'uplink.yaml'), stringify(peer));
+    cluster.reload();
+    await kernelHas(TOLD + 1);
+  });
+  afterAll(async () => {
+    await uplink?.stop();
+    await cluster?.close();
+  });
+
+  it.each(['SIGTERM', 'SIGKILL'] as const)(
+    'by %s loses no ping between pods, and leaves the kernel what is told then and no more',
+    async (signal) => {
+      await ping(cluster.lab, 'pod1a', '10.65.2.2');
+      const pinging = [
+        ping(cluster.lab, 'pod1a', '10.65.2.2', FLOOD),
+        ping(cluster.lab, 'pod2a', '10.65.1.2', FLOOD),
+      ];
+      await sleep(500);
+      await cluster.agents.get(1)!.stop(signal);
+      cluster.startAgent(1);
+      await cluster.ready(1);
+      for (const { sent, received, output } of await Promise.all(pinging)) {
+        expect(sent).toBe(PINGS);
+        expect(sent - received, output).toBeLessThanOrEqual(2 * MOST_LOST[signal]);
+      }
+      await kernelHas(TOLD + 1);
+    },
+  );
+
+  it('forgets what was withdrawn meanwhile', async () => {
+    await cluster.agents.get(1)!.stop('SIGKILL');
+    configure(TOLD - GONE);
+    await birdc('configure');
+    cluster.startAgent(1);
+    await cluster.ready(1);
+    await kernelHas(TOLD - GONE + 1);
+    await until('all is well', async () => {
+      const { problems } = (await cluster.api(1).config()) as { problems: string[] };
+      return problems.length === 0;
+    });
+    expect(await inKernel()).toBe(String(TOLD - GONE + 1));
   });
 });
