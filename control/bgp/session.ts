@@ -87,7 +87,8 @@ export interface SessionHost {
 
 /** A session that lasted so long makes the next attempts quick again. */
 const STABLE_MS = 10_000;
-const DEFAULT_RESTART_TIME = 120;
+/** Seconds. */
+export const DEFAULT_RESTART_TIME = 120;
 const DEFAULT_MAX_PREFIXES_RESTART = 300;
 /** How long a peer that has come back may take to tell all its routes until the stale ones go. */
 const STALE_PATH_MS = 360_000;
@@ -297,9 +298,7 @@ export class Session implements ConnectionOwner {
    */
   async stop(subcode: number, text = '', graceful = false): Promise<void> {
     this.#running = false;
-    clearTimeout(this.#retry);
-    this.#dialing?.cancel();
-    this.#dialing = null;
+    this.#stopDialing();
     const closing = this.#connections.map(({ closed }) => closed);
     const error = new BgpError(CEASE, subcode, text || 'stopped here', shutdownData(text));
     for (const connection of [...this.#connections]) {
@@ -360,9 +359,12 @@ export class Session implements ConnectionOwner {
     if (!this.#host.isRestarting) this.#regroup();
     for (const family of FAMILIES) this.#checkLimit(family);
     if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
-    if (config.maxPrefixes < before.maxPrefixes) for (const family of FAMILIES) this.#checkLimit(family);
+    if (config.peer.passive) this.#stopDialing();
+    else if (before.peer.passive && this.accepts && !this.#dialing) this.#dial();
+    this.#refreshState();
     // What were too many prefixes may be so no longer.
-    else if (JSON.stringify(config.peer) !== JSON.stringify(before.peer)) this.#endRest();
+    if (JSON.stringify(config.peer) !== JSON.stringify(before.peer)) this.#endRest();
+    if (config.maxPrefixes < before.maxPrefixes) for (const family of FAMILIES) this.#checkLimit(family);
   }
 
   /**
@@ -489,9 +491,7 @@ export class Session implements ConnectionOwner {
     this.#importer.config = this.#importConfig();
     this.#lastError = null;
     this.counters.established++;
-    clearTimeout(this.#retry);
-    this.#dialing?.cancel();
-    this.#dialing = null;
+    this.#stopDialing();
     this.#resume(agreement);
     this.#host.log('info', 'session established', { peer: this.name, holdTime: agreement.holdTime });
     this.#refreshState();
@@ -932,6 +932,12 @@ export class Session implements ConnectionOwner {
       },
     );
     this.#refreshState();
+  }
+
+  #stopDialing(): void {
+    clearTimeout(this.#retry);
+    this.#dialing?.cancel();
+    this.#dialing = null;
   }
 
   /** What of the kernel's refusals since the last time can have to do with this peer, in words, or null. */

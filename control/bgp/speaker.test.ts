@@ -87,6 +87,8 @@ const routes = (s: Speaker) =>
   s.ribs.flatMap((rib) =>
     [...rib.best()].map(({ prefix, path }) => `${formatPrefix(prefix)} via ${path.nextHop?.text}`),
   );
+const isWithdrawal = (message: Uint8Array) =>
+  message[HEADER - 1] === UPDATE && (message[HEADER]! | message[HEADER + 1]!) > 0;
 const announcement = (nextHop: string, prefixes: string[], more: object = {}) =>
   announcing(attributesOf(nextHop, more), listOf(...prefixes));
 /** What a peer was told: prefixes announced with their next hop, and withdrawn, but for End-of-RIB. */
@@ -991,12 +993,66 @@ describe('the speaker', () => {
     expect(s.peers().map(({ address }) => address)).toEqual([PEER, '127.77.0.9']);
     expect(status(s)).toMatchObject({ state: 'Established', since, label: 'node specific' });
     // What is said aloud and was so before, and pauses between attempts, are nothing to the session either.
-    const same = passive(PEER, { holdTime: 90, families: ['ipv4'], localAddress: US, port: 179 });
+    const same = passive(PEER, {
+      ...{ holdTime: 90, families: ['ipv4'], localAddress: US, port: 179, addPath: {} },
+      ...{
+        restartTime: 120,
+        longLivedTime: 0,
+        strictRole: false,
+        enforceFirstAs: true,
+        reflectorClient: false,
+      },
+    });
     await s.reconfigure(config({ listen, peers: [same], timers: { retryMinMs: 70, retryMaxMs: 300 } }));
     expect(status(s)).toMatchObject({ state: 'Established', since });
     await s.reconfigure(config({ listen, peers: [passive(PEER, { holdTime: 30 })] }));
     expect(await kept.notification()).toBe('6/9 0606');
     await establish(s);
+  });
+
+  it('tells another number of paths without another session', async () => {
+    const sending = (send: number) =>
+      config({ peers: [passive(PEER, { addPath: { send } }), passive(OTHER), passive('127.77.0.4')] });
+    const s = await speaker({
+      ...sending(2),
+      peers: sending(2).peers.map((peer) => ({ ...peer, reflectorClient: true })),
+    });
+    const listen = { addresses: [US], port: s.port! };
+    const peer = await establish(s, PEER, openOf(ASN, PEER, 90, { addPathReceive: true }));
+    for (const from of [OTHER, '127.77.0.4'])
+      (await establish(s, from)).send(...announcement(from, ['10.65.1.0/26']));
+    const outs = () => [...s.adjOut(PEER, IPV4)].map(({ set }) => set.nextHop?.text).sort();
+    await until('both paths', () => outs().length === 2);
+    const { since } = status(s);
+    const clients = (send: number) => ({
+      ...config({ listen }),
+      peers: sending(send).peers.map((one) => ({ ...one, reflectorClient: true })),
+    });
+    await s.reconfigure(clients(1));
+    await until('the best one alone', () => outs().join() === OTHER);
+    await until('the other one is withdrawn', () => peer.heard.some(isWithdrawal));
+    await s.reconfigure(clients(3));
+    await until('both again', () => outs().length === 2);
+    expect(status(s)).toMatchObject({ state: 'Established', since });
+  });
+
+  it('dials, or waits to be dialled, as it is told last', async () => {
+    const listener = new FakeListener();
+    const port = await listener.listen(PEER);
+    closers.push(() => listener.close());
+    const s = await speaker({ peers: [passive(PEER, { port })] });
+    const listen = { addresses: [US], port: s.port! };
+    await s.reconfigure(config({ listen, peers: [passive(PEER, { port, passive: false })] }));
+    const dialled = await until('we are dialled', () => listener.peers[0]);
+    dialled.send(openOf(ASN, PEER), keepalive);
+    await until('Established', () => state(s) === 'Established');
+    const { since } = status(s);
+    await s.reconfigure(config({ listen, peers: [passive(PEER, { port })] }));
+    expect(status(s)).toMatchObject({ state: 'Established', since });
+    dialled.socket.destroy();
+    await until('the end', () => state(s) === 'Active');
+    await establish(s);
+    expect(listener.peers).toHaveLength(1);
   });
 
   it('shuts a session down with words or without', async () => {

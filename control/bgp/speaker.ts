@@ -27,7 +27,7 @@ import { encodeNotification } from './message.ts';
 import type { Resolver } from './next-hop.ts';
 import { PrefixList } from './nlri.ts';
 import { refusalReader } from './refusals.ts';
-import { type Log, Session, type SessionConfig, type SessionHost } from './session.ts';
+import { DEFAULT_RESTART_TIME, type Log, Session, type SessionConfig, type SessionHost } from './session.ts';
 import { type Guard, Listener } from './socket.ts';
 import type { PeerStatus } from './status.ts';
 import { type Route, UpdateGroup } from './update-group.ts';
@@ -505,6 +505,13 @@ function sessionKey(config: SessionConfig): string {
     families: _families,
     localAddress: _address,
     holdTime: _hold,
+    passive: _passive,
+    addPath,
+    restartTime = DEFAULT_RESTART_TIME,
+    longLivedTime = 0,
+    reflectorClient = false,
+    strictRole = false,
+    enforceFirstAs = true,
     ...peer
   } = config.peer;
   const {
@@ -517,5 +524,12 @@ function sessionKey(config: SessionConfig): string {
     families,
     ...rest
   } = config;
-  return JSON.stringify({ ...rest, families: families.map(({ name }) => name), peer });
+  return JSON.stringify({
+    ...rest,
+    peer,
+    families: families.map(({ name }) => name),
+    // How many paths are sent does not show in an OPEN.
+    addPath: [addPath?.receive ?? false, (addPath?.send ?? 0) > 0],
+    defaulted: [restartTime, longLivedTime, reflectorClient, strictRole, enforceFirstAs],
+  });
 }
