@@ -58,8 +58,9 @@ const DEFAULT_MTU = 1500;
 const LIVE = ['interface', 'dscp', 'icmpRate', 'vni', 'bgp', 'log'] as const;
 /** While BGP comes up after a start, how often to ask whether it is settled. */
 const SETTLE_POLL_MS = 500;
-/** Between two times that learned routes are written down for the next agent. */
+/** Least pause between two times that learned routes are written down for the next agent, or so many times as long as it took. */
 const KEEP_PAUSE_MS = 200;
+const KEEP_PAUSES = 10;
 
 export interface NodeAgentOptions {
   readonly config: AgentConfig;
@@ -355,7 +356,7 @@ export class NodeAgent {
       )),
     );
     problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
-    await this.#followInKernel(host.device, links, made, refresh, sweep);
+    this.#followInKernel(host.device, links, made, refresh, sweep);
     problems.push(...this.feeder.problems(), ...this.kernelRoutes.problems());
     const facts = { nodeName, hostDevice: host.device, resources };
     problems.push(...(await this.#nat.apply(facts, refresh !== 'none')));
@@ -400,13 +401,13 @@ export class NodeAgent {
   }
 
   /** Learned routes in the kernel, by the links that are there now. */
-  async #followInKernel(
+  #followInKernel(
     device: string,
     links: readonly Link[],
     made: boolean,
     refresh: Refresh,
     sweep: boolean,
-  ): Promise<void> {
+  ): void {
     const known = made ? readNamespace(null, ROUTE_PROTOCOL).links : links;
     this.kernelRoutes.refresh(device, known, refresh !== 'none');
     if (sweep) this.kernelRoutes.sweep();
@@ -424,8 +425,10 @@ export class NodeAgent {
     this.#keeping = (async () => {
       while (this.#keepAgain && !this.#stopped) {
         this.#keepAgain = false;
+        const begun = performance.now();
         await this.#keep();
-        await sleep(KEEP_PAUSE_MS, undefined, { ref: false });
+        const pause = Math.max(KEEP_PAUSE_MS, KEEP_PAUSES * (performance.now() - begun));
+        await sleep(pause, undefined, { ref: false });
       }
       this.#keeping = null;
     })();
