@@ -110,8 +110,9 @@ export class BgpRouting {
     const peers = this.#speaker.peers();
     if (!this.#speaker.isSynchronised) return false;
     if (this.#speaker.ribs.some((rib) => !rib.isSettled)) return false;
-    if (peers.every(({ families }) => families.every(({ endOfRibReceived }) => endOfRibReceived)))
-      return true;
+    // Nodes that restart together wait for each other's End-of-RIB here: what is forwarded is not to go before.
+    const { hasToldAll } = this.#speaker;
+    if (hasToldAll !== null) return hasToldAll;
     const since = Math.max(this.#lastChange, ...peers.map((peer) => peer.since.getTime()));
     return Date.now() - since > QUIET_MS;
   }

@@ -275,13 +275,17 @@ export class Session implements ConnectionOwner {
     return this.#established?.connection ?? null;
   }
 
-  /** Whether the peer need not be waited for after a restart of ours (RFC 4724 section 4.1). */
-  get isSynchronised(): boolean {
+  /** Whether the peer has told all that it knows (End-of-RIB); null: it is one that never says so. */
+  get hasToldAll(): boolean | null {
     const live = this.#established;
     if (!live) return false;
-    const { restart } = live.agreement.theirs;
-    if (!restart || restart.restarting) return true;
+    if (!live.agreement.theirs.restart) return null;
     return FAMILIES.every(({ index }) => !live.agreement.families[index] || live.endOfRibReceived[index]);
+  }
+
+  /** Whether the peer need not be waited for after a restart of ours (RFC 4724 section 4.1). */
+  get isSynchronised(): boolean {
+    return this.#established?.agreement.theirs.restart?.restarting || this.hasToldAll !== false;
   }
 
   start(): void {

@@ -7,6 +7,7 @@ import { FakeListener, FakePeer, openOf } from './fake-peer.ts';
 import { formatPrefix, IPV4, parseWords } from './family.ts';
 import {
   encodeNotification,
+  encodeOpen,
   encodeRouteRefresh,
   frame,
   HEADER,
@@ -925,6 +926,22 @@ describe('a peer that restarts', () => {
 });
 
 describe('the speaker', () => {
+  it('knows of peers that have told all, those that restart included, and of those that never say', async () => {
+    const s = await speaker({ restarting: true, peers: [passive(PEER), passive(OTHER, { shutdown: '' })] });
+    expect([s.isSynchronised, s.hasToldAll]).toEqual([false, false]);
+    const peer = await establish(s, PEER, openOf(ASN, PEER, 90, { restartTime: 60, restarting: true }));
+    // It is not waited for, or two that restart would wait for each other.
+    expect([s.isSynchronised, s.isRestarting, s.hasToldAll]).toEqual([true, false, false]);
+    peer.send(endOfRib(IPV4));
+    await until('all is told', () => s.hasToldAll);
+    peer.socket.destroy();
+    await until('the end', () => state(s) !== 'Established');
+    expect(s.hasToldAll).toBe(false);
+    const routerId = parseAddress4(PEER);
+    await establish(s, PEER, encodeOpen({ as2: ASN, holdTime: 90, routerId, capabilities: [] }));
+    expect([s.isSynchronised, s.hasToldAll]).toEqual([true, null]);
+  });
+
   it('asks for routes again only who can tell them', async () => {
     const s = await speaker();
     const open = openOf(ASN, PEER);

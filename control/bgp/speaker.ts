@@ -265,8 +265,18 @@ export class Speaker extends EventEmitter<{
 
   /** Every peer is up, and has told all that it knows if it is one that says so (RFC 4724 section 4.1). */
   get isSynchronised(): boolean {
-    const sessions = [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
-    return sessions.every((session) => session.isSynchronised);
+    return this.#wanted.every((session) => session.isSynchronised);
+  }
+
+  /** Every peer is up and has told all that it knows, those that have restarted themselves, too; null: some never say so. */
+  get hasToldAll(): boolean | null {
+    const told = this.#wanted.map((session) => session.hasToldAll);
+    return told.includes(false) ? false : told.includes(null) ? null : true;
+  }
+
+  /** Sessions that are to be up. */
+  get #wanted(): Session[] {
+    return [...this.#sessions.values()].filter(({ config }) => config.peer.shutdown === undefined);
   }
 
   /** Our AS, and our BGP identifier, int32. */

@@ -261,3 +261,65 @@ describe.skipIf(noLab)('beside more routes than are written down for the next ag
     expect(await inKernel()).toBe(String(TOLD - GONE + 1));
   });
 });
+
+describe.skipIf(noLab)('nodes of a mesh that restart together', () => {
+  const UPLINK = '192.0.2.240';
+  let cluster: Cluster;
+  let uplink: Daemon;
+
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 2, podsPerNode: 1, bgp: 'mesh', mode: 'ipip' });
+    // It takes three seconds until it has told a peer that has restarted, who tells others only then.
+    await cluster.lab.netns('uplink');
+    await cluster.plug('uplink', UPLINK);
+    const base = join(cluster.lab.folder, 'uplink');
+    writeFileSync(
+      `${base}.conf`,
+      `router id ${UPLINK};
+       protocol device {}
+       protocol bgp node1 {
+         local ${UPLINK} as 64640; neighbor 192.0.2.1 as 64512; passive on; error wait time 1, 2;
+         ipv4 { import all; export all; };
+       }\n`,
+    );
+    const command = ['bird', '-f', '-c', `${base}.conf`, '-s', `${base}.ctl`, '-P', `${base}.pid`];
+    uplink = new Daemon('uplink', command, `${base}.log`);
+    const peer = {
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'BGPPeer',
+      metadata: { name: 'uplink' },
+      spec: { node: 'node1', peerIP: UPLINK, asNumber: 64640 },
+    };
+    writeFileSync(join(cluster.resources, 'uplink.yaml'), stringify(peer));
+    cluster.reload();
+    await until('the uplink has all', async () => {
+      const [one] = (await cluster.api(1).bgp.peers()).filter(({ address }) => address === UPLINK);
+      return one?.families[0]?.endOfRibSent && one.families[0].endOfRibReceived;
+    });
+  });
+  afterAll(async () => {
+    await uplink?.stop();
+    await cluster?.close();
+  });
+
+  it.each(['SIGTERM', 'SIGKILL'] as const)('by %s lose no ping between their pods', async (signal) => {
+    await ping(cluster.lab, 'pod1a', '10.65.2.2');
+    const pinging = [
+      ping(cluster.lab, 'pod1a', '10.65.2.2', FLOOD),
+      ping(cluster.lab, 'pod2a', '10.65.1.2', FLOOD),
+    ];
+    await sleep(500);
+    await Promise.all([1, 2].map((number) => cluster.agents.get(number)!.stop(signal)));
+    for (const number of [1, 2]) cluster.startAgent(number);
+    for (const number of [1, 2]) await cluster.ready(number);
+    for (const { sent, received, output } of await Promise.all(pinging)) {
+      expect(sent).toBe(PINGS);
+      expect(sent - received, output).toBeLessThanOrEqual(4 * MOST_LOST[signal]);
+    }
+    await until('nothing stands in any more', async () => {
+      const views = await Promise.all([1, 2].map((number) => cluster.api(number).runtime()));
+      return views.every(({ restart: { staleRoutes } }) => staleRoutes === 0);
+    });
+    await cluster.routed('ipip');
+  });
+});
