@@ -174,5 +174,10 @@ it('what is no file of routes is an error with its place', async () => {
     /^tortie: .*table.mrt: cut short: it ends \d+ bytes into the record at offset \d+.*\(MRT_FILE\)\n$/,
   );
   expect((await load(file, '--asn', '0')).code).toBe(64);
+  for (const option of ['--longer', '--best']) {
+    const { code, err } = await load(file, option);
+    expect(code).toBe(64);
+    expect(err).toContain('give --routes PREFIX with them');
+  }
   expect((await load(file, '--routes', '10.0.0.0/8', '--why', '10.0.0.0/8')).code).toBe(64);
 });

@@ -7,7 +7,7 @@ import { createGzip } from 'node:zlib';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BgpDumpQuery, BgpRouteQuery, BgpRouteView } from '../api/types.ts';
 import { FAMILIES } from '../bgp/family.ts';
-import { TortieError } from '../error.ts';
+import { EX_USAGE, TortieError } from '../error.ts';
 import type { LoadedMrt } from '../load-mrt.ts';
 import { byPrefix, counted, ROUTE_HEADER, routeCells, whyText } from './bgp-text.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
@@ -71,6 +71,10 @@ export function addMrt(bgp: Command, io: Io): void {
         'Examples:\n  tortie bgp load table.mrt.gz\n  tortie bgp load table.mrt.gz --why 203.0.113.0/24',
     )
     .action(async (file: string, { routes, longer, best, why, asn, json }: LoadOptions) => {
+      if (routes === undefined && (longer || best)) {
+        const advice = 'give --routes PREFIX with them, such as 0.0.0.0/0';
+        throw new TortieError('OPTION', `--longer and --best are about routes; ${advice}`, EX_USAGE);
+      }
       const loaded = await io.actions.loadMrt(file, asn ?? null);
       if (why !== undefined) {
         const answer = loaded.why(why);
