@@ -361,7 +361,6 @@ export class Session implements ConnectionOwner {
         this.#failAll(new BgpError(CEASE, CEASE_CONFIG_CHANGE, 'the import policy is another'));
     }
     if (!this.#host.isRestarting) this.#regroup();
-    for (const family of FAMILIES) this.#checkLimit(family);
     if (before.peer.bfd && !config.peer.bfd) this.bfd = null;
     if (config.peer.passive) this.#stopDialing();
     else if (before.peer.passive && this.accepts && !this.#dialing) this.#dial();
