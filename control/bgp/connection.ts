@@ -141,6 +141,8 @@ const NOTHING = new Uint8Array(0);
 
 export class Connection {
   readonly outgoing: boolean;
+  /** When it was connected, by performance.now(). */
+  readonly begun = performance.now();
   /** As text, without a zone. */
   readonly localAddress: string;
   readonly localPort: number;

@@ -451,7 +451,9 @@ export class Session implements ConnectionOwner {
   onOpen(connection: Connection): void {
     const other = this.#connections.find((c) => c !== connection && c.peerId !== 0);
     if (!other) return this.#refreshState();
-    if (other.state === 'Established' && other.agreement!.theirs.restart?.families.includes(true)) {
+    // One that began earlier and is slow collides: the peer may not know yet which of the two is up, and decides by the rule below.
+    const isLater = other.state === 'Established' && connection.begun > this.#established!.since;
+    if (isLater && other.agreement!.theirs.restart?.families.includes(true)) {
       // RFC 4724 section 5: the peer has restarted and its old connection does not know yet.
       other.supersede('the peer has restarted, and connected anew');
       return this.#refreshState();
@@ -463,7 +465,7 @@ export class Session implements ConnectionOwner {
     const ours = routerId >>> 0;
     const theirs = connection.peerId >>> 0;
     const keepOutgoing = ours !== theirs ? ours > theirs : asn > peerAsn;
-    const keepNew = other.state !== 'Established' && connection.outgoing === keepOutgoing;
+    const keepNew = !isLater && connection.outgoing === keepOutgoing;
     const loser = keepNew ? other : connection;
     loser.fail(new BgpError(CEASE, CEASE_COLLISION, 'another connection stays'));
     this.#refreshState();

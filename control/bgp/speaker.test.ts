@@ -691,6 +691,33 @@ describe('connections', () => {
     }
   });
 
+  it('that collide are one by the same rule if one is up before the OPEN of the other comes', async () => {
+    const restarts = { restartTime: 120 };
+    for (const [peerId, outgoingStays, offering] of [
+      ['1.0.0.1', true, {}],
+      ['1.0.0.1', true, restarts],
+      ['250.0.0.1', false, {}],
+      ['250.0.0.1', false, restarts],
+    ] as const) {
+      const listener = new FakeListener();
+      const port = await listener.listen(PEER);
+      closers.push(() => listener.close());
+      const s = await speaker({ peers: [passive(PEER, { passive: false, port })] });
+      const dialled = await until('we are dialled', () => listener.peers[0]);
+      const dialling = await dial(s);
+      await dialling.hear(OPEN);
+      const open = openOf(ASN, peerId, 90, offering);
+      dialled.send(open, keepalive);
+      await until('Established', () => state(s) === 'Established');
+      dialling.send(open, keepalive);
+      const [kept, lost] = outgoingStays ? [dialled, dialling] : [dialling, dialled];
+      expect(await lost.notification()).toBe('6/7');
+      await until('one is up', () => state(s) === 'Established');
+      expect(kept.heard.some((message) => message[18] === NOTIFICATION)).toBe(false);
+      expect(kept.closed).toBe(false);
+    }
+  });
+
   it('that the peer gives up for another one are no fault', async () => {
     const listener = new FakeListener();
     const port = await listener.listen(PEER);
