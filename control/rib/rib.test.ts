@@ -262,6 +262,31 @@ describe('Rib', () => {
     expect(rib.candidates(prefixOf(P))[0]?.path.excluded).toBe('next hop unreachable');
   });
 
+  it('looks once for all next hops that change before it begins to look, also where there was nothing yet', async () => {
+    const rib = ribOf(one, two);
+    const [first, second] = ['10.0.7.7', '10.0.7.8'].map((hop) => attributesOf(hop).nextHop!);
+    rib.nextHopsChanged(new Set([first!]));
+    await settled(rib);
+    announce(rib, one, { nextHop: first! }, P);
+    announce(rib, two, { nextHop: second! }, '10.66.0.0/16');
+    await settled(rib);
+    let touched = 0;
+    rib.on('touch', (_ids, count) => {
+      touched += count;
+    });
+    first!.reachable = false;
+    rib.nextHopsChanged(new Set([first!]));
+    second!.reachable = false;
+    for (let flap = 0; flap < 1000; flap++) rib.nextHopsChanged(new Set([first!, second!]));
+    await settled(rib);
+    expect(best(rib)).toEqual([]);
+    expect(touched).toBe(2);
+    for (const hop of [first!, second!]) hop.reachable = true;
+    rib.nextHopsChanged(new Set([first!, second!]));
+    await settled(rib);
+    expect(best(rib)).toHaveLength(2);
+  });
+
   it('keeps the routes of a peer that restarts until it has told all again (RFC 4724)', async () => {
     const rib = ribOf(one);
     announce(rib, one, {}, P, '10.66.0.0/16', '10.67.0.0/16');

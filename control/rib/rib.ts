@@ -129,6 +129,8 @@ export class Rib extends EventEmitter<{
   #dirtyAt = 0;
   #dirtyEnd = 0;
   #sweeps: Sweep[] = [];
+  /** Next hops that a sweep which has not begun will look for. */
+  #changedHops = new Set<NextHop>();
   #scheduled = false;
   readonly #changed = new Int32Array(SLICE);
   readonly #touched = new Int32Array(SLICE);
@@ -290,11 +292,25 @@ export class Rib extends EventEmitter<{
 
   /** Next hops have become reachable, or no more, or cost something else. */
   nextHopsChanged(changed: ReadonlySet<NextHop>): void {
-    this.#startSweep((prefix) => {
+    // One sweep looks for all that change before it begins: links that flap do not pile them up.
+    const isWaiting = this.#changedHops.size > 0;
+    for (const nextHop of changed) this.#changedHops.add(nextHop);
+    if (isWaiting) return;
+    let hops: ReadonlySet<NextHop> | null = null;
+    const begin = () => {
+      const all = this.#changedHops;
+      this.#changedHops = new Set();
+      return all;
+    };
+    const visit = (prefix: number) => {
+      hops ??= begin();
       for (let path = this.#noted(prefix, HEAD); path >= 0; path = this.#paths.get(path, NEXT)) {
         const { nextHop } = this.#setOf(path);
-        if (nextHop && changed.has(nextHop)) this.#touch(prefix);
+        if (nextHop && hops.has(nextHop)) this.#touch(prefix);
       }
+    };
+    this.#startSweep(visit, () => {
+      hops ??= begin();
     });
   }
 
