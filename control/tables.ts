@@ -44,13 +44,22 @@ interface Written6 {
 export interface Learned {
   row4(prefix: number, length: number): number;
   row6(words: Words6, length: number): number;
+  /** A near route for a prefix has come, or gone. */
+  near4(prefix: number, length: number): void;
+  near6(words: Words6, length: number): void;
   /** May send us tunnel packets. */
   readonly peers: Iterable<number>;
 }
 
+/** Those of either map that the other does not have. */
+function* changed<K, V>(before: ReadonlyMap<K, V>, after: ReadonlyMap<K, V>): Generator<V> {
+  for (const [key, value] of before) if (!after.has(key)) yield value;
+  for (const [key, value] of after) if (!before.has(key)) yield value;
+}
+
 const nearKey = (words: Words6, length: number): string => `${words.join()}/${length}`;
 
-const NOTHING: Learned = { row4: () => 0, row6: () => 0, peers: [] };
+const NOTHING: Learned = { row4: () => 0, row6: () => 0, near4: () => {}, near6: () => {}, peers: [] };
 
 export class TableWriter {
   /** Asked when a near route goes. */
@@ -125,6 +134,7 @@ export class TableWriter {
       released.push(index);
     }
     this.#routes = after;
+    for (const { route } of changed(before, after)) this.learned.near4(route.prefix, route.length);
     this.#apply6(desired.six.routes, portId, released, problems);
     // Only now does no route refer to the old rows.
     for (const index of released) this.#adjacencies.release(index);
@@ -162,6 +172,15 @@ export class TableWriter {
     }
     this.#routes6 = after;
     this.#near6 = new Set([...after.values()].map(({ route: { to } }) => nearKey(to.words, to.length)));
+    for (const { route } of changed(before, after)) this.learned.near6(route.to.words, route.to.length);
+  }
+
+  isNear4(prefix: number, length: number): boolean {
+    return this.#routes.has(routeKey(prefix, length));
+  }
+
+  isNear6(words: Words6, length: number): boolean {
+    return this.#near6.has(nearKey(words, length));
   }
 
   /** Routes of these prefixes will soon be learned: see Fib4Writer.fetch. */
@@ -174,11 +193,11 @@ export class TableWriter {
    * nothing was changed then.
    */
   learn4(prefix: number, length: number, row: number): void {
-    if (!this.#routes.has(routeKey(prefix, length))) this.#write4(prefix, length, row);
+    if (!this.isNear4(prefix, length)) this.#write4(prefix, length, row);
   }
 
   learn6(words: Words6, length: number, row: number): void {
-    if (!this.#near6.has(nearKey(words, length))) this.#write6(words, length, row);
+    if (!this.isNear6(words, length)) this.#write6(words, length, row);
   }
 
   /** The row of an adjacency, to be given back by `release`; null while its port is not there. Throws if all are in use. */

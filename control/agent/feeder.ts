@@ -233,6 +233,12 @@ export class Feeder implements Learned {
     return this.#standins.size;
   }
 
+  /** Have one route travel as it should, ahead of a sweep that will come to it. How it travels, or null. */
+  settle(rib: Rib, id: number): Way | null {
+    this.#decide(rib, id);
+    return this.wayOf(rib, id);
+  }
+
   // ---- What is in force ------------------------------------------------------------------------------
 
   row4(prefix: number, length: number): number {
@@ -256,6 +262,28 @@ export class Feeder implements Learned {
       for (const member of group!.members) if (member.reach) size--;
     }
     return size;
+  }
+
+  /** Whether a near route stands before what is learned for a prefix: packets follow that one. */
+  isBehindNear(rib: Rib, id: number): boolean {
+    const words = rib.wordsOf(id, this.#words);
+    return rib.family === IPV4
+      ? this.#tables.isNear4(words[0]!, rib.lengthOf(id))
+      : this.#tables.isNear6(words as unknown as Words6, rib.lengthOf(id));
+  }
+
+  near4(prefix: number, length: number): void {
+    this.#nearChanged(IPV4, [prefix], length);
+  }
+
+  near6(words: Words6, length: number): void {
+    this.#nearChanged(IPV6, words, length);
+  }
+
+  #nearChanged(family: Family, words: readonly number[], length: number): void {
+    const rib = this.#ribs[family.index];
+    const id = rib?.find({ family, words, length }) ?? -1;
+    if (id >= 0 && this.wayOf(rib!, id)) this.follower?.moved(rib!, id);
   }
 
   /** How a prefix of the RIB travels, or null. */

@@ -82,6 +82,7 @@ export class KernelRoutes implements Follower {
   /** Routes of prefixes that the RIBs before had. */
   #orphans: { to: Prefix; form: Form }[] = [];
   #timer: NodeJS.Timeout | null = null;
+  #held = false;
   #stopped = false;
   /** By next hop; null: it cannot be reached. */
   readonly #resolved = new Map<string, Resolved | null>();
@@ -148,7 +149,42 @@ export class KernelRoutes implements Follower {
     for (const hop of this.#resolved.keys()) this.#unasked.add(hop);
     this.#ask();
     if (compare) this.#compare();
+    this.#retry();
     this.#schedule();
+  }
+
+  /** Tell the kernel nothing until `release`: near routes are changing there, and take the place of learned ones or leave it to them. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    this.#held = false;
+    this.#schedule();
+  }
+
+  /** Whether the kernel has a route of ours for a destination, as it writes it. */
+  has(dst: string): boolean {
+    const found = this.#find(prefixOf(dst));
+    return found !== null && (this.#inKernel[found.rib.family.index][found.id] ?? 0) > 0;
+  }
+
+  /**
+   * The kernel's near route for a destination is not wanted any more: whether BGP tells one that the kernel can have, and which
+   * will take its place.
+   */
+  inherit(dst: string): boolean {
+    const found = this.#leftover && this.#find(prefixOf(dst));
+    if (!found || !this.#formOf(this.#feeder.settle(found.rib, found.id))) return false;
+    this.#leftover!.set(dst, { dst, protocol: String(LEARNED_PROTOCOL) });
+    this.moved(found.rib, found.id);
+    return true;
+  }
+
+  #find(prefix: Prefix): { rib: Rib; id: number } | null {
+    const rib = this.#ribs.find(({ family }) => family === prefix.family);
+    const id = rib?.find(prefix) ?? -1;
+    return rib && id >= 0 ? { rib, id } : null;
   }
 
   /** BGP has told all: what the agent before left and nobody wants goes, once the kernel has been told what is wanted. */
@@ -180,6 +216,16 @@ export class KernelRoutes implements Follower {
   get isSettled(): boolean {
     const isEmpty = ({ size }: Bitmap) => size === 0;
     return this.#queue.every(isEmpty) && this.#orphans.length === 0;
+  }
+
+  /** What the kernel did not take it may take now. */
+  #retry(): void {
+    if (this.#failures.size > MAX_COMPARED) return;
+    for (const to of this.#failures.keys()) {
+      const found = this.#find(prefixOf(to));
+      if (found) this.moved(found.rib, found.id);
+      else this.#failures.delete(to);
+    }
   }
 
   /** Leave the kernel's routes as they are. */
@@ -222,7 +268,7 @@ export class KernelRoutes implements Follower {
   // ---- The kernel ------------------------------------------------------------------------------------
 
   #schedule(): void {
-    if (this.#timer || this.#stopped || this.#hostDevice === '') return;
+    if (this.#timer || this.#held || this.#stopped || this.#hostDevice === '') return;
     const hasWork = this.#queue.some(({ size }) => size > 0) || this.#orphans.length > 0 || this.#mustSweep;
     if (!hasWork && this.#unasked.size === 0) return;
     const isBusy = this.#isBusy;
@@ -230,6 +276,7 @@ export class KernelRoutes implements Follower {
     this.#timer = setTimeout(
       () => {
         this.#timer = null;
+        if (this.#held) return;
         this.#ask();
         this.#turn(isBusy ? BUSY_BURST : BURST);
         this.#schedule();
@@ -246,7 +293,8 @@ export class KernelRoutes implements Follower {
       const queue = this.#queue[rib.family.index];
       while (changes.length < burst && queue.size > 0) {
         const id = queue.take();
-        changes.push({ rib, id, form: this.#formOf(this.#feeder.wayOf(rib, id)) });
+        const way = this.#feeder.isBehindNear(rib, id) ? null : this.#feeder.wayOf(rib, id);
+        changes.push({ rib, id, form: this.#formOf(way) });
       }
     }
     this.#tell(changes);
@@ -394,7 +442,7 @@ export class KernelRoutes implements Follower {
         const form = this.#forms[numbers[id] ?? 0];
         if (!form) {
           // What the kernel would not take is tried again.
-          if (this.#feeder.wayOf(rib, id)?.reach) this.moved(rib, id);
+          if (this.#feeder.wayOf(rib, id)?.reach && !this.#feeder.isBehindNear(rib, id)) this.moved(rib, id);
           continue;
         }
         const to = destinationOf(rib.prefixOf(id));

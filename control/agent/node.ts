@@ -346,15 +346,21 @@ export class NodeAgent {
     await this.#planHost6(desired, routes6, sweep || this.#swept, commands, failures);
     const leadsAway = (command: string) => / via /.test(command) && !command.startsWith('route del');
     failures.push(...(await ipApply(null, commands.filter(leadsAway))));
-    problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
-    this.feeder.learn(desired.learning, config.bgp.maximumPaths);
-    await this.ports.release();
-    failures.push(
-      ...(await ipApply(
-        null,
-        commands.filter((command) => !leadsAway(command)),
-      )),
-    );
+    this.kernelRoutes.hold();
+    try {
+      problems.push(...this.tables.apply(desired, (name) => this.ports.idOf(name)));
+      this.feeder.learn(desired.learning, config.bgp.maximumPaths);
+      await this.ports.release();
+      // Where BGP tells a route for a prefix that is near no more, it takes the place of the one that would be removed.
+      const isInherited = (command: string) => {
+        const dst = /^route del ([\da-f.:/]+) /.exec(command)?.[1];
+        return dst !== undefined && this.kernelRoutes.inherit(dst);
+      };
+      const others = commands.filter((command) => !leadsAway(command) && !isInherited(command));
+      failures.push(...(await ipApply(null, others)));
+    } finally {
+      this.kernelRoutes.release();
+    }
     problems.push(...failures.map(({ command, message }) => `${command}: ${message}`));
     this.#followInKernel(host.device, links, made, refresh, sweep);
     problems.push(...this.feeder.problems(), ...this.kernelRoutes.problems());
@@ -498,6 +504,7 @@ export class NodeAgent {
       resolved,
       links,
       routes,
+      (dst) => this.kernelRoutes.has(dst),
     );
     const allowed = mayDelete ? commands : commands.filter((command) => !command.startsWith('route del'));
     return { commands: allowed, failures: [...failures, ...unresolved] };
@@ -517,7 +524,8 @@ export class NodeAgent {
     const hops = [...six.kernelRoutes.values()].flatMap(({ via }) => (via ? [formatAddress6(via)] : []));
     const { resolved, failures: unresolved } = resolve([...new Set(hops)], device);
     failures.push(...unresolved);
-    const planned = planRoutes6(device, six.kernelRoutes.values(), resolved, routes);
+    const isLearned = (dst: string) => this.kernelRoutes.has(dst);
+    const planned = planRoutes6(device, six.kernelRoutes.values(), resolved, routes, isLearned);
     commands.push(...planned.filter((command) => mayDelete || !command.startsWith('route del')));
   }
 

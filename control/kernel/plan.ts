@@ -121,7 +121,8 @@ export interface Resolved {
 
 /**
  * The node's namespace: the host device, and our routes. A route whose next hop is not resolved is left as it
- * is. Make before break: additions and changes come before deletions.
+ * is. Make before break: additions and changes come before deletions. `isLearned`: whether the kernel has a route that
+ * BGP told us for a destination, whose place one that is wanted here takes.
  */
 export function planHost(
   port: DesiredPort,
@@ -130,6 +131,7 @@ export function planHost(
   resolved: ReadonlyMap<string, Resolved>,
   links: readonly Link[],
   routes: readonly Route[],
+  isLearned: (dst: string) => boolean = () => false,
 ): string[] {
   const link = links.find((candidate) => candidate.ifname === port.device);
   const commands = planDevice(port, alias, link);
@@ -152,7 +154,8 @@ export function planHost(
     const way = hop ? `via ${hop.gateway} dev ${dev}` : `dev ${dev} scope link`;
     const src = prefsrc ? ` src ${prefsrc}` : '';
     // "replace" only what is ours: a stranger's route for the same prefix makes "add" fail, and stays.
-    commands.push(`route ${old ? 'replace' : 'add'} ${dst} ${way}${src} proto ${ROUTE_PROTOCOL}`);
+    const action = old || isLearned(dst) ? 'replace' : 'add';
+    commands.push(`route ${action} ${dst} ${way}${src} proto ${ROUTE_PROTOCOL}`);
   }
   return [...commands, ...[...present.values()].map(deleteRoute), ...surplus];
 }

@@ -55,12 +55,13 @@ export function planPod6(
   return isThere ? [] : [`route add default via ${GATEWAY6} dev ${device}${metric}`];
 }
 
-/** Our routes of the node's namespace. A route whose next hop is not resolved is left as it is. */
+/** Our routes of the node's namespace, as planHost has them. A route whose next hop is not resolved is left as it is. */
 export function planRoutes6(
   device: string,
   wanted: Iterable<KernelRoute6>,
   resolved: ReadonlyMap<string, Resolved>,
   routes: readonly Route[],
+  isLearned: (dst: string) => boolean = () => false,
 ): string[] {
   const present = new Map<string, Route>();
   for (const route of routes) if (route.protocol === String(ROUTE_PROTOCOL)) present.set(route.dst, route);
@@ -76,7 +77,8 @@ export function planRoutes6(
     if (old && old.dev === dev && old.gateway === hop?.gateway && old.prefsrc === prefsrc) continue;
     const way = hop ? `via ${hop.gateway} dev ${dev}` : `dev ${dev}`;
     const src = prefsrc ? ` src ${prefsrc}` : '';
-    commands.push(`route ${old ? 'replace' : 'add'} ${dst} ${way}${src} proto ${ROUTE_PROTOCOL}`);
+    const action = old || isLearned(dst) ? 'replace' : 'add';
+    commands.push(`route ${action} ${dst} ${way}${src} proto ${ROUTE_PROTOCOL}`);
   }
   return [...commands, ...[...present.values()].map(deleteRoute)];
 }

@@ -5,6 +5,7 @@ import { stringify } from 'yaml';
 import { until } from '../../control/bgp/until.ts';
 import { block, block6, Cluster, Daemon } from './cluster.ts';
 import { noLab } from './in-lab.ts';
+import { ping } from './traffic.ts';
 
 const TOR = '192.0.2.200';
 const TOR6 = 'fd00::200';
@@ -98,7 +99,7 @@ protocol bgp node6 { local ${TOR6} as 65001; neighbor fd00::1 as 64512; ${timing
       CLIENT,
       `router id ${CLIENT};
 protocol device { }
-protocol static { ipv4; route 10.65.77.0/26 blackhole; route 172.16.0.0/16 blackhole; route 172.17.0.0/16 blackhole { bgp_next_hop = 198.18.7.9; }; }
+protocol static { ipv4; route 10.65.77.0/26 blackhole; route 10.65.1.2/32 blackhole; route 10.65.1.9/32 blackhole; route 172.16.0.0/16 blackhole; route 172.17.0.0/16 blackhole { bgp_next_hop = 198.18.7.9; }; }
 protocol bgp node { local ${CLIENT} as 64512; neighbor 192.0.2.1 as 64512; ${timing} ipv4 { import all; export all; }; }
 `,
     );
@@ -230,6 +231,16 @@ protocol bgp node { local ${CLIENT} as 64512; neighbor 192.0.2.1 as 64512; ${tim
     await far('up');
     await until('the route is there again', via);
     expect((await cluster.api(1).routes()).map(({ prefix }) => prefix)).toContain('172.17.0.0/16');
+  });
+
+  it('lets nobody take the packets of a pod that is here, of those that its host sends neither', async () => {
+    const learned = async () =>
+      (await cluster.lab.run('node1', 'ip', ['route', 'show', 'proto', '85'])).trim();
+    // Both came together; of no pod here is the one.
+    await until('the kernel has what the client tells', async () => (await learned()).includes('10.65.1.9 '));
+    expect(await cluster.tortie(1, 'bgp', 'routes', '10.65.1.2/32', '--node', 'node1')).toContain(CLIENT);
+    expect(await learned()).not.toContain('10.65.1.2 ');
+    expect(await ping(cluster.lab, 'node1', '10.65.1.2')).toMatchObject({ received: 3 });
   });
 
   it('leaves no learned route in the kernel when all is purged', async () => {

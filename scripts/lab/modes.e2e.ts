@@ -80,6 +80,37 @@ describe.skipIf(noLab).each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (b
     });
   });
 
+  it('changes modes without a moment in which the host has no route to a block', async () => {
+    const { lab } = cluster;
+    const to = block(2);
+    await cluster.switchTo('direct');
+    const monitor = lab.spawn('node1', 'ip', ['-4', '-N', 'monitor', 'route']);
+    /** The kernel's next news of a route that is so. */
+    const told = async (what: string, isSo: (line: string) => boolean): Promise<void> => {
+      for (;;) {
+        const line = await monitor.line();
+        expect(line.startsWith(`Deleted ${to} `), `${line}, on the way to ${what}`).toBe(false);
+        if (isSo(line)) return;
+      }
+    };
+    try {
+      const probe = '198.51.100.1';
+      await until('the monitor listens', async () => {
+        await lab.ip('node1', `route replace ${probe} dev lo`);
+        return monitor.line(200).catch(() => null);
+      });
+      for (const mode of ['vxlan', 'ipip', 'direct', 'ipip', 'vxlan', 'direct'] as const) {
+        await cluster.switchTo(mode);
+        const way = mode === 'direct' ? `via ${nodeAddress(2)} ` : 'dev tortie0 ';
+        // Datastore and BGP have protocols of their own.
+        const owner = `proto ${mode === 'vxlan' ? 84 : 85} `;
+        await told(mode, (line) => [`${to} `, way, owner].every((part) => line.includes(part)));
+      }
+    } finally {
+      await monitor.stop();
+    }
+  });
+
   // Once is enough: it has nothing to do with who tells the routes.
   if (bgp === 'mesh') {
     it('explains what would become of a packet as it becomes of it', async () => {
