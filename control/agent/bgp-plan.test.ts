@@ -59,6 +59,20 @@ describe('peers', () => {
     expect(peers(resources)[0]).toBe('192.0.2.2:179 65002 node specific');
     expect(peers(resources)).toHaveLength(2);
   });
+
+  it('have the name of their Node, else that of the BGPPeer', () => {
+    const resources = [
+      ...nodes,
+      make('BGPPeer', 'mine', { node: 'n1', peerIP: '192.0.2.2', asNumber: 65002 }),
+      make('BGPPeer', 'tor', { peerIP: '192.0.2.9', asNumber: 65001 }),
+      make('BGPPeer', 'rr', { nodeSelector: 'all()', peerSelector: 'all()' }),
+    ];
+    const names = (of: readonly Resource[]) =>
+      planOf('n1', of).peers.map(({ address, resource }) => `${address} ${resource?.kind} ${resource?.name}`);
+    const expected = ['192.0.2.2 Node n2', '192.0.2.3 Node n3', '192.0.2.9 BGPPeer tor'];
+    expect(names(resources)).toEqual(expected);
+    expect(names(resources.slice(0, -1))).toEqual(expected);
+  });
 });
 
 it('watches the peers that are to be watched, at both ends', () => {
@@ -213,7 +227,7 @@ describe('sessions', () => {
     });
     const plain = peer(tor({ ttlSecurity: 0 }), '192.0.2.9')!;
     expect(Object.keys(plain).sort()).toEqual(
-      ['address', 'asn', 'exportPolicy', 'importPolicy', 'label', 'nextHop', 'port'].sort(),
+      ['address', 'asn', 'exportPolicy', 'importPolicy', 'label', 'nextHop', 'port', 'resource'].sort(),
     );
     expect(peer(tor({ keepOriginalNextHop: true }), '192.0.2.9')?.nextHop).toBe('keep');
   });
@@ -223,7 +237,10 @@ describe('sessions', () => {
     const plan = planOf('n1', named({ name: 'gone' }));
     expect(plan.peers.map(({ address }) => address)).not.toContain('192.0.2.9');
     expect(plan.problems).toEqual([
-      expect.stringContaining('BGPPeer tor, peer 192.0.2.9: the password gone/tor'),
+      {
+        text: expect.stringContaining('left out: BGPPeer tor, peer 192.0.2.9: the password gone/tor'),
+        leftOut: ['192.0.2.9', 'tor'],
+      },
     ]);
     const optional = planOf('n1', named({ name: 'gone', optional: true }));
     expect(optional.problems).toEqual([]);
@@ -237,16 +254,43 @@ describe('sessions', () => {
       make('BGPPeer', 'reserved', { peerIP: '192.0.2.10', asNumber: 23456 }),
     ]);
     expect(plan.problems).toEqual([
-      expect.stringContaining('BGPPeer tor is left out: BGP: peer 192.0.2.9: a password has 1 to 80 bytes'),
-      expect.stringContaining('BGPPeer reserved is left out: BGP: peer 192.0.2.10: AS number 23456'),
+      {
+        text: expect.stringContaining('left out: BGPPeer tor, peer 192.0.2.9: a password has 1 to 80 bytes'),
+        leftOut: ['192.0.2.9', 'tor'],
+      },
+      {
+        text: 'left out: BGPPeer reserved, peer 192.0.2.10: AS number 23456',
+        leftOut: ['192.0.2.10', 'reserved'],
+      },
     ]);
     expect(plan.peers).toHaveLength(2);
+  });
+
+  it('are left out by what counts for their address alone', () => {
+    const password = { secretKeyRef: { name: 'gone', key: 'mesh' } };
+    const secured = make('BGPConfiguration', 'default', { nodeMeshPassword: password });
+    const mesh = [...nodes, secured];
+    const leftOut = (resources: readonly Resource[]) =>
+      planOf('n1', resources).problems.map((problem) => problem.leftOut);
+    expect(leftOut(mesh)).toEqual([
+      ['192.0.2.2', 'n2'],
+      ['192.0.2.3', 'n3'],
+    ]);
+    const open = make('BGPPeer', 'open', { node: 'n1', peerIP: '192.0.2.2', asNumber: 64512 });
+    expect(leftOut([...mesh, open])).toEqual([['192.0.2.3', 'n3']]);
+    const all = make('BGPPeer', 'all', { nodeSelector: 'all()', peerSelector: 'all()', password });
+    expect(leftOut([...mesh, open, all]).sort()).toEqual([
+      ['192.0.2.2', 'n2', 'all'],
+      ['192.0.2.3', 'n3', 'all'],
+    ]);
   });
 
   it('that carry IPv6 over IPv4 have a next hop for it', () => {
     const six = { session: { families: ['IPv4', 'IPv6'] } };
     const plan = planOf('n1', tor(six));
-    expect(plan.problems).toEqual([expect.stringContaining('own routes of IPv6 are not sent to 192.0.2.9')]);
+    expect(plan.problems).toEqual([
+      { text: expect.stringContaining('own routes of IPv6 are not sent to 192.0.2.9'), leftOut: [] },
+    ]);
     const self = make('Node', 'n1', { bgp: { ipv4Address: '192.0.2.1/24', ipv6Address: '2001:db8::1/64' } });
     const peers = planOf('n1', [self, ...tor(six).slice(1)]).peers;
     expect(peers.find(({ address }) => address === '192.0.2.9')?.nextHop6).toBe('2001:db8::1');
@@ -307,7 +351,10 @@ describe('sessions', () => {
   it('let nothing pass whose filter does not exist, and say so', () => {
     const plan = planOf('n1', tor({ filters: ['gone'] }));
     expect(plan.problems).toEqual([
-      expect.stringContaining('BGPPeer tor names BGPFilter gone, which does not exist'),
+      {
+        text: expect.stringContaining('BGPPeer tor names BGPFilter gone, which does not exist'),
+        leftOut: [],
+      },
     ]);
     const { importPolicy, exportPolicy } = plan.peers.find(({ address }) => address === '192.0.2.9')!;
     for (const policy of [importPolicy!, exportPolicy!]) {
@@ -346,7 +393,7 @@ it('announces what is the node’s and the services’, with priority and commun
     { prefix: '10.96.0.0/12', localPref: 2147482623 },
     { prefix: 'fd96::/112', localPref: 2147483147, largeCommunities: [64512, 1, 2] },
   ]);
-  expect(plan.problems).toEqual([expect.stringContaining('the community "gone"')]);
+  expect(plan.problems).toEqual([{ text: expect.stringContaining('the community "gone"'), leftOut: [] }]);
 });
 
 it('listens on all addresses where bindMode is None', () => {

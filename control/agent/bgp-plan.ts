@@ -1,7 +1,8 @@
 /** Who this node speaks BGP with and how, and what it announces, from the resources. Pure. */
 import { isIp6 } from '../address.ts';
+import type { BgpProblemView } from '../api/types.ts';
 import { checkPeer } from '../bgp/check.ts';
-import type { BfdConfig, Origination, PeerConfig } from '../bgp/config.ts';
+import type { BfdConfig, Origination, PeerConfig, PeerResource } from '../bgp/config.ts';
 import { canonicalAddress, parsePrefix } from '../bgp/family.ts';
 import { secondsOf } from '../resources/fields.ts';
 import {
@@ -43,7 +44,7 @@ export interface BgpPlan {
   readonly peers: readonly PeerConfig[];
   readonly originate: readonly Origination[];
   /** For people. */
-  readonly problems: readonly string[];
+  readonly problems: readonly BgpProblemView[];
 }
 
 /**
@@ -64,6 +65,8 @@ class Planner {
   readonly #ofNodes: ReadonlySet<string>;
   readonly #peers = new Map<string, PeerConfig>();
   readonly #problems: string[] = [];
+  /** By address of the peer. */
+  readonly #leftOut = new Map<string, BgpProblemView>();
   readonly #asn: number;
   readonly #clusterId: string | null;
 
@@ -99,7 +102,10 @@ class Planner {
       clusterId: this.#clusterId,
       peers: [...this.#peers.values()],
       originate: this.#originations(),
-      problems: this.#problems,
+      problems: [
+        ...this.#leftOut.values(),
+        ...this.#problems.map((text): BgpProblemView => ({ text, leftOut: [] })),
+      ],
     };
   }
 
@@ -152,10 +158,17 @@ class Planner {
       ...(nodeMeshMaxRestartTime && { maxRestartTime: nodeMeshMaxRestartTime }),
     };
     const whom = resource ? `BGPPeer ${resource.metadata.name}` : 'the mesh';
-    const password = this.#password(spec.password?.secretKeyRef, `${whom}, peer ${peer.address}`);
-    if (password === null) {
+    const names = [node, resource].flatMap((named) => named?.metadata.name ?? []);
+    const leaveOut = (reason: string) => {
       this.#peers.delete(peer.address);
-      return;
+      const text = `left out: ${whom}, peer ${peer.address}: ${reason}`;
+      this.#leftOut.set(peer.address, { text, leftOut: [peer.address, ...names] });
+    };
+    const ref = spec.password?.secretKeyRef;
+    const password = this.#password(ref);
+    if (password === null) {
+      const where = `${ref?.name}/${ref?.key} is not in bgp.secrets of the settings`;
+      return leaveOut(`the password ${where}, so there is no session; put it there`);
     }
     const internal = peer.asn === (spec.localASNumber ?? this.#asn);
     const found = (spec.filters ?? []).map((name) => ({ name, filter: this.#filters.get(name) }));
@@ -175,6 +188,7 @@ class Planner {
       internal && this.#clusterId !== null && node?.spec.bgp?.routeReflectorClusterID !== this.#clusterId;
     const config: PeerConfig = {
       ...peer,
+      ...resourceOf(node ?? resource),
       ...(isClient && { reflectorClient: true }),
       ...sessionOf(spec, internal),
       ...this.#nextHop6(peer.address, spec.session?.families, whom),
@@ -186,9 +200,9 @@ class Planner {
       // One that cannot be is not to cost the others their sessions.
       checkPeer(config, this.#asn);
       this.#peers.set(peer.address, config);
+      this.#leftOut.delete(peer.address);
     } catch (error) {
-      this.#peers.delete(peer.address);
-      this.#problems.push(`${whom} is left out: ${(error as Error).message}`);
+      leaveOut((error as Error).message.replace(`BGP: peer ${peer.address}: `, ''));
     }
   }
 
@@ -204,15 +218,10 @@ class Planner {
   }
 
   /** Undefined: none is wanted. Null: it is not there, and without it there is no session. */
-  #password(ref: SecretRef | undefined, whom: string): string | null | undefined {
+  #password(ref: SecretRef | undefined): string | null | undefined {
     if (!ref) return undefined;
     const text = this.#context.secret(ref.name, ref.key);
-    if (text !== null) return text;
-    if (ref.optional) return undefined;
-    this.#problems.push(
-      `${whom}: the password ${ref.name}/${ref.key} is not in bgp.secrets of the settings, so there is no session; put it there`,
-    );
-    return null;
+    return text === null && ref.optional ? undefined : text;
   }
 
   #pools() {
@@ -278,6 +287,9 @@ class Planner {
     if (!this.#problems.includes(problem)) this.#problems.push(problem);
   }
 }
+
+const resourceOf = (named: Node | BGPPeer | undefined): { resource?: PeerResource } =>
+  named ? { resource: { kind: named.kind, name: named.metadata.name } } : {};
 
 /** What a BGPPeer says of its sessions. */
 function sessionOf(spec: BGPPeer['spec'], internal: boolean): Partial<PeerConfig> {

@@ -66,6 +66,8 @@ export class BgpRouting {
   async configure(plan: BgpPlan, routerId: number): Promise<void> {
     this.asn = plan.asn;
     if (!this.#config().bgp.enabled) return this.#abandon();
+    // A peer that is left out is no part of what the speaker is told.
+    this.view.problems = plan.problems;
     this.#bmp.configure(this.#config().bgp.bmp);
     const config = this.#speakerConfig(plan, routerId);
     const text = JSON.stringify(config);

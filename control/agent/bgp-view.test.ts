@@ -462,6 +462,51 @@ describe('peers', () => {
     expect(rowsOf(view, { in: '0:0::1' })).toEqual([]);
   });
 
+  it('go by the names of their resources, too', async () => {
+    const { speaker, view } = await start([
+      external(LEFT, 64501, { resource: { kind: 'BGPPeer', name: 'uplink' } }),
+      external(RIGHT, 64502, { resource: { kind: 'Node', name: 'node2' } }),
+      external(RIGHT6, 64502, { resource: { kind: 'Node', name: 'node2' } }),
+    ]);
+    const left = await establish(speaker, LEFT, 64501);
+    left.send(...announcement([64501], LEFT, ['203.0.113.0/24']));
+    await settled(speaker, 2);
+    expect(short(rowsOf(view, { in: 'uplink' }))).toEqual([`best 203.0.113.0/24 ${LEFT} only path`]);
+    expect(rowsOf(view, { out: 'uplink' }).map(({ prefix }) => prefix)).toEqual(['10.65.0.0/26']);
+    expect(view.why('10.65.0.0/26', 'uplink').told).toMatchObject({ peer: LEFT });
+    expect([...view.dump({ in: 'uplink' })].length).toBeGreaterThan(0);
+    const events = view.watch({ peer: 'uplink' }, () => {});
+    view.refresh('uplink');
+    await left.hear(ROUTE_REFRESH);
+    view.reset('uplink', '');
+    await until('it has ended', () => statusOf(speaker, LEFT).state !== 'Established');
+    expect(new Set([...events.events()].map((event) => 'peer' in event && event.peer))).toEqual(
+      new Set([LEFT]),
+    );
+    expect(() => view.refresh('node2')).toThrow(
+      `several peers are named "node2": ${RIGHT}, ${RIGHT6}; give the address of one`,
+    );
+    expect(() => view.refresh('node3')).toThrow(
+      `no peer "node3"; peers: ${LEFT} (uplink), ${RIGHT} (node2), ${RIGHT6} (node2)`,
+    );
+  });
+
+  it('that are left out are answered with the reason, in any spelling and by each of their names', async () => {
+    const { view } = await start();
+    const text = 'left out: BGPPeer rr, peer 2001:db8::9: AS number 23456';
+    view.problems = [
+      { text, leftOut: ['2001:db8::9', 'node9', 'rr'] },
+      { text: 'BGPPeer tor names BGPFilter gone', leftOut: [] },
+    ];
+    expect(view.summary().problems).toEqual(view.problems);
+    for (const name of ['2001:DB8:0::9', 'node9', 'rr']) {
+      expect(() => view.refresh(name)).toThrow(`no peer "${name}"; ${text}`);
+    }
+    expect(() => view.refresh('tor')).toThrow(`no peer "tor"; peers: ${LEFT}, ${RIGHT}`);
+    view.problems = [];
+    expect(() => view.refresh('rr')).toThrow(`no peer "rr"; peers: ${LEFT}, ${RIGHT}`);
+  });
+
   it('are none without a speaker, and every question says so', () => {
     const view = new SpeakerView();
     for (const ask of [

@@ -1,7 +1,8 @@
 /** The BGP speaker as the control socket shows it. Nothing is copied: lists are walked while they are read. */
-import { tryAddress6 } from '../address.ts';
+import { peerNamed } from '../api/peer-named.ts';
 import type {
   BgpDumpQuery,
+  BgpProblemView,
   BgpRouteQuery,
   BgpRouteView,
   BgpSummaryView,
@@ -20,8 +21,6 @@ import { dumpOf } from './bgp-dump.ts';
 import { bestOf, routesOf, whyOf } from './bgp-routes.ts';
 import { Monitor } from './bgp-watch.ts';
 
-/** Names of peers that an error lists. */
-const MAX_NAMES = 20;
 /** RFC 9003 section 2. */
 const MAX_TEXT_BYTES = 255;
 
@@ -33,6 +32,8 @@ export interface Running {
 }
 
 export class SpeakerView implements BgpView {
+  /** Of the plan that the speaker was given last. */
+  problems: readonly BgpProblemView[] = [];
   #running: Running | null = null;
   readonly #forwarded: () => number;
   readonly #monitor = new Monitor((prefix) => {
@@ -68,6 +69,7 @@ export class SpeakerView implements BgpView {
       attributeSets: speaker.table.size,
       bmp: bmp().map((collector) => ({ ...collector, since: collector.since.toISOString() })),
       forwarded: this.#forwarded(),
+      problems: [...this.problems],
     };
   }
 
@@ -133,14 +135,6 @@ export class SpeakerView implements BgpView {
   }
 
   #peer(name: string): PeerStatus {
-    const peers = this.peers();
-    const words = tryAddress6(name)?.join();
-    const found = peers.find(
-      ({ address }) => address === name || (words !== undefined && tryAddress6(address)?.join() === words),
-    );
-    if (found) return found;
-    const names = peers.slice(0, MAX_NAMES).map(({ address }) => address);
-    const more = peers.length > MAX_NAMES ? ` and ${peers.length - MAX_NAMES} more` : '';
-    throw new TortieError('PEER_UNKNOWN', `no peer "${name}"; peers: ${names.join(', ') || 'none'}${more}`);
+    return peerNamed(this.peers(), name, this.problems);
   }
 }

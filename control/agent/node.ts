@@ -369,7 +369,7 @@ export class NodeAgent {
     const { originate } = desired;
     const secret = (name: string, key: string) => readSecret(config.bgp.secrets, name, key);
     const plan = bgpPlan({ nodeName, resources, originate, secret });
-    problems.push(...plan.problems);
+    problems.push(...plan.problems.map(({ text }) => text));
     await this.routing
       .configure(plan, desired.routerId)
       .catch((error: Error) => problems.push(`BGP: ${error.message}`));

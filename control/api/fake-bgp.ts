@@ -3,8 +3,8 @@ import { NO_ATTRIBUTES } from '../bgp/attributes.ts';
 import { encodePeerIndex } from '../bgp/mrt-table.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus } from '../bgp/status.ts';
 import { type AttributesView, attributesView } from '../bgp/text.ts';
-import { TortieError } from '../error.ts';
-import type { BgpEvent, BgpRouteView, BgpToldView, BgpView } from './types.ts';
+import { peerNamed } from './peer-named.ts';
+import type { BgpEvent, BgpProblemView, BgpRouteView, BgpToldView, BgpView } from './types.ts';
 
 const NO_COUNTERS: PeerCounters = {
   messagesIn: 0,
@@ -46,6 +46,7 @@ export const fakePeers = (): PeerStatus[] => [
     address: '192.0.2.2',
     port: 179,
     label: 'node-to-node mesh',
+    resource: { kind: 'Node', name: 'node2' },
     asn: 64512,
     localAsn: 64512,
     internal: true,
@@ -105,6 +106,7 @@ export const fakePeers = (): PeerStatus[] => [
     address: '198.51.100.1',
     port: 179,
     label: 'global',
+    resource: { kind: 'BGPPeer', name: 'uplink' },
     asn: 64501,
     localAsn: 64512,
     internal: false,
@@ -204,11 +206,14 @@ export const fakeRoutes = (): BgpRouteView[] => [
   route({ family: 'ipv6', prefix: 'fd65:1::/122', nextHop: '2001:db8::2' }),
 ];
 
-function known(peer: string): string {
-  const names = fakePeers().map(({ address }) => address);
-  if (names.includes(peer)) return peer;
-  throw new TortieError('PEER_UNKNOWN', `no peer "${peer}"; peers: ${names.join(', ')}`);
-}
+const PROBLEMS: BgpProblemView[] = [
+  {
+    text: 'left out: BGPPeer backup, peer 198.51.100.7: the password bgp/backup is not in bgp.secrets of the settings, so there is no session; put it there',
+    leftOut: ['198.51.100.7', 'backup'],
+  },
+];
+
+const known = (peer: string): string => peerNamed(fakePeers(), peer, PROBLEMS).address;
 
 const EVENTS: BgpEvent[] = [
   {
@@ -299,16 +304,17 @@ export const fakeBgp = (asked: string[][] = []): BgpView => ({
       },
     ],
     forwarded: 3,
+    problems: PROBLEMS,
   }),
   peers: fakePeers,
   routes: (query) => {
-    const peer = query.in ?? query.out;
-    if (peer !== undefined) known(peer);
+    const name = query.in ?? query.out;
+    const peer = name === undefined ? undefined : known(name);
     return fakeRoutes().filter(
       (candidate) =>
         (query.family === undefined || candidate.family === query.family) &&
         (query.prefix === undefined || candidate.prefix === query.prefix) &&
-        (query.in === undefined || candidate.peer === query.in) &&
+        (query.in === undefined || candidate.peer === peer) &&
         (!query.best || candidate.state === 'best'),
     );
   },
@@ -327,7 +333,8 @@ export const fakeBgp = (asked: string[][] = []): BgpView => ({
       told: to === undefined || candidates.length === 0 ? null : toldTo(known(to), prefix),
     };
   },
-  watch: ({ peer, best }, wake) => {
+  watch: ({ peer: name, best }, wake) => {
+    const peer = name === undefined ? undefined : known(name);
     let left = EVENTS.filter(
       (event) => (best || event.event !== 'best') && (!peer || ('peer' in event && event.peer === peer)),
     );

@@ -82,7 +82,7 @@ it('tells of an error before the first row, and in the middle', async () => {
   );
   await expect(bgp.refresh('192.0.2.9')).rejects.toMatchObject({
     code: 'PEER_UNKNOWN',
-    message: 'no peer "192.0.2.9"; peers: 192.0.2.2, 198.51.100.1',
+    message: 'no peer "192.0.2.9"; peers: 192.0.2.2 (node2), 198.51.100.1 (uplink)',
   });
   const seen: BgpRouteView[] = [];
   const broken = async () => {

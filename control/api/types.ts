@@ -243,6 +243,14 @@ export interface BgpSummaryView {
   bmp: BmpCollectorView[];
   /** Learned routes that packets follow. */
   forwarded: number;
+  /** What is not as the resources want it. */
+  problems: BgpProblemView[];
+}
+
+export interface BgpProblemView {
+  readonly text: string;
+  /** The peer that has no session for it, by its address and the names of its resources; empty: it costs no session. */
+  readonly leftOut: readonly string[];
 }
 
 export interface BgpRouteQuery {
@@ -335,7 +343,10 @@ export interface BgpWatch {
   close(): void;
 }
 
-/** The BGP speaker, to look at. Everything throws BGP_OFF where there is none. */
+/**
+ * The BGP speaker, to look at. Everything throws BGP_OFF where there is none. A peer goes by its address in any spelling, or by the
+ * name of its resource: PEER_UNKNOWN where there is none, PEER_AMBIGUOUS where there are several.
+ */
 export interface BgpView {
   summary(): BgpSummaryView;
   peers(): PeerStatus[];

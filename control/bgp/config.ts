@@ -4,6 +4,12 @@ import type { Policy } from './policy.ts';
 
 export type PeerLabel = 'node-to-node mesh' | 'node specific' | 'global';
 
+/** What stands for the peer among the resources, and gives it its name. */
+export interface PeerResource {
+  readonly kind: 'Node' | 'BGPPeer';
+  readonly name: string;
+}
+
 /** Ours towards the peer (RFC 9234 section 4.1). */
 export type Role = 'provider' | 'customer' | 'peer' | 'rs' | 'rs-client';
 
@@ -73,8 +79,9 @@ export interface PeerConfig {
   /** The session is to be down; the text is for the peer's operator (RFC 9003), at most 255 bytes of UTF-8. */
   shutdown?: string;
   bfd?: BfdConfig;
-  /** Passed through to the status. */
+  /** Passed through to the status, as what follows. */
   label: PeerLabel;
+  resource?: PeerResource;
 }
 
 export interface Timers {

@@ -248,6 +248,7 @@ export class Session implements ConnectionOwner {
       address: this.name,
       port,
       label: peer.label,
+      resource: peer.resource ?? null,
       asn: peer.asn,
       localAsn: peer.localAsn ?? asn,
       internal: this.source.internal,

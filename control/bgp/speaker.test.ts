@@ -1031,11 +1031,18 @@ describe('the speaker', () => {
     const gone = await establish(s, OTHER);
     const { since } = status(s);
     await s.reconfigure(
-      config({ listen, peers: [passive(PEER, { label: 'node specific' }), passive('127.77.0.9')] }),
+      config({
+        listen,
+        peers: [
+          passive(PEER, { label: 'node specific', resource: { kind: 'Node', name: 'node2' } }),
+          passive('127.77.0.9'),
+        ],
+      }),
     );
     expect(await gone.notification()).toBe('6/9 0603');
     expect(s.peers().map(({ address }) => address)).toEqual([PEER, '127.77.0.9']);
-    expect(status(s)).toMatchObject({ state: 'Established', since, label: 'node specific' });
+    const resource = { kind: 'Node', name: 'node2' };
+    expect(status(s)).toMatchObject({ state: 'Established', since, label: 'node specific', resource });
     // What is said aloud and was so before, and pauses between attempts, are nothing to the session either.
     const same = passive(PEER, {
       ...{ holdTime: 90, families: ['ipv4'], localAddress: US, port: 179, addPath: {} },

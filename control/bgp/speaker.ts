@@ -499,6 +499,7 @@ const isWildcard = (address: string): boolean => address === '0.0.0.0' || addres
 function sessionKey(config: SessionConfig): string {
   const {
     label: _label,
+    resource: _resource,
     importPolicy: _import,
     exportPolicy: _export,
     keepFiltered: _keep,

@@ -1,5 +1,5 @@
 /** What a speaker tells of its peers. Plain data. */
-import type { PeerLabel } from './config.ts';
+import type { PeerLabel, PeerResource } from './config.ts';
 import type { FamilyName } from './family.ts';
 
 export type SessionState = 'Idle' | 'Connect' | 'Active' | 'OpenSent' | 'OpenConfirm' | 'Established';
@@ -58,6 +58,8 @@ export interface PeerStatus {
   address: string;
   port: number;
   label: PeerLabel;
+  /** Null: it has no name. */
+  resource: PeerResource | null;
   asn: number;
   localAsn: number;
   /** iBGP. */

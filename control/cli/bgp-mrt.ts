@@ -12,8 +12,8 @@ import type { LoadedMrt } from '../load-mrt.ts';
 import { byPrefix, counted, ROUTE_HEADER, routeCells, whyText } from './bgp-text.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
 import { type Io, printJson } from './io.ts';
+import { peerArgument } from './peer.ts';
 import { prefixArgument } from './prefix.ts';
-import { addressArgument } from './show.ts';
 import { Lines, LongTable } from './table.ts';
 
 interface DumpOptions extends DaemonOptions, BgpDumpQuery {}
@@ -32,7 +32,7 @@ export function addMrt(bgp: Command, io: Io): void {
     .description('write the table to an MRT file (TABLE_DUMP_V2), whole or not at all')
     .argument('<file>', 'is replaced once all is written; compressed if its name ends with .gz')
     .addOption(
-      new Option('--in <peer>', 'what this peer told us alone, refused or not').argParser(addressArgument),
+      new Option('--in <peer>', 'what this peer told us alone, refused or not').argParser(peerArgument),
     )
     .addOption(
       new Option('--family <family>', 'routes of one family').choices(FAMILIES.map(({ name }) => name)),

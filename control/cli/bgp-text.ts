@@ -3,6 +3,7 @@ import { isIp6, parseAddress4, tryAddress6 } from '../address.ts';
 import type {
   BgpEvent,
   BgpPeerView,
+  BgpProblemView,
   BgpRouteView,
   BgpSummaryView,
   BgpToldView,
@@ -95,6 +96,10 @@ export function summaryText(
   return `${lines.join('\n')}\n${rows.length > 0 ? columns(header, rows) : 'No peers.\n'}`;
 }
 
+/** Below a table. */
+export const problemsText = (problems: readonly BgpProblemView[]): string =>
+  problems.length === 0 ? '' : `\n${problems.map(({ text }) => `${text}\n`).join('')}`;
+
 const familyText = (family: BgpRouteView['family']): string => (family === 'ipv4' ? 'IPv4' : 'IPv6');
 
 /** Title and value, the values below each other. */
@@ -117,7 +122,7 @@ export function peerText(peer: BgpPeerView, now: Date): string {
   const kind = peer.internal ? 'internal' : 'external';
   const own = peer.asn === peer.localAsn || peer.internal ? '' : `, ours ${peer.localAsn}`;
   const told = facts([
-    ['Peer', `${peer.address} port ${peer.port}, ${peer.label}`],
+    ['Peer', `${peer.address} port ${peer.port}, ${peer.label}${resourceText(peer)}`],
     ['AS', `${peer.asn} (${kind}${own})`],
     ['State', `${peer.state}, since ${peer.since} (${ageText(peer.since, now)})`],
     ['Last error', errorText(peer.lastError, peer.lastErrorAt, now)],
@@ -170,6 +175,9 @@ export function peerText(peer: BgpPeerView, now: Date): string {
   );
   return [told, offersText(peer), families, messages, counts].join('\n');
 }
+
+const resourceText = ({ resource }: BgpPeerView): string =>
+  resource === null ? '' : `, ${resource.kind === 'Node' ? 'node' : resource.kind} ${resource.name}`;
 
 /** Why a session is down: what ended it is of more use than what came of the attempts since. */
 const downText = ({ lastError, endReason }: BgpPeerView): string | null =>

@@ -29,7 +29,8 @@ beforeAll(async () => {
     throw new TortieError('BGP_OFF', 'this agent speaks no BGP');
   };
   await serve('off', { peers: off, summary: off, routes: off });
-  await serve('alone', { peers: () => [], routes: () => [] });
+  const summary = () => ({ ...fakeBgp().summary(), problems: [] });
+  await serve('alone', { peers: () => [], summary, routes: () => [] });
 });
 afterAll(async () => {
   for (const server of servers) await server.close();
@@ -50,9 +51,11 @@ describe('JSON', () => {
   it.each<[string, unknown]>([
     ['peers', fakePeers()],
     ['peer 192.0.2.2', fakePeers()[0]],
+    ['peer node2', fakePeers()[0]],
     ['summary', { ...fakeBgp().summary(), peers: fakePeers() }],
     ['why 203.0.113.0/24', fakeBgp().why('203.0.113.0/24')],
     ['refresh 192.0.2.2', { peer: '192.0.2.2' }],
+    ['refresh uplink', { peer: 'uplink' }],
     ['reset 192.0.2.2', { peer: '192.0.2.2', message: null }],
   ])('of %s', async (args, expected) => {
     const { code, out } = await here(`${args} --json`);
@@ -70,10 +73,25 @@ describe('JSON', () => {
 
 describe('errors', () => {
   it.each([
-    ['peer 192.0.2.9', 1, 'no peer "192.0.2.9"; peers: 192.0.2.2, 198.51.100.1 (PEER_UNKNOWN)'],
-    ['routes --in 192.0.2.9', 1, 'no peer "192.0.2.9"; peers: 192.0.2.2, 198.51.100.1 (PEER_UNKNOWN)'],
+    [
+      'peer 192.0.2.9',
+      1,
+      'no peer "192.0.2.9"; peers: 192.0.2.2 (node2), 198.51.100.1 (uplink) (PEER_UNKNOWN)',
+    ],
+    [
+      'routes --in 192.0.2.9',
+      1,
+      'no peer "192.0.2.9"; peers: 192.0.2.2 (node2), 198.51.100.1 (uplink) (PEER_UNKNOWN)',
+    ],
     ['reset 192.0.2.9', 1, 'no peer "192.0.2.9"'],
-    ['peer noc', 64, 'It is no IP address'],
+    ['peer noc', 1, 'no peer "noc"; peers: 192.0.2.2 (node2), 198.51.100.1 (uplink) (PEER_UNKNOWN)'],
+    [
+      'peer 198.51.100.7',
+      1,
+      'no peer "198.51.100.7"; left out: BGPPeer backup, peer 198.51.100.7: the password',
+    ],
+    ['peer backup', 1, 'no peer "backup"; left out: BGPPeer backup, peer 198.51.100.7: the password'],
+    ['refresh backup', 1, 'no peer "backup"; left out: BGPPeer backup, peer 198.51.100.7: the password'],
     ['why 10.65.1.65/26', 64, 'It has bits behind its length. The prefix is 10.65.1.64/26.'],
     ['routes fd65:1::2/64', 64, 'It has bits behind its length. The prefix is fd65:1::/64.'],
     ['why 10.65', 64, 'It is no prefix such as 10.65.1.0/26 or fd65::/64, and no address.'],
@@ -117,11 +135,27 @@ it('resets with words', async () => {
   expect(asked.at(-1)).toEqual(['reset', '192.0.2.2', 'back at noon']);
 });
 
+it('knows no peer without a name', async () => {
+  for (const verb of [
+    ['peer'],
+    ['refresh'],
+    ['reset'],
+    ['monitor'],
+    ['routes', '--in'],
+    ['routes', '--out'],
+  ]) {
+    const { code, err } = await ask(...verb, '', '--node', 'node1');
+    expect({ code, err }).toEqual({ code: 64, err: expect.stringContaining('It is empty') });
+  }
+});
+
 it('filters what it shows', async () => {
   expect((await here('routes --in 198.51.100.1 --best')).out).toBe('No routes.\n');
+  expect((await here('routes --in uplink')).out).toBe((await here('routes --in 198.51.100.1')).out);
   expect((await here('routes 10.65.1.0/26 --json')).out.trim().split('\n')).toHaveLength(1);
   const { out } = await here('monitor 192.0.2.2 --count 2');
   expect(out).toMatch(/from 192\.0\.2\.2: UPDATE .*\n.* to 192\.0\.2\.2: KEEPALIVE\n$/);
+  expect((await here('monitor node2 --count 2')).out).toBe(out);
   expect(await ask('peers', '--node', 'alone')).toMatchObject({ out: 'No peers.\n' });
 });
 

@@ -1,15 +1,15 @@
 /** `tortie bgp`: the BGP speaker, to look at. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { tryAddress6 } from '../address.ts';
-import type { BgpPeerView, BgpRouteQuery, BgpRouteView, BgpWatchQuery } from '../api/types.ts';
+import { peerNamed } from '../api/peer-named.ts';
+import type { BgpRouteQuery, BgpRouteView, BgpWatchQuery } from '../api/types.ts';
 import { FAMILIES } from '../bgp/family.ts';
-import { TortieError } from '../error.ts';
 import { addMrt } from './bgp-mrt.ts';
 import {
   byPrefix,
   eventText,
   peersText,
   peerText,
+  problemsText,
   ROUTE_HEADER,
   routeCells,
   summaryText,
@@ -17,8 +17,8 @@ import {
 } from './bgp-text.ts';
 import { asksDaemon, type DaemonOptions, daemon } from './daemon.ts';
 import { type Io, printJson } from './io.ts';
+import { peerArgument } from './peer.ts';
 import { prefixArgument } from './prefix.ts';
-import { addressArgument } from './show.ts';
 import { Lines, LongTable } from './table.ts';
 
 export function addBgp(program: Command, io: Io): void {
@@ -37,9 +37,11 @@ function addPeers(bgp: Command, io: Io): void {
     .description('peers, the states of their sessions, and why those are down that are')
     .addHelpText('after', '\nExample:\n  tortie bgp peers')
     .action(async (options: DaemonOptions) => {
-      const peers = await daemon(io, options).bgp.peers();
-      if (options.json) printJson(io, peers);
-      else io.out(peersText(peers, io.now()));
+      const { bgp: speaker } = daemon(io, options);
+      const peers = await speaker.peers();
+      if (options.json) return printJson(io, peers);
+      const { problems } = await speaker.summary();
+      io.out(`${peersText(peers, io.now())}${problemsText(problems)}`);
     });
   asksDaemon(bgp.command('summary'))
     .description('the speaker as a whole: its tables, and what each session carries')
@@ -48,29 +50,20 @@ function addPeers(bgp: Command, io: Io): void {
       const client = daemon(io, options);
       const [summary, peers] = [await client.bgp.summary(), await client.bgp.peers()];
       if (options.json) printJson(io, { ...summary, peers });
-      else io.out(summaryText(summary, peers, io.now()));
+      else io.out(`${summaryText(summary, peers, io.now())}${problemsText(summary.problems)}`);
     });
   asksDaemon(bgp.command('peer'))
     .description('all about one peer: what both sides offer, timers, counters, the last error')
-    .argument('<peer>', 'its address', addressArgument)
-    .addHelpText('after', '\nExample:\n  tortie bgp peer 192.0.2.2')
-    .action(async (address: string, options: DaemonOptions) => {
-      const peer = peerOf(await daemon(io, options).bgp.peers(), address);
+    .argument('<peer>', 'its address or name', peerArgument)
+    .addHelpText('after', '\nExamples:\n  tortie bgp peer 192.0.2.2\n  tortie bgp peer node2')
+    .action(async (name: string, options: DaemonOptions) => {
+      const { bgp: speaker } = daemon(io, options);
+      const [peers, { problems }] = [await speaker.peers(), await speaker.summary()];
+      const peer = peerNamed(peers, name, problems);
       if (options.json) printJson(io, peer);
       else io.out(peerText(peer, io.now()));
     });
 }
-
-function peerOf(peers: readonly BgpPeerView[], address: string): BgpPeerView {
-  const found = peers.find((peer) => isSame(peer.address, address));
-  if (found) return found;
-  const names = peers.map((peer) => peer.address).join(', ') || 'none';
-  throw new TortieError('PEER_UNKNOWN', `no peer "${address}"; peers: ${names}`);
-}
-
-/** IPv6 addresses have many spellings. */
-const isSame = (a: string, b: string): boolean =>
-  a === b || (tryAddress6(a) !== null && tryAddress6(a)?.join() === tryAddress6(b)?.join());
 
 interface RouteOptions extends DaemonOptions, Omit<BgpRouteQuery, 'prefix'> {}
 
@@ -81,11 +74,11 @@ function addRoutes(bgp: Command, io: Io): void {
     .option('--longer', 'also what lies within the prefix')
     .addOption(
       new Option('--in <peer>', 'what this peer told us, refused or not')
-        .argParser(addressArgument)
+        .argParser(peerArgument)
         .conflicts(['out']),
     )
     .addOption(
-      new Option('--out <peer>', 'what we told this peer').argParser(addressArgument).conflicts(['best']),
+      new Option('--out <peer>', 'what we told this peer').argParser(peerArgument).conflicts(['best']),
     )
     .option('--best', 'best paths only')
     .addOption(
@@ -128,7 +121,7 @@ function addWhy(bgp: Command, io: Io): void {
       'why a path is best: all paths of a prefix in order, the step that decided, and what cannot be used',
     )
     .argument('<prefix>', 'prefix, or an address: the longest prefix that holds it', prefixArgument)
-    .option('--to <peer>', 'also what this peer is told of it, or why nothing', addressArgument)
+    .option('--to <peer>', 'also what this peer is told of it, or why nothing', peerArgument)
     .addHelpText(
       'after',
       '\nExamples:\n  tortie bgp why 203.0.113.0/24\n  tortie bgp why 203.0.113.0/24 --to 192.0.2.2',
@@ -148,7 +141,7 @@ interface MonitorOptions extends DaemonOptions {
 function addMonitor(bgp: Command, io: Io): void {
   asksDaemon(bgp.command('monitor'))
     .description('what BGP does, as it does it: states of sessions, and messages decoded, until Ctrl-C')
-    .argument('[peer]', 'what concerns this peer alone: its address', addressArgument)
+    .argument('[peer]', 'what concerns this peer alone: its address or name', peerArgument)
     .option('--best', 'also what becomes the best path of each prefix')
     .option('--count <n>', 'end after so many', countArgument)
     .addHelpText(
@@ -176,7 +169,7 @@ function countArgument(text: string): number {
 function addRefresh(bgp: Command, io: Io): void {
   asksDaemon(bgp.command('refresh'))
     .description('ask a peer for all its routes again, and tell it ours; the session goes on')
-    .argument('<peer>', 'its address', addressArgument)
+    .argument('<peer>', 'its address or name', peerArgument)
     .addHelpText('after', '\nExample:\n  tortie bgp refresh 192.0.2.2')
     .action(async (peer: string, { json, ...where }: DaemonOptions) => {
       await daemon(io, where).bgp.refresh(peer);
@@ -195,7 +188,7 @@ const MAX_TEXT_BYTES = 255;
 function addReset(bgp: Command, io: Io): void {
   asksDaemon(bgp.command('reset'))
     .description('end the session with a peer and begin anew: traffic stops meanwhile')
-    .argument('<peer>', 'its address', addressArgument)
+    .argument('<peer>', 'its address or name', peerArgument)
     .option('--message <text>', 'why, for the operator of the peer; at most 255 bytes', messageArgument)
     .addHelpText('after', '\nExample:\n  tortie bgp reset 192.0.2.2 --message "new line card, back at noon"')
     .action(async (peer: string, { message, json, ...where }: ResetOptions) => {

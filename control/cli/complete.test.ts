@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fakeAgent } from '../api/fake-agent.ts';
+import { fakeBgp, fakePeers } from '../api/fake-bgp.ts';
 import { type ApiServer, serveApi } from '../api/server.ts';
 import { runCli } from './test-io.ts';
 
@@ -12,6 +13,7 @@ const MAIN = fileURLToPath(new URL('../../dist/control/cli/main.js', import.meta
 
 let folder: string;
 let server: ApiServer;
+let dualServer: ApiServer;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'tortie-complete-'));
   const pool = (name: string, cidr: string) =>
@@ -24,11 +26,15 @@ beforeAll(async () => {
   mkdirSync(join(folder, 'run', 'node7'), { recursive: true });
   writeFileSync(join(folder, 'run', 'node7', 'api.sock'), '');
   server = await serveApi(join(folder, 'run', 'node8', 'api.sock'), fakeAgent());
+  const [mesh] = fakePeers();
+  const dual = { ...fakeBgp(), peers: () => [mesh!, { ...mesh!, address: '2001:db8::2' }] };
+  dualServer = await serveApi(join(folder, 'run', 'node9', 'api.sock'), { ...fakeAgent(), bgp: dual });
   mkdirSync(join(folder, 'bin'));
   symlinkSync(MAIN, join(folder, 'bin', 'tortie'));
 });
 afterAll(async () => {
   await server.close();
+  await dualServer.close();
   rmSync(folder, { recursive: true });
 });
 
@@ -79,7 +85,7 @@ describe('what may come next', () => {
     [['apply', '-f', ''], []],
     [
       ['show', 'ports', '--node', ''],
-      ['node7', 'node8'],
+      ['node7', 'node8', 'node9'],
     ],
     [
       ['completion', ''],
@@ -92,11 +98,14 @@ describe('what may come next', () => {
     ],
     [
       ['bgp', 'peer', '--node', 'node8', ''],
-      ['192.0.2.2', '198.51.100.1'],
+      ['192.0.2.2', '198.51.100.1', 'node2', 'uplink'],
     ],
     [['bgp', 'reset', '--node', 'node8', '19', ''], []],
     [['bgp', 'routes', '--node', 'node8', '--in', '192'], ['192.0.2.2']],
     [['bgp', 'monitor', '--node', 'node8', '198'], ['198.51.100.1']],
+    [['bgp', 'why', '10.65.1.0/26', '--node', 'node8', '--to', 'u'], ['uplink']],
+    // Both families of one node: its name is no answer.
+    [['bgp', 'peer', '--node', 'node9', 'n'], []],
     // Nobody answers there.
     [['bgp', 'peer', '--node', 'node7', ''], []],
     [

@@ -152,13 +152,22 @@ function kindsOf(current: string): Candidate[] {
   return own.some(({ word }) => word.startsWith(current)) ? own : all;
 }
 
-/** Addresses of BGP peers, of the agent that is meant; nothing where none answers. */
+/** Addresses of BGP peers, and names that only one has, of the agent that is meant; nothing where none answers. */
 async function peersOf(options: ReadonlyMap<string, string>, io: Io): Promise<Candidate[]> {
   try {
     const [socket, node] = [options.get('socket'), options.get('node')];
     const where = { ...(socket !== undefined && { socket }), ...(node !== undefined && { node }) };
     const peers = await daemon(io, where).bgp.peers();
-    return peers.map(({ address, asn, state }) => ({ word: address, description: `AS ${asn}, ${state}` }));
+    const names = peers.map(({ resource }) => resource?.name);
+    return peers.flatMap(({ address, asn, state }, i) => {
+      const name = names[i];
+      const isOne = names.indexOf(name) === names.lastIndexOf(name);
+      const description = `AS ${asn}, ${state}`;
+      return [
+        { word: address, description },
+        ...(name !== undefined && isOne ? [{ word: name, description: `${address}, ${description}` }] : []),
+      ];
+    });
   } catch {
     return [];
   }

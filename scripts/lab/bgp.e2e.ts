@@ -337,7 +337,7 @@ describe.skipIf(noLab)('tortie bgp', () => {
 
   it('complains in one line', async () => {
     expect(await complaint('peer', '192.0.2.9')).toBe(
-      `tortie: no peer "192.0.2.9"; peers: ${LEFT}, ${RIGHT} (PEER_UNKNOWN)\n`,
+      `tortie: no peer "192.0.2.9"; peers: ${LEFT} (left), ${RIGHT} (right) (PEER_UNKNOWN)\n`,
     );
     expect(await complaint('why', '10.0.0.1/8')).toContain('It has bits behind its length.');
     await cluster.agents.get(1)!.stop();
