@@ -356,6 +356,9 @@ describe('sessions', () => {
         leftOut: [],
       },
     ]);
+    // Once, to however many peers that BGPPeer leads.
+    const all = make('BGPPeer', 'all', { nodeSelector: 'all()', peerSelector: 'all()', filters: ['gone'] });
+    expect(planOf('n1', [...nodes, all]).problems).toHaveLength(1);
     const { importPolicy, exportPolicy } = plan.peers.find(({ address }) => address === '192.0.2.9')!;
     for (const policy of [importPolicy!, exportPolicy!]) {
       const verdict = policy.evaluate({

@@ -174,7 +174,7 @@ class Planner {
     const found = (spec.filters ?? []).map((name) => ({ name, filter: this.#filters.get(name) }));
     const missing = found.flatMap(({ name, filter }) => (filter ? [] : [name]));
     for (const name of missing) {
-      this.#problems.push(
+      this.#noteOnce(
         `${whom} names BGPFilter ${name}, which does not exist: no route passes; create it, or leave it out of "filters"`,
       );
     }
