@@ -1,5 +1,5 @@
 /** `tortie bgp` beside a real agent, which speaks with two BIRDs of their own ASes. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
@@ -122,7 +122,9 @@ describe.skipIf(noLab)('tortie bgp', () => {
 
   it('peer shows both sides, timers and counters', async () => {
     const text = await tortie('peer', LEFT);
-    expect(text).toMatch(/^Peer +192\.0\.2\.253 port 179, global\nAS +64601 \(external, ours 64512\)\n/);
+    expect(text).toMatch(
+      /^Peer +192\.0\.2\.253 port 179, global, BGPPeer left\nAS +64601 \(external, ours 64512\)\n/,
+    );
     expect(text).toMatch(/^Timers +hold 90 s, keepalive 30 s$/m);
     expect(text).toMatch(/^AS +64512 +64601$/m);
     expect(text).toMatch(/^hold time +90 s +240 s$/m);
@@ -239,6 +241,23 @@ describe.skipIf(noLab)('tortie bgp', () => {
     await until('BIRD was told', () => birds.get('left')!.output.includes('new line card'));
     await up();
     expect(await json<BgpPeerView>('peer', LEFT)).toMatchObject({ counters: { established: 2, flaps: 1 } });
+  });
+
+  it('takes peers by name, and says which are left out for as long as they are', async () => {
+    const resource = { kind: 'BGPPeer', name: 'right' };
+    expect(await json<BgpPeerView>('peer', 'right')).toMatchObject({ address: RIGHT, resource });
+    const problems = async () => (await cluster.api(1).bgp.summary()).problems;
+    const secretKeyRef = { name: 'bgp', key: 'third' };
+    write('BGPPeer', 'third', { peerIP: '192.0.2.252', asNumber: 64603, password: { secretKeyRef } });
+    cluster.reload();
+    await until('it is left out', async () => (await problems()).length === 1);
+    const reason = 'left out: BGPPeer third, peer 192.0.2.252: the password bgp/third is not in bgp.secrets';
+    expect(await tortie('peers')).toContain(`\n\n${reason}`);
+    expect(await complaint('reset', 'third')).toContain(`no peer "third"; ${reason}`);
+    rmSync(join(cluster.resources, 'third.yaml'));
+    cluster.reload();
+    await until('it is not wanted any more', async () => (await problems()).length === 0);
+    expect(await complaint('peer', 'third')).toContain(`peers: ${LEFT} (left), ${RIGHT} (right)`);
   });
 
   it('metrics have the same', async () => {
