@@ -82,7 +82,8 @@ class Tables {
     let prefixes = 0;
     let slice = 0;
     for (const bytes of updates) {
-      for (const count of importer.take(this.decoder.decode(bytes, HEADER, bytes.length))) {
+      const taken = importer.take(this.decoder.decode(bytes, HEADER, bytes.length));
+      for (const count of typeof taken === 'number' ? [taken] : taken) {
         prefixes += count;
         slice += count;
         if (slice < SLICE) continue;

@@ -48,6 +48,8 @@ export interface AttributeSet {
   readonly attributes: Attributes;
   /** Canonical encoding, four-octet ASes, no next hop. */
   readonly bytes: Uint8Array;
+  /** Of the encoding, bytes. */
+  readonly size: number;
 }
 
 class SharedSet implements AttributeSet {

@@ -107,15 +107,15 @@ export interface ConnectionOwner {
   onOpen(connection: Connection): void;
   onEstablished(connection: Connection, agreement: Agreement): void;
   /**
-   * The body of an UPDATE is bytes[offset..end). It is worked off step by step, each of which answers how many prefixes it
-   * was about; after the end of the connection there are no more.
+   * The body of an UPDATE is bytes[offset..end). Answers how many prefixes it was about; one of many is worked off step by step,
+   * each of which answers so; after the end of the connection there are no more.
    */
-  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): Iterator<number>;
+  onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): number | Iterator<number>;
   onRefresh(connection: Connection, family: Family, subtype: number): void;
   /** What was sent has left: there is room again. */
   onDrain(connection: Connection): void;
-  /** Whole messages as they come and go. */
-  onMessage(direction: 'in' | 'out', messages: Uint8Array): void;
+  /** Whole messages as they come and go: bytes[from..to). */
+  onMessage(direction: 'in' | 'out', bytes: Uint8Array, from: number, to: number): void;
   onClosed(connection: Connection, ending: Ending): void;
 }
 
@@ -266,7 +266,7 @@ export class Connection {
       else if (type === ROUTE_REFRESH) counters.refreshesOut++;
       else if (type === NOTIFICATION) counters.notificationsOut++;
     }
-    this.#owner.onMessage('out', messages);
+    this.#owner.onMessage('out', messages, 0, messages.length);
   }
 
   #sent(): void {
@@ -323,8 +323,8 @@ export class Connection {
           this.#heard++;
           this.#owner.counters.messagesIn++;
           const { bytes, offset, end } = message;
-          this.#owner.onMessage('in', bytes.subarray(offset - HEADER, end));
-          this.#receive(message);
+          this.#owner.onMessage('in', bytes, offset - HEADER, end);
+          prefixes += this.#receive(message);
         }
         if ((this.state as ConnectionState) === 'Closed') return;
       }
@@ -344,7 +344,8 @@ export class Connection {
     });
   }
 
-  #receive({ type, bytes, offset, end }: Framed): void {
+  /** Answers how many prefixes a message was about, as far as it is done with. */
+  #receive({ type, bytes, offset, end }: Framed): number {
     const { counters } = this.#owner;
     if (type === NOTIFICATION) {
       counters.notificationsIn++;
@@ -353,12 +354,12 @@ export class Connection {
       const graceful = (this.agreement?.notification ?? false) && !isHard;
       const reason = `the peer sent ${explain(notification)}${this.#hint(notification)}`;
       this.#end(reason, null, graceful, null, notification);
-      return;
+      return 0;
     }
     if (this.state === 'OpenSent') {
       if (type !== OPEN) throw unexpected(1, type);
       this.#opened(bytes, offset, end);
-      return;
+      return 0;
     }
     if (this.state === 'OpenConfirm') {
       if (type !== KEEPALIVE) throw unexpected(2, type);
@@ -370,24 +371,23 @@ export class Connection {
         this.#hold = undefined;
       }
       this.#owner.onEstablished(this, this.agreement!);
-      return;
+      return 0;
     }
     this.#hold?.refresh();
     switch (type) {
       case UPDATE:
         counters.updatesIn++;
-        this.#update = this.#owner.onUpdate(this, bytes, offset, end);
-        return;
+        return this.#begin(this.#owner.onUpdate(this, bytes, offset, end));
       case KEEPALIVE:
         counters.keepalivesIn++;
-        return;
+        return 0;
       case ROUTE_REFRESH: {
         counters.refreshesIn++;
         const { afi, subtype, safi } = decodeRouteRefresh(bytes, offset, end);
         const family = familyOf(afi, safi);
         // Families that were not agreed on are ignored (RFC 2918 section 4).
         if (family && this.agreement!.families[family.index]) this.#owner.onRefresh(this, family, subtype);
-        return;
+        return 0;
       }
       default:
         throw unexpected(3, type);
@@ -399,6 +399,12 @@ export class Connection {
     return code === OPEN_ERROR && subcode === 2
       ? `: it expects another AS than ours, ${this.#config.asn}`
       : '';
+  }
+
+  #begin(update: number | Iterator<number>): number {
+    if (typeof update === 'number') return update;
+    this.#update = update;
+    return 0;
   }
 
   #opened(bytes: Uint8Array, offset: number, end: number): void {

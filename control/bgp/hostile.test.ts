@@ -73,7 +73,7 @@ describe('a message of 65,535 bytes', () => {
 
   it('with 65,000 prefixes is taken in a slice at a time', async () => {
     const { table, ribs, decoder, made } = importer();
-    const steps = [...made.take(decoder.decode(message!, HEADER, message!.length))];
+    const steps = [...(made.take(decoder.decode(message!, HEADER, message!.length)) as Iterable<number>)];
     decoder.release();
     expect(steps.reduce((sum, count) => sum + count)).toBe(65_000);
     expect(Math.max(...steps)).toBeLessThanOrEqual(1024);
@@ -84,7 +84,7 @@ describe('a message of 65,535 bytes', () => {
 
   it('that is given up half-way leaves nothing behind', async () => {
     const { table, ribs, decoder, made } = importer();
-    made.take(decoder.decode(message!, HEADER, message!.length)).next();
+    (made.take(decoder.decode(message!, HEADER, message!.length)) as Iterator<number>).next();
     decoder.release();
     made.release();
     ribs[0].drop(source);

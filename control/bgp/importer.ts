@@ -52,10 +52,25 @@ export class Importer {
   }
 
   /**
-   * Take an UPDATE in, some prefixes with each step; answers how many. It may be given up between two steps, and is to
-   * be released then.
+   * Take an UPDATE in; answers of how many prefixes. One of many is taken in step by step, each of which answers so: it may be
+   * given up between two steps, and is to be released then.
    */
-  *take({ withdrawn, announced }: Update): Generator<number, void> {
+  take(update: Update): number | Generator<number, void> {
+    const { withdrawn, announced } = update;
+    let count = 0;
+    for (const list of withdrawn) count += list.count;
+    for (const { prefixes } of announced) count += prefixes.count;
+    if (count > SLICE) return this.#takeSome(update);
+    for (const list of withdrawn)
+      if (list.end > 0) this.#ribs[list.family.index].withdraw(this.#source, list);
+    for (const { set, prefixes } of announced) {
+      this.#announcer(this.#ribs[prefixes.family.index], set)(prefixes);
+      this.release();
+    }
+    return count;
+  }
+
+  *#takeSome({ withdrawn, announced }: Update): Generator<number, void> {
     for (const list of withdrawn) {
       for (const part of list.parts(SLICE)) {
         this.#ribs[list.family.index].withdraw(this.#source, part);

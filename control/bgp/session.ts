@@ -80,7 +80,7 @@ export interface SessionHost {
   onState(session: Session): void;
   onUp(session: Session, connection: Connection): void;
   onDown(session: Session, connection: Connection, reason: string): void;
-  onMessage(session: Session, direction: 'in' | 'out', messages: Uint8Array): void;
+  onMessage(session: Session, direction: 'in' | 'out', bytes: Uint8Array, from: number, to: number): void;
   /** The peer has told all routes of a family, or will not. */
   onSynchronised(session: Session): void;
 }
@@ -368,7 +368,7 @@ export class Session implements ConnectionOwner {
     this.#refreshState();
     // What were too many prefixes may be so no longer.
     if (JSON.stringify(config.peer) !== JSON.stringify(before.peer)) this.#endRest();
-    if (config.maxPrefixes < before.maxPrefixes) for (const family of FAMILIES) this.#checkLimit(family);
+    if (config.maxPrefixes < before.maxPrefixes) this.#checkLimits();
   }
 
   /**
@@ -506,9 +506,14 @@ export class Session implements ConnectionOwner {
     this.#host.onSynchronised(this);
   }
 
-  *onUpdate(connection: Connection, bytes: Uint8Array, offset: number, end: number): Generator<number, void> {
+  onUpdate(
+    connection: Connection,
+    bytes: Uint8Array,
+    offset: number,
+    end: number,
+  ): number | Iterator<number> {
     const live = this.#established;
-    if (live?.connection !== connection) return;
+    if (live?.connection !== connection) return 0;
     const update = live.decoder.decode(bytes, offset, end);
     const { fault, discarded } = update;
     const body = () => Buffer.from(bytes.slice(offset, Math.min(end, offset + MAX_LOGGED))).toString('hex');
@@ -516,12 +521,20 @@ export class Session implements ConnectionOwner {
     for (const text of discarded) {
       this.#sometimes(++this.counters.attributesDiscarded, 'attribute left out', text, body);
     }
-    for (const count of this.#importer.take(update)) {
-      for (const family of FAMILIES) this.#checkLimit(family);
+    const steps = this.#importer.take(update);
+    if (typeof steps !== 'number') return this.#workOff(live, steps);
+    this.#checkLimits();
+    live.decoder.release();
+    if (update.endOfRib) this.#endOfRib(live, update.endOfRib);
+    return steps;
+  }
+
+  *#workOff(live: Established, steps: Iterable<number>): Generator<number, void> {
+    for (const count of steps) {
+      this.#checkLimits();
       yield count;
     }
     live.decoder.release();
-    if (update.endOfRib) this.#endOfRib(live, update.endOfRib);
   }
 
   onRefresh(connection: Connection, family: Family, subtype: number): void {
@@ -547,8 +560,8 @@ export class Session implements ConnectionOwner {
     if (this.#established?.connection === connection) for (const out of this.#established.out) out?.drained();
   }
 
-  onMessage(direction: 'in' | 'out', messages: Uint8Array): void {
-    this.#host.onMessage(this, direction, messages);
+  onMessage(direction: 'in' | 'out', bytes: Uint8Array, from: number, to: number): void {
+    this.#host.onMessage(this, direction, bytes, from, to);
   }
 
   onClosed(connection: Connection, { reason: cause, error, told, graceful }: Ending): void {
@@ -816,6 +829,10 @@ export class Session implements ConnectionOwner {
       addPathReceive: live?.agreement.addPathReceive[family.index] ?? false,
       addPathSend: live?.agreement.addPathSend[family.index] ?? false,
     };
+  }
+
+  #checkLimits(): void {
+    for (const family of FAMILIES) this.#checkLimit(family);
   }
 
   #checkLimit({ index, name, afi, safi }: Family): void {

@@ -326,8 +326,9 @@ export class Speaker extends EventEmitter<{
         if (up) this.emit('up', up);
       },
       onDown: (session, _connection, reason) => this.emit('down', session.name, reason),
-      onMessage: (session, direction, messages) => {
-        if (this.listenerCount('message') > 0) this.emit('message', session.name, direction, messages);
+      onMessage: (session, direction, bytes, from, to) => {
+        if (this.listenerCount('message') > 0)
+          this.emit('message', session.name, direction, bytes.subarray(from, to));
       },
       onSynchronised: () => this.#checkRestart(),
     };

@@ -136,7 +136,7 @@ class Outbox {
     if (!list) {
       list = new PrefixList(this.#format.family);
       sets.set(set, list);
-      this.#bytes += set.bytes.length;
+      this.#bytes += set.size;
     }
     this.#bytes += prefixSize(length, this.#format.addPath);
     list.add(words, length, pathId);
@@ -461,7 +461,7 @@ export class UpdateGroup {
   /** Whether its attributes leave room for a prefix in a message to these members. */
   #fits(set: AttributeSet): boolean {
     // Not even with two-octet ASes beside four-octet ones do they take twice as much.
-    if (set.bytes.length * 2 < this.config.maxMessage / 2) return true;
+    if (set.size * 2 < this.config.maxMessage / 2) return true;
     return hasRoom(this.#encode(set), this.#format);
   }
 

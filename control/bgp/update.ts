@@ -30,9 +30,11 @@ export interface Update {
 }
 
 interface Remembered {
-  readonly hash: number;
-  readonly raw: Uint8Array;
-  readonly set: AttributeSet;
+  hash: number;
+  /** The list, and room behind it: memory that the next one in this place uses again. */
+  raw: Uint8Array;
+  length: number;
+  set: AttributeSet;
 }
 
 const NOTHING: readonly string[] = [];
@@ -52,6 +54,7 @@ export class UpdateDecoder {
   readonly #reached = [new PrefixList(IPV4), new PrefixList(IPV6)] as const;
   /** IPv4 routes outside of MP_REACH_NLRI. */
   readonly #plain = new PrefixList(IPV4);
+  readonly #lists = [...this.#withdrawn, ...this.#reached, this.#plain];
   readonly #memory: (Remembered | undefined)[] = new Array(MEMORY);
   #announced: Announcement[] = [];
 
@@ -73,8 +76,8 @@ export class UpdateDecoder {
       throw new BgpError(UPDATE_ERROR, 1, 'path attributes run over the end of the message');
     }
     const { addPath, families } = this.#context;
-    const [withdrawn4, withdrawn6] = this.#withdrawn;
-    for (const list of [withdrawn4, withdrawn6, ...this.#reached, this.#plain]) list.clear();
+    const [withdrawn4] = this.#withdrawn;
+    for (const list of this.#lists) list.clear();
     decodePrefixes(bytes, offset + 2, attributesLengthAt, addPath[0], withdrawn4);
     decodePrefixes(bytes, prefixesAt, end, addPath[0], this.#plain);
     // Without the capability for it, IPv4 was not agreed on (RFC 4760 section 8).
@@ -122,7 +125,7 @@ export class UpdateDecoder {
     if (reached && reached.end > 0) {
       this.#announce(this.#table.acquire({ ...attributes, nextHop: reach!.nextHop }), reached);
     }
-    if (this.#announced.some(({ set }) => set.bytes.length > MAX_ATTRIBUTES)) {
+    if (this.#announced.some(({ set }) => set.size > MAX_ATTRIBUTES)) {
       this.release();
       return this.#asWithdrawn(`path attributes of more than ${MAX_ATTRIBUTES} bytes`, discarded);
     }
@@ -157,8 +160,8 @@ export class UpdateDecoder {
   #recall(bytes: Uint8Array, from: number, to: number): AttributeSet | null {
     const hash = hashOf(bytes, from, to);
     const known = this.#memory[hash & (MEMORY - 1)];
-    if (!known || known.hash !== hash || known.raw.length !== to - from) return null;
-    for (let i = 0; i < known.raw.length; i++) if (known.raw[i] !== bytes[from + i]) return null;
+    if (!known || known.hash !== hash || known.length !== to - from) return null;
+    for (let i = 0; i < known.length; i++) if (known.raw[i] !== bytes[from + i]) return null;
     if (!this.#table.isHeld(known.set)) return null;
     this.#table.hold(known.set.id);
     return known.set;
@@ -166,7 +169,18 @@ export class UpdateDecoder {
 
   #remember(bytes: Uint8Array, from: number, to: number, set: AttributeSet): void {
     const hash = hashOf(bytes, from, to);
-    this.#memory[hash & (MEMORY - 1)] = { hash, raw: bytes.slice(from, to), set };
+    const length = to - from;
+    const place = hash & (MEMORY - 1);
+    const before = this.#memory[place];
+    const raw = before && before.raw.length >= length ? before.raw : new Uint8Array(length);
+    for (let i = 0; i < length; i++) raw[i] = bytes[from + i]!;
+    if (!before) this.#memory[place] = { hash, raw, length, set };
+    else {
+      before.hash = hash;
+      before.raw = raw;
+      before.length = length;
+      before.set = set;
+    }
   }
 }
 
