@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -7,6 +8,8 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{dataplane,control,bench,fixtures}/**/*.test.ts'],
+          // Some wait more than they compute: on two cores one at a time, which is the default there, leaves one idle.
+          maxWorkers: Math.max(2, availableParallelism() - 1),
           testTimeout: 60_000,
         },
       },
