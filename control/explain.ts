@@ -4,6 +4,7 @@ import { KIND_NAMES } from '../dataplane/fib/adjacency.ts';
 import * as step from '../dataplane/trace.ts';
 import { AGAINST_POD, STEP_CELLS, STEPS } from '../dataplane/trace.ts';
 import { formatAddress4, formatAddress6, formatMac } from './address.ts';
+import { PROTOCOLS } from './frame-text.ts';
 
 /** What the dataplane knows by number only. */
 export interface Names {
@@ -29,14 +30,6 @@ export interface Explanation {
   readonly verdict: string;
 }
 
-const PROTOCOLS: Record<number, string> = {
-  1: 'ICMP',
-  4: 'IPIP',
-  6: 'TCP',
-  17: 'UDP',
-  58: 'ICMPv6',
-  132: 'SCTP',
-};
 /** Next headers of IPv6 that are no protocol. */
 const EXTENSIONS: Record<number, string> = {
   0: 'hop-by-hop options',

@@ -19,7 +19,8 @@ import { formatAddress4, formatAddress6, formatMac } from './address.ts';
 /** What the bytes begin with. */
 export type Outermost = 'ethernet' | 'vxlan' | 'ip';
 
-const PROTOCOLS: Record<number, string> = {
+/** Protocols, and next headers of IPv6 that are one, as people call them. */
+export const PROTOCOLS: Record<number, string> = {
   1: 'ICMP',
   4: 'IPIP',
   6: 'TCP',

@@ -27,14 +27,16 @@ import {
 } from './error.ts';
 import { FAMILIES, type Family, type FamilyName, IPV4, IPV6, type Prefix, parseWords } from './family.ts';
 import { Importer } from './importer.ts';
+import { KeptRoutes } from './kept-routes.ts';
 import { encodeRouteRefresh, REFRESH_BEGIN, REFRESH_END, REFRESH_REQUEST } from './message.ts';
 import type { NextHop } from './next-hop.ts';
+import { Outgoing } from './outgoing.ts';
 import { ACCEPT_ALL, DENY_ALL } from './policy.ts';
 import { describeRefusals, type Refusals } from './refusals.ts';
 import { causeOf, type Dialing, dial } from './socket.ts';
 import type { FamilyStatus, PeerCounters, PeerStatus, SessionState } from './status.ts';
-import { endOfRib, UpdateDecoder } from './update.ts';
-import type { GroupConfig, Member, UpdateGroup } from './update-group.ts';
+import { UpdateDecoder } from './update.ts';
+import type { GroupConfig, UpdateGroup } from './update-group.ts';
 
 export type Log = (
   level: 'debug' | 'info' | 'warn' | 'error',
@@ -90,8 +92,6 @@ const STABLE_MS = 10_000;
 /** Seconds. */
 export const DEFAULT_RESTART_TIME = 120;
 const DEFAULT_MAX_PREFIXES_RESTART = 300;
-/** How long a peer that has come back may take to tell all its routes until the stale ones go. */
-const STALE_PATH_MS = 360_000;
 const MAX_SHUTDOWN_TEXT = 255;
 /** Bytes of an UPDATE that are logged where it is malformed (RFC 7606 section 8). */
 const MAX_LOGGED = 4096;
@@ -107,63 +107,6 @@ interface Established {
   readonly endOfRibReceived: [boolean, boolean];
   /** The peer is telling all again, between its marks (RFC 7313). */
   readonly isRefreshing: [boolean, boolean];
-}
-
-/** What is told of one family in one session. */
-class Outgoing implements Member {
-  readonly family: Family;
-  readonly source: PathSource;
-  readonly #connection: Connection;
-  readonly #isMarked: boolean;
-  group: UpdateGroup;
-  endOfRibSent = false;
-  /** Marks of RFC 7313 are open. */
-  #isRefreshing = false;
-  #full = false;
-
-  constructor(
-    family: Family,
-    source: PathSource,
-    connection: Connection,
-    isMarked: boolean,
-    group: UpdateGroup,
-  ) {
-    this.family = family;
-    this.source = source;
-    this.#connection = connection;
-    this.#isMarked = isMarked;
-    this.group = group;
-  }
-
-  send(messages: Uint8Array): boolean {
-    const hasRoom = this.#connection.send(messages);
-    this.#full = !hasRoom;
-    return hasRoom;
-  }
-
-  synchronised(): void {
-    const { afi, safi } = this.family;
-    if (this.#isRefreshing) this.#connection.send(encodeRouteRefresh({ afi, safi, subtype: REFRESH_END }));
-    this.#isRefreshing = false;
-    if (!this.endOfRibSent) this.#connection.send(endOfRib(this.family));
-    this.endOfRibSent = true;
-  }
-
-  /** The peer asks for everything again. */
-  refresh(): void {
-    const { afi, safi } = this.family;
-    if (this.#isMarked && !this.#isRefreshing && this.endOfRibSent) {
-      this.#isRefreshing = true;
-      this.#connection.send(encodeRouteRefresh({ afi, safi, subtype: REFRESH_BEGIN }));
-    }
-    this.group.refresh(this);
-  }
-
-  drained(): void {
-    if (!this.#full) return;
-    this.#full = false;
-    this.group.drained(this);
-  }
 }
 
 export class Session implements ConnectionOwner {
@@ -210,12 +153,8 @@ export class Session implements ConnectionOwner {
   #refusals: Refusals;
   #endReason: string | null = null;
   #endedAt: Date | null = null;
-  /** Until when routes of the session before are kept; then for long-lived ones by family. */
-  #restartUntil: Date | null = null;
-  #restart: NodeJS.Timeout | undefined;
-  readonly #longLived: (NodeJS.Timeout | undefined)[] = [undefined, undefined];
-  /** What the last session's peer offered, for as long as its routes are kept. */
-  #before: Agreement | null = null;
+  /** Routes of the session before, while the peer restarts. */
+  readonly #kept: KeptRoutes;
 
   constructor(config: SessionConfig, source: PathSource, host: SessionHost) {
     this.config = config;
@@ -223,6 +162,9 @@ export class Session implements ConnectionOwner {
     this.name = source.name;
     this.#host = host;
     this.#refusals = host.refusals();
+    this.#kept = new KeptRoutes(host.ribs, source, (message, fields) =>
+      host.log('info', message, { peer: this.name, ...fields }),
+    );
     this.#importer = new Importer(
       host.ribs,
       host.table,
@@ -267,7 +209,7 @@ export class Session implements ConnectionOwner {
       families: this.config.families.map((family) => this.#familyStatus(family)),
       queuedBytes: connection?.queuedBytes ?? 0,
       bfd: this.bfd,
-      restartUntil: this.#restartUntil,
+      restartUntil: this.#kept.until,
     };
   }
 
@@ -310,7 +252,7 @@ export class Session implements ConnectionOwner {
       if (graceful) connection.leave(error);
       else connection.failHard(error);
     }
-    this.#forgetRestart();
+    this.#kept.stop();
     this.#refreshState();
     await Promise.all(closing);
   }
@@ -379,7 +321,7 @@ export class Session implements ConnectionOwner {
     const error = new BgpError(CEASE, CEASE_BFD_DOWN, `BFD: ${text}`);
     if (!independent) return this.#failAll(error);
     for (const connection of [...this.#connections]) connection.failHard(error);
-    if (this.#before) this.#forgetRoutes();
+    if (this.#kept.isWaiting) this.#kept.forget();
   }
 
   /** The speaker has been told all after its restart: tell others. */
@@ -498,7 +440,7 @@ export class Session implements ConnectionOwner {
     this.#lastError = null;
     this.counters.established++;
     this.#stopDialing();
-    this.#resume(agreement);
+    this.#kept.resume(agreement);
     this.#host.log('info', 'session established', { peer: this.name, holdTime: agreement.holdTime });
     this.#refreshState();
     this.#host.onUp(this, connection);
@@ -583,7 +525,7 @@ export class Session implements ConnectionOwner {
       this.#endTelling(live);
       this.#host.onDown(this, connection, reason);
       if (this.#running && graceful) this.#keepRoutes(live.agreement);
-      else this.#forgetRoutes();
+      else this.#kept.forget();
       if (performance.now() - live.since > STABLE_MS) this.#attempts = 0;
       if (isTooMany) this.#rest();
       this.#host.onSynchronised(this);
@@ -601,114 +543,15 @@ export class Session implements ConnectionOwner {
     this.#refreshState();
   }
 
-  // ---- Restarts of the peer --------------------------------------------------------------------------
-
-  /** The peer may come back: its routes of families that it said are stale and stay, for its restart time. */
   #keepRoutes(agreement: Agreement): void {
-    const { restart, longLived } = agreement.theirs;
-    const { restartTime } = this.config.peer;
-    const isKept = restart !== null && (restartTime ?? DEFAULT_RESTART_TIME) > 0;
-    let anyKept = false;
-    for (const { index } of FAMILIES) {
-      const rib = this.#host.ribs[index];
-      rib.markStale(this.source);
-      if (isKept && restart.families[index] && (restart.time > 0 || longLived[index] > 0)) anyKept = true;
-      else rib.sweepStale(this.source);
-    }
-    if (!anyKept) return;
-    this.#endLongLived();
-    this.#before = agreement;
-    const ms = restart!.time * 1000;
-    this.#restartUntil = new Date(Date.now() + ms);
-    clearTimeout(this.#restart);
-    this.#restart = setTimeout(() => this.#restartExpired(), ms);
-    this.#host.log('info', 'routes kept while the peer restarts', {
-      peer: this.name,
-      seconds: restart!.time,
-    });
-  }
-
-  /** The peer did not come back in time. */
-  #restartExpired(): void {
-    const seconds = this.#before?.theirs.longLived ?? [0, 0];
-    const ours = this.config.peer.longLivedTime ?? 0;
-    this.#restartUntil = null;
-    for (const { index, name } of FAMILIES) {
-      const rib = this.#host.ribs[index];
-      const time = ours > 0 ? seconds[index] : 0;
-      if (time === 0 || rib.staleCount(this.source) === 0) {
-        rib.sweepStale(this.source);
-        continue;
-      }
-      rib.demoteStale(this.source);
-      this.#host.log('info', 'stale routes live on', { peer: this.name, family: name, seconds: time });
-      // A timer holds 24.8 days; the most that can be asked is 194.
-      const ms = Math.min(time * 1000, 2 ** 31 - 1);
-      this.#longLived[index] = setTimeout(() => {
-        this.#longLived[index] = undefined;
-        rib.sweepStale(this.source);
-      }, ms);
-    }
-    this.#before = null;
-  }
-
-  /**
-   * A session is up again: stale routes of families that were not kept by the peer go, others wait for End-of-RIB. What
-   * is long-lived by now has a flag of its own, and its time goes on (RFC 9494 section 4.2).
-   */
-  #resume({ theirs, families }: Agreement): void {
-    const { restart, longLivedForwarding } = theirs;
-    this.#endRestart();
-    let isWaiting = false;
-    for (const { index } of FAMILIES) {
-      const rib = this.#host.ribs[index];
-      const isLongLived = this.#longLived[index] !== undefined;
-      const isForwarded = isLongLived ? longLivedForwarding[index] : restart?.forwarding[index];
-      if (rib.staleCount(this.source) > 0 && families[index] && isForwarded) {
-        if (!isLongLived) isWaiting = true;
-        continue;
-      }
-      this.#endLongLived(index);
-      rib.sweepStale(this.source);
-    }
-    if (isWaiting) this.#restart = setTimeout(() => this.#sweepAll(), STALE_PATH_MS);
+    const mayKeep = (this.config.peer.restartTime ?? DEFAULT_RESTART_TIME) > 0;
+    this.#kept.keep(agreement, mayKeep, () => this.config.peer.longLivedTime ?? 0);
   }
 
   #endOfRib(live: Established, family: Family): void {
     live.endOfRibReceived[family.index] = true;
-    this.#endLongLived(family.index);
-    this.#host.ribs[family.index].sweepStale(this.source);
+    this.#kept.endOfRib(family);
     this.#host.onSynchronised(this);
-  }
-
-  #forgetRoutes(): void {
-    this.#forgetRestart();
-    for (const rib of this.#host.ribs) {
-      rib.markStale(this.source);
-      rib.sweepStale(this.source);
-    }
-  }
-
-  #sweepAll(): void {
-    for (const rib of this.#host.ribs) rib.sweepStale(this.source);
-  }
-
-  #forgetRestart(): void {
-    this.#endRestart();
-    this.#endLongLived();
-  }
-
-  #endRestart(): void {
-    clearTimeout(this.#restart);
-    this.#restartUntil = null;
-    this.#before = null;
-  }
-
-  #endLongLived(...indices: Family['index'][]): void {
-    for (const index of indices.length > 0 ? indices : ([0, 1] as const)) {
-      clearTimeout(this.#longLived[index]);
-      this.#longLived[index] = undefined;
-    }
   }
 
   // ---- What is told ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
 import { stringify } from 'yaml';
 import { MAX_KEPT_ROUTES } from '../../control/agent/learned.ts';
 import { until } from '../../control/bgp/until.ts';
@@ -17,6 +18,23 @@ const FLOOD = ['-q', '-i', '0.001', '-c', String(PINGS), '-W', '5'];
 
 /** What a process that is killed has read and not sent yet, at most a burst, dies with it. */
 const MOST_LOST = { SIGTERM: 0, SIGKILL: BURST };
+
+/** The agent of node 1 ends and another starts, while pods here and there ping each other. */
+async function restartUnderPings(cluster: Cluster, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+  await ping(cluster.lab, 'pod1a', '10.65.2.2');
+  const pinging = [
+    ping(cluster.lab, 'pod1a', '10.65.2.2', FLOOD),
+    ping(cluster.lab, 'pod2a', '10.65.1.2', FLOOD),
+  ];
+  await sleep(500);
+  await cluster.agents.get(1)!.stop(signal);
+  cluster.startAgent(1);
+  await cluster.ready(1);
+  for (const { sent, received, output } of await Promise.all(pinging)) {
+    expect(sent).toBe(PINGS);
+    expect(sent - received, output).toBeLessThanOrEqual(2 * MOST_LOST[signal]);
+  }
+}
 
 describe.skipIf(noLab)('a restart', () => {
   let cluster: Cluster;
@@ -111,19 +129,7 @@ describe.skipIf(noLab)('routes that BGP told before a restart', () => {
   it.each(['SIGTERM', 'SIGKILL'] as const)(
     'and ours at our peers: by %s no ping is lost from here, nor from there',
     async (signal) => {
-      await ping(cluster.lab, 'pod1a', '10.65.2.2');
-      const pinging = [
-        ping(cluster.lab, 'pod1a', '10.65.2.2', FLOOD),
-        ping(cluster.lab, 'pod2a', '10.65.1.2', FLOOD),
-      ];
-      await sleep(500);
-      await cluster.agents.get(1)!.stop(signal);
-      cluster.startAgent(1);
-      await cluster.ready(1);
-      for (const { sent, received, output } of await Promise.all(pinging)) {
-        expect(sent).toBe(PINGS);
-        expect(sent - received, output).toBeLessThanOrEqual(2 * MOST_LOST[signal]);
-      }
+      await restartUnderPings(cluster, signal);
       // The reflector kept the routes until they were told anew, and then forgot that they were stale.
       expect(await cluster.birdc('show', 'route', 'all', block(1))).not.toContain('STALE');
     },
@@ -230,19 +236,7 @@ describe.skipIf(noLab)('beside more routes than are written down for the next ag
   it.each(['SIGTERM', 'SIGKILL'] as const)(
     'by %s loses no ping between pods, and leaves the kernel what is told then and no more',
     async (signal) => {
-      await ping(cluster.lab, 'pod1a', '10.65.2.2');
-      const pinging = [
-        ping(cluster.lab, 'pod1a', '10.65.2.2', FLOOD),
-        ping(cluster.lab, 'pod2a', '10.65.1.2', FLOOD),
-      ];
-      await sleep(500);
-      await cluster.agents.get(1)!.stop(signal);
-      cluster.startAgent(1);
-      await cluster.ready(1);
-      for (const { sent, received, output } of await Promise.all(pinging)) {
-        expect(sent).toBe(PINGS);
-        expect(sent - received, output).toBeLessThanOrEqual(2 * MOST_LOST[signal]);
-      }
+      await restartUnderPings(cluster, signal);
       await kernelHas(TOLD + 1);
     },
   );
