@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../control/bgp/until.ts';
 import { dropped, expectBalanced } from './account.ts';
-import { type Bgp, block, Cluster, type Mode, nodeAddress, tunnelAddress } from './cluster.ts';
+import { type Bgp, block, Cluster, Daemon, type Mode, nodeAddress, tunnelAddress } from './cluster.ts';
 import { noLab } from './in-lab.ts';
 import { ping, tcp, wire } from './traffic.ts';
 
@@ -84,28 +84,28 @@ describe.skipIf(noLab).each<Bgp>(['bird', 'mesh'])('two nodes, routes by %s', (b
     const { lab } = cluster;
     const to = block(2);
     await cluster.switchTo('direct');
-    const monitor = lab.spawn('node1', 'ip', ['-4', '-N', 'monitor', 'route']);
-    /** The kernel's next news of a route that is so. */
-    const told = async (what: string, isSo: (line: string) => boolean): Promise<void> => {
-      for (;;) {
-        const line = await monitor.line();
-        expect(line.startsWith(`Deleted ${to} `), `${line}, on the way to ${what}`).toBe(false);
-        if (isSo(line)) return;
-      }
-    };
+    const command = ['ip', '-4', '-N', 'monitor', 'route'];
+    const monitor = new Daemon('node1', command, join(lab.folder, 'monitor.log'));
     try {
       const probe = '198.51.100.1';
       await until('the monitor listens', async () => {
-        await lab.ip('node1', `route replace ${probe} dev lo`);
-        return monitor.line(200).catch(() => null);
+        await lab.ip('node1', `route add ${probe} dev lo`, `route del ${probe} dev lo`);
+        return monitor.output.includes(probe);
       });
-      for (const mode of ['vxlan', 'ipip', 'direct', 'ipip', 'vxlan', 'direct'] as const) {
+      for (const mode of ['vxlan', 'ipip', 'direct', 'ipip', 'vxlan', 'direct', 'vxlan'] as const) {
+        const before = monitor.output.length;
         await cluster.switchTo(mode);
         const way = mode === 'direct' ? `via ${nodeAddress(2)} ` : 'dev tortie0 ';
         // Datastore and BGP have protocols of their own.
-        const owner = `proto ${mode === 'vxlan' ? 84 : 85} `;
-        await told(mode, (line) => [`${to} `, way, owner].every((part) => line.includes(part)));
+        const parts = [`${to} `, way, `proto ${mode === 'vxlan' ? 84 : 85} `];
+        await until(`the kernel knows the way by ${mode}`, () =>
+          monitor.output
+            .slice(before)
+            .split('\n')
+            .some((line) => parts.every((part) => line.includes(part))),
+        );
       }
+      expect(monitor.output).not.toContain(`Deleted ${to} `);
     } finally {
       await monitor.stop();
     }
