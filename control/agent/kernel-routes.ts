@@ -218,14 +218,18 @@ export class KernelRoutes implements Follower {
     return this.#queue.every(isEmpty) && this.#orphans.length === 0;
   }
 
-  /** What the kernel did not take it may take now. */
+  /** What the kernel did not take it may take now; what is no longer meant for it is no problem any more. */
   #retry(): void {
     if (this.#failures.size > MAX_COMPARED) return;
     for (const to of this.#failures.keys()) {
       const found = this.#find(prefixOf(to));
-      if (found) this.moved(found.rib, found.id);
+      if (found && (this.#isMeant(found.rib, found.id) || this.has(to))) this.moved(found.rib, found.id);
       else this.#failures.delete(to);
     }
+  }
+
+  #isMeant(rib: Rib, id: number): boolean {
+    return this.#feeder.wayOf(rib, id)?.reach != null && !this.#feeder.isBehindNear(rib, id);
   }
 
   /** Leave the kernel's routes as they are. */
@@ -442,7 +446,7 @@ export class KernelRoutes implements Follower {
         const form = this.#forms[numbers[id] ?? 0];
         if (!form) {
           // What the kernel would not take is tried again.
-          if (this.#feeder.wayOf(rib, id)?.reach && !this.#feeder.isBehindNear(rib, id)) this.moved(rib, id);
+          if (this.#isMeant(rib, id)) this.moved(rib, id);
           continue;
         }
         const to = destinationOf(rib.prefixOf(id));
